@@ -1,0 +1,16 @@
+pub mod bmc;
+pub mod cli;
+pub mod cluster;
+pub mod engine;
+pub mod image;
+pub mod install;
+pub mod inventory;
+pub mod lab;
+pub mod model;
+pub mod netboot;
+pub mod output;
+pub mod plan;
+pub mod remote;
+pub mod run;
+pub mod secrets;
+pub mod store;

@@ -1,0 +1,126 @@
+//! What is, as observed: each fact with its source and time.
+
+use std::{collections::BTreeMap, net::Ipv4Addr};
+
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use super::{
+    Failure, Mac,
+    power::{BootOverride, PowerState},
+};
+
+/// Milliseconds since 1970, for people; decisions inside a process use the boot-time clock.
+pub type UnixMs = u64;
+
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Facts {
+    pub nodes: BTreeMap<String, NodeFacts>,
+    pub clusters: BTreeMap<String, Observed<ClusterFacts>>,
+    /// Other DHCP servers that answered a probe, per network.
+    pub rogue_dhcp: BTreeMap<String, Vec<Ipv4Addr>>,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Observed<T> {
+    pub at: UnixMs,
+    pub value: Result<T, Failure>,
+}
+
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct NodeFacts {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bmc: Option<Observed<BmcFacts>>,
+    /// What the installed system says over SSH, with the pinned host key. An error is "no such answer".
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub system: Option<Observed<rackctl_wire::NodeStatus>>,
+    /// What the store remembers of the last installation.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub record: Option<NodeRecord>,
+}
+
+/// The machine as its BMC describes it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct BmcFacts {
+    /// The endpoint that answered.
+    pub endpoint: String,
+    pub manufacturer: Option<String>,
+    pub model: Option<String>,
+    pub serial: Option<String>,
+    pub sku: Option<String>,
+    pub uuid: Option<Uuid>,
+    pub power: PowerState,
+    pub boot: Option<BootOverride>,
+    /// Overrides that the BMC offers.
+    pub boot_targets: Vec<super::power::BootTarget>,
+    pub drives: Vec<DriveFacts>,
+    pub macs: Vec<Mac>,
+    pub cores: Option<u32>,
+    pub memory_bytes: Option<u64>,
+    pub bios_version: Option<String>,
+    pub bmc_version: Option<String>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct DriveFacts {
+    pub name: String,
+    pub serial: Option<String>,
+    pub wwn: Option<String>,
+    pub model: Option<String>,
+    pub size_bytes: Option<u64>,
+}
+
+/// Kept in the store, per node, across runs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct NodeRecord {
+    pub generation: u64,
+    pub run: String,
+    /// `installing` from the wipe ticket on, `installed` once it was seen to come up from its disk.
+    pub phase: InstallPhase,
+    /// `ssh-ed25519 AAAA…` of the installed system.
+    pub system_host_key: String,
+    pub disk_guid: Uuid,
+    pub disk_serial: Option<String>,
+    pub system_sha256: String,
+    pub at: UnixMs,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum InstallPhase {
+    Installing,
+    Installed,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ClusterFacts {
+    /// Hex, as etcd prints it.
+    pub cluster_id: String,
+    pub members: Vec<MemberFacts>,
+    /// Member id of the leader, hex.
+    pub leader: Option<String>,
+    pub alarms: Vec<String>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct MemberFacts {
+    /// Hex.
+    pub id: String,
+    /// Empty: added, never started.
+    pub name: String,
+    pub peer_urls: Vec<String>,
+    pub client_urls: Vec<String>,
+    pub learner: bool,
+    /// `/health` of its own client URL said so.
+    pub healthy: bool,
+    pub version: Option<String>,
+    pub raft_index: Option<u64>,
+}

@@ -1,0 +1,15 @@
+//! Level 0: values only. No tokio, no files, no command line.
+
+pub mod boot;
+pub mod facts;
+pub mod failure;
+pub mod fleet;
+pub mod goal;
+pub mod mac;
+pub mod power;
+pub mod secret;
+
+pub use failure::Failure;
+pub use fleet::Fleet;
+pub use mac::Mac;
+pub use secret::Secret;
