@@ -87,7 +87,10 @@ mod tests {
 
     #[test]
     fn faults() {
-        assert_eq!(Columns::parse("NAME").unwrap_err().to_string(), "`NAME` is not HEADER:PATH, as in RACK:.spec.location.rack");
+        assert_eq!(
+            Columns::parse("NAME").unwrap_err().to_string(),
+            "`NAME` is not HEADER:PATH, as in RACK:.spec.location.rack"
+        );
         assert!(Columns::parse("A:.b,,").is_err());
         assert!(Columns::parse("A:.b[").is_err());
     }

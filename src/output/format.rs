@@ -140,7 +140,12 @@ mod tests {
     #[test]
     fn every_form() {
         let all: Vec<String> = [
-            "table", "wide", "json", "jsonl", "yaml", "name",
+            "table",
+            "wide",
+            "json",
+            "jsonl",
+            "yaml",
+            "name",
             "jsonpath={.items[*].metadata.name}",
             "custom-columns=WHO:.metadata.name",
         ]
@@ -158,7 +163,10 @@ mod tests {
 
     #[test]
     fn unknown_forms_get_a_suggestion() {
-        assert_eq!(Format::from_str("jsn").unwrap_err().to_string(), "no output format is called `jsn`; did you mean `json`?");
+        assert_eq!(
+            Format::from_str("jsn").unwrap_err().to_string(),
+            "no output format is called `jsn`; did you mean `json`?"
+        );
         assert!(Format::from_str("xml-of-old").unwrap_err().to_string().contains("there are table, wide, json"));
         assert!(Format::from_str("jsonpath={.a").is_err());
     }

@@ -4,8 +4,6 @@
 //! `['a.b']`, `[0]`, `[-1]`, `[1:3]`, `[*]`, `.*`, `..name`, `[?(@.a=="b")]`), a quoted text, or
 //! `range PATH` … `end`. What is missing prints nothing.
 
-use std::fmt::Write;
-
 use serde_json::Value;
 
 /// `range` inside `range`, deeper than this, is refused.
@@ -125,7 +123,9 @@ impl Step {
             }
             (Step::All, Value::Array(list)) => list.iter().collect(),
             (Step::All, Value::Object(map)) => map.values().collect(),
-            (Step::Index(i), Value::Array(list)) => place(*i, list.len()).and_then(|i| list.get(i)).into_iter().collect(),
+            (Step::Index(i), Value::Array(list)) => {
+                place(*i, list.len()).and_then(|i| list.get(i)).into_iter().collect()
+            }
             (Step::Slice(from, to), Value::Array(list)) => {
                 let bound = |b: &Option<i64>, or: usize| b.map_or(or, |i| clamp(i, list.len()));
                 let (from, to) = (bound(from, 0), bound(to, list.len()));
@@ -457,14 +457,6 @@ fn escaped(c: char) -> char {
     }
 }
 
-impl std::fmt::Display for Template {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("jsonpath with ")?;
-        let _ = write!(f, "{} parts", self.0.len());
-        Ok(())
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -515,7 +507,10 @@ mod tests {
             ("{.items[*}", "`]` is missing, at character 10 of `{.items[*}`"),
             ("{range .items[*]}{.x}", "`{end}` of a range is missing, at character 22 of `{range .items[*]}{.x}`"),
             ("{end}", "`end` without `range`, at character 6 of `{end}`"),
-            ("{.items[?(@.a==b)]}", "`b` is neither a path (`@.x`), a number, true, false nor a quoted text, at character 17 of `{.items[?(@.a==b)]}`"),
+            (
+                "{.items[?(@.a==b)]}",
+                "`b` is neither a path (`@.x`), a number, true, false nor a quoted text, at character 17 of `{.items[?(@.a==b)]}`",
+            ),
             ("{\"abc}", "the closing \" is missing, at character 7 of `{\"abc}`"),
         ] {
             assert_eq!(Template::parse(template).unwrap_err().to_string(), says);

@@ -36,7 +36,8 @@ impl Table {
     pub fn render(&self, width: Option<u16>) -> String {
         let mut rows = self.rows.clone();
         if let (Some(width), Some(last)) = (width, self.headers.len().checked_sub(1)) {
-            let before: usize = self.comfy(&rows).column_max_content_widths()[..last].iter().map(|w| usize::from(w + GAP)).sum();
+            let before: usize =
+                self.comfy(&rows).column_max_content_widths()[..last].iter().map(|w| usize::from(w + GAP)).sum();
             let room = usize::from(width).saturating_sub(before).max(LAST_COLUMN_MIN);
             for cell in rows.iter_mut().filter_map(|row| row.get_mut(last)) {
                 cut(cell, room);

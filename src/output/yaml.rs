@@ -5,7 +5,11 @@
 
 use std::fmt::Write;
 
-use serde_json::Value;
+use saphyr_parser::{Event, Parser, ScalarStyle, StrInput};
+use serde_json::{Map, Value};
+
+/// A document of ours is flat; deeper nesting is refused.
+const DEPTH_MAX: usize = 32;
 
 /// One document, without `---`, ending with a line feed.
 pub fn emit(value: &Value) -> String {
@@ -166,10 +170,7 @@ fn is_plain(text: &str) -> bool {
         return false;
     }
     // Words that YAML 1.1 or 1.2 reads as something else.
-    !matches!(
-        text.to_ascii_lowercase().as_str(),
-        "null" | "true" | "false" | "yes" | "no" | "on" | "off" | "y" | "n"
-    )
+    !matches!(text.to_ascii_lowercase().as_str(), "null" | "true" | "false" | "yes" | "no" | "on" | "off" | "y" | "n")
 }
 
 fn suits_block(text: &str) -> bool {
@@ -178,6 +179,87 @@ fn suits_block(text: &str) -> bool {
         && !text.ends_with("\n\n")
         && text.chars().all(|c| c == '\n' || is_printable(c))
         && text.split('\n').all(|line| !line.ends_with(' '))
+}
+
+/// One document of plain maps, lists and scalars (YAML 1.2, core schema); empty text is null. Anchors,
+/// tags and further documents are refused. For our own files: manifests have a reader of their own,
+/// which keeps places.
+pub fn parse(text: &str) -> Result<Value, String> {
+    let mut events = Parser::new_from_str(text);
+    let mut document = None;
+    while let Some(event) = events.next() {
+        match event.map_err(|e| e.to_string())? {
+            (
+                Event::Nothing | Event::StreamStart | Event::StreamEnd | Event::DocumentStart(_) | Event::DocumentEnd,
+                _,
+            ) => {}
+            (_, span) if document.is_some() => return Err(format!("line {}: a second document", span.start.line())),
+            (event, _) => document = Some(build(event, &mut events, 0)?),
+        }
+    }
+    Ok(document.unwrap_or(Value::Null))
+}
+
+fn build<'a>(event: Event<'a>, events: &mut Parser<'a, StrInput<'a>>, depth: usize) -> Result<Value, String> {
+    if depth > DEPTH_MAX {
+        return Err(format!("nested deeper than {DEPTH_MAX}"));
+    }
+    match event {
+        Event::Scalar(text, ScalarStyle::Plain, 0, None) => Ok(plain(&text)),
+        Event::Scalar(text, _, 0, None) => Ok(Value::String(text.into_owned())),
+        Event::SequenceStart(0, None) => {
+            let mut list = Vec::new();
+            loop {
+                match next(events)?.0 {
+                    Event::SequenceEnd => return Ok(Value::Array(list)),
+                    event => list.push(build(event, events, depth + 1)?),
+                }
+            }
+        }
+        Event::MappingStart(0, None) => {
+            let mut map = Map::new();
+            loop {
+                let (event, line) = next(events)?;
+                let key = match event {
+                    Event::MappingEnd => return Ok(Value::Object(map)),
+                    Event::Scalar(text, _, 0, None) => text.into_owned(),
+                    _ => return Err(format!("line {line}: a key that is no text")),
+                };
+                let (event, line) = next(events)?;
+                let value = build(event, events, depth + 1)?;
+                if map.insert(key.clone(), value).is_some() {
+                    return Err(format!("line {line}: `{key}` stands here twice"));
+                }
+            }
+        }
+        _ => Err("anchors, aliases and tags are not read here".to_owned()),
+    }
+}
+
+fn next<'a>(events: &mut Parser<'a, StrInput<'a>>) -> Result<(Event<'a>, usize), String> {
+    match events.next() {
+        Some(Ok((event, span))) => Ok((event, span.start.line())),
+        Some(Err(e)) => Err(e.to_string()),
+        None => Err("it ends in the middle".to_owned()),
+    }
+}
+
+fn plain(text: &str) -> Value {
+    match text {
+        "" | "~" | "null" | "Null" | "NULL" => Value::Null,
+        "true" | "True" | "TRUE" => Value::Bool(true),
+        "false" | "False" | "FALSE" => Value::Bool(false),
+        _ => match serde_json::from_str::<Value>(text) {
+            // serde_json's own reading of floats is off by one bit at times.
+            Ok(Value::Number(number)) if !number.is_f64() => Value::Number(number),
+            _ => match text.parse::<f64>() {
+                Ok(number) if text.starts_with(|c: char| c.is_ascii_digit() || "+-.".contains(c)) => {
+                    Value::from(number)
+                }
+                _ => Value::String(text.to_owned()),
+            },
+        },
+    }
 }
 
 #[cfg(test)]
