@@ -4,7 +4,7 @@ use std::ffi::OsStr;
 
 use clap_complete::engine::CompletionCandidate;
 
-use super::kinds::Kind;
+use crate::output::Kind;
 
 fn matching<S: AsRef<str>>(current: &OsStr, words: impl IntoIterator<Item = S>) -> Vec<CompletionCandidate> {
     let Some(current) = current.to_str() else { return Vec::new() };

@@ -3,7 +3,7 @@
 pub mod args;
 pub mod complete;
 pub mod context;
-pub mod kinds;
+
 pub mod globals {
     pub fn for_completion(_: &[String]) -> Option<crate::model::Fleet> {
         None
