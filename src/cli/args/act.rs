@@ -1,0 +1,187 @@
+//! Verbs about single machines: power, boot, BMC, console, shell.
+
+use std::time::Duration;
+
+use clap::{Args, Subcommand, ValueEnum};
+use clap_complete::engine::ArgValueCompleter;
+
+use super::{Targets, values};
+use crate::{
+    cli::complete,
+    model::power::{BootTarget, PowerAction},
+};
+
+/// Switch machines on and off, and see that they are
+#[derive(Clone, Debug, Args)]
+#[command(after_help = "\
+EXAMPLES
+    rackctl power status --all
+    rackctl power on n[1-40] --stagger 2s
+    rackctl power off n1                 asks the operating system
+    rackctl power off n1 --force         does not")]
+pub struct Power {
+    #[command(subcommand)]
+    pub verb: PowerVerb,
+}
+
+#[derive(Clone, Debug, Subcommand)]
+pub enum PowerVerb {
+    /// Switch on
+    On(PowerArgs),
+    /// Shut down by asking the operating system; --force cuts the power
+    Off(PowerArgs),
+    /// Off, wait, and on again
+    Cycle(PowerArgs),
+    /// Restart: by asking the operating system; --force presses the reset button
+    Reset(PowerArgs),
+    /// What the BMCs say
+    Status {
+        #[command(flatten)]
+        targets: Targets,
+    },
+}
+
+#[derive(Clone, Debug, Args)]
+pub struct PowerArgs {
+    #[command(flatten)]
+    pub targets: Targets,
+    /// Without asking the operating system
+    #[arg(long)]
+    pub force: bool,
+    /// Do not wait until the machine is in that state
+    #[arg(long)]
+    pub no_wait: bool,
+    /// Pause between two machines
+    #[arg(long, value_name = "DURATION", value_parser = values::duration)]
+    pub stagger: Option<Duration>,
+    /// Do not ask
+    #[arg(short, long)]
+    pub yes: bool,
+    /// Say what would be sent, send nothing
+    #[arg(long)]
+    pub dry_run: bool,
+}
+
+impl PowerVerb {
+    /// What is asked of the BMC; `None` for `status`.
+    pub fn action(&self) -> Option<(PowerAction, &PowerArgs)> {
+        Some(match self {
+            PowerVerb::On(args) => (PowerAction::On, args),
+            PowerVerb::Off(args) if args.force => (PowerAction::ForceOff, args),
+            PowerVerb::Off(args) => (PowerAction::GracefulShutdown, args),
+            PowerVerb::Cycle(args) => (PowerAction::PowerCycle, args),
+            PowerVerb::Reset(args) if args.force => (PowerAction::ForceRestart, args),
+            PowerVerb::Reset(args) => (PowerAction::GracefulRestart, args),
+            PowerVerb::Status { .. } => return None,
+        })
+    }
+}
+
+/// What a machine boots from next
+#[derive(Clone, Debug, Args)]
+#[command(after_help = "\
+EXAMPLES
+    rackctl boot show --all
+    rackctl boot set pxe n1
+    rackctl boot set disk n1 --persistent")]
+pub struct Boot {
+    #[command(subcommand)]
+    pub verb: BootVerb,
+}
+
+#[derive(Clone, Debug, Subcommand)]
+pub enum BootVerb {
+    /// Set it, for the next boot alone, and read it back
+    Set {
+        #[arg(value_enum)]
+        target: BootWord,
+        #[command(flatten)]
+        targets: Targets,
+        /// Until it is set otherwise
+        #[arg(long)]
+        persistent: bool,
+        /// Say what would be sent, send nothing
+        #[arg(long)]
+        dry_run: bool,
+    },
+    /// What the BMCs say
+    Show {
+        #[command(flatten)]
+        targets: Targets,
+    },
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum BootWord {
+    /// Nothing: as the firmware's own order says
+    None,
+    Pxe,
+    /// UEFI HTTP boot
+    Http,
+    Disk,
+    Cd,
+    /// The firmware's setup screen
+    Setup,
+}
+
+impl From<BootWord> for BootTarget {
+    fn from(word: BootWord) -> Self {
+        match word {
+            BootWord::None => BootTarget::None,
+            BootWord::Pxe => BootTarget::Pxe,
+            BootWord::Http => BootTarget::Http,
+            BootWord::Disk => BootTarget::Disk,
+            BootWord::Cd => BootTarget::Cd,
+            BootWord::Setup => BootTarget::Setup,
+        }
+    }
+}
+
+/// The BMCs themselves
+#[derive(Clone, Debug, Args)]
+#[command(after_help = "\
+EXAMPLES
+    rackctl bmc info n1
+    rackctl bmc trust n1 --fingerprint sha256:3f2a…")]
+pub struct Bmc {
+    #[command(subcommand)]
+    pub verb: BmcVerb,
+}
+
+#[derive(Clone, Debug, Subcommand)]
+pub enum BmcVerb {
+    /// What a BMC says of its machine
+    Info {
+        #[command(flatten)]
+        targets: Targets,
+    },
+    /// Show the public key that a BMC presents, and print the line that pins it
+    Trust {
+        #[command(flatten)]
+        targets: Targets,
+        /// The fingerprint you read elsewhere: anything else is refused
+        #[arg(long, value_name = "SHA256", value_parser = values::fingerprint)]
+        fingerprint: Option<String>,
+    },
+}
+
+/// The serial console of a machine; `~.` leaves
+#[derive(Clone, Debug, Args)]
+pub struct Console {
+    #[arg(value_name = "NAME", add = ArgValueCompleter::new(complete::nodes))]
+    pub name: String,
+}
+
+/// A shell on a machine, its host key verified
+#[derive(Clone, Debug, Args)]
+#[command(after_help = "\
+EXAMPLES
+    rackctl ssh n1
+    rackctl ssh n1 -- uname -a")]
+pub struct Ssh {
+    #[arg(value_name = "NAME", add = ArgValueCompleter::new(complete::nodes))]
+    pub name: String,
+    /// Run this instead of a shell
+    #[arg(last = true, value_name = "COMMAND")]
+    pub command: Vec<std::ffi::OsString>,
+}

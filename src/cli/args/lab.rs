@@ -1,0 +1,79 @@
+//! Laboratories: fleets of emulated machines with BMCs.
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
+use clap_complete::engine::ArgValueCompleter;
+
+use crate::cli::complete;
+
+/// Machines and BMCs of one laboratory, spares included: more do not fit its subnet.
+pub const MACHINES_MAX: i64 = 200;
+pub const DEFAULT_NAME: &str = "demo";
+
+/// A fleet of emulated machines, each with a BMC of its own
+#[derive(Clone, Debug, Args)]
+#[command(after_help = "\
+EXAMPLES
+    rackctl lab create demo --nodes 3 --spares 1
+    rackctl --context lab-demo apply --allow data-loss
+    rackctl lab console demo n1
+    rackctl lab delete demo")]
+pub struct Lab {
+    #[command(subcommand)]
+    pub verb: LabVerb,
+}
+
+#[derive(Clone, Debug, Subcommand)]
+pub enum LabVerb {
+    /// Make one, powered off; prints the path of the inventory that describes it
+    ///
+    /// Writes the context lab-NAME, so that --context lab-NAME is enough afterwards.
+    Create(LabCreate),
+    /// All of this host
+    List,
+    /// End its processes and remove its files, namespace and context
+    Delete {
+        #[arg(default_value = DEFAULT_NAME, add = ArgValueCompleter::new(complete::labs))]
+        name: String,
+    },
+    /// The serial console of one of its machines; `~.` leaves
+    Console {
+        #[arg(add = ArgValueCompleter::new(complete::labs))]
+        name: String,
+        node: String,
+    },
+    /// Its BMCs
+    Bmc {
+        #[command(subcommand)]
+        verb: LabBmcVerb,
+    },
+}
+
+#[derive(Clone, Debug, Args)]
+pub struct LabCreate {
+    #[arg(default_value = DEFAULT_NAME)]
+    pub name: String,
+    /// Machines that become members
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=MACHINES_MAX))]
+    pub nodes: u32,
+    /// Machines that stand by
+    #[arg(long, value_name = "M", default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=MACHINES_MAX))]
+    pub spares: u32,
+    /// Where its files go [default: a folder of the XDG state folder]
+    #[arg(long, value_name = "DIR", value_hint = clap::ValueHint::DirPath)]
+    pub dir: Option<PathBuf>,
+}
+
+#[derive(Clone, Debug, Subcommand)]
+pub enum LabBmcVerb {
+    /// Make a BMC misbehave, or behave again with --fault none
+    Set {
+        /// Laboratory
+        #[arg(long, default_value = DEFAULT_NAME, add = ArgValueCompleter::new(complete::labs))]
+        lab: String,
+        node: String,
+        #[arg(long, value_name = "FAULT")]
+        fault: String,
+    },
+}

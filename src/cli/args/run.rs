@@ -1,0 +1,151 @@
+//! Verbs that plan and run.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use clap_complete::engine::ArgValueCompleter;
+
+use super::{
+    targets::{Select, Targets},
+    values,
+};
+use crate::{cli::complete, model::goal::Ceiling};
+
+/// How far a run may go, and how it is confirmed.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Args)]
+#[command(next_help_heading = "How far it may go")]
+pub struct Limits {
+    /// Wipe at most so many disks in this run
+    #[arg(long, value_name = "N")]
+    pub max_wipes: Option<u32>,
+    /// Run only if the plan has this hash (8 hex digits or more)
+    #[arg(long, value_name = "HASH", value_parser = values::hash)]
+    pub approve: Option<String>,
+    /// Do not ask
+    #[arg(short, long)]
+    pub yes: bool,
+    /// Plan and show, do nothing
+    #[arg(long)]
+    pub dry_run: bool,
+}
+
+/// Goal and machines, as in `install n1 n2`, `join`, `n1`, or nothing for the whole inventory.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Args)]
+pub struct GoalArgs {
+    /// install, join, or nothing for the desired state; then names and ranges of nodes
+    #[arg(value_name = "GOAL|NAME", add = ArgValueCompleter::new(complete::goals))]
+    pub words: Vec<String>,
+    #[command(flatten)]
+    pub select: Select,
+    /// With `install`: also machines that have a system
+    #[arg(long)]
+    pub reinstall: bool,
+    /// Steps that are allowed: reversible (default), reboot, data-loss
+    #[arg(long, value_name = "KINDS", value_parser = values::ceiling, add = ArgValueCompleter::new(complete::ceilings))]
+    pub allow: Option<Ceiling>,
+}
+
+/// The first word of a goal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum GoalWord {
+    Apply,
+    Install,
+    Join,
+}
+
+impl GoalArgs {
+    /// The goal, and the machines it is about.
+    pub fn split(&self) -> (GoalWord, Targets) {
+        let (word, names) = match self.words.split_first() {
+            Some((first, rest)) if first == "install" => (GoalWord::Install, rest),
+            Some((first, rest)) if first == "join" => (GoalWord::Join, rest),
+            _ => (GoalWord::Apply, self.words.as_slice()),
+        };
+        (word, Targets { names: names.to_vec(), select: self.select.clone() })
+    }
+}
+
+/// What would be done and why; changes nothing
+#[derive(Clone, Debug, Args)]
+#[command(after_help = "\
+EXAMPLES
+    rackctl plan
+    rackctl plan --allow data-loss --out plan.json
+    rackctl plan install n2 --reinstall --requests
+    rackctl plan -o json | sha256sum")]
+pub struct Plan {
+    #[command(flatten)]
+    pub goal: GoalArgs,
+    /// Wipe at most so many disks
+    #[arg(long, value_name = "N")]
+    pub max_wipes: Option<u32>,
+    /// Show every request that would be sent
+    #[arg(long)]
+    pub requests: bool,
+    /// Keep the plan for `apply --plan`
+    #[arg(long, value_name = "FILE", value_hint = clap::ValueHint::FilePath)]
+    pub out: Option<PathBuf>,
+}
+
+/// Plan, show, confirm, run: bring machines to their desired state
+#[derive(Clone, Debug, Args)]
+#[command(after_help = "\
+Without --allow only reversible steps are taken. An installed machine is never reinstalled and
+nothing is decommissioned because a file went away.
+
+EXAMPLES
+    rackctl apply
+    rackctl apply --allow data-loss --max-wipes 3
+    rackctl apply --plan plan.json --approve 3f2a9c01
+    rackctl apply install n4 --yes --allow data-loss")]
+pub struct Apply {
+    #[command(flatten)]
+    pub goal: GoalArgs,
+    /// Run this kept plan, if the machines are still as it was made for
+    #[arg(long, value_name = "FILE", value_hint = clap::ValueHint::FilePath, conflicts_with_all = ["words", "selector", "field_selector", "all", "reinstall", "allow"])]
+    pub plan: Option<PathBuf>,
+    #[command(flatten)]
+    pub limits: Limits,
+}
+
+/// Put the operating system on machines: DATA LOSS on their root disks
+#[derive(Clone, Debug, Args)]
+#[command(after_help = "\
+EXAMPLES
+    rackctl install n1 n2 n3
+    rackctl install -l role=db --max-wipes 3 --yes
+    rackctl install n2 --reinstall")]
+pub struct Install {
+    #[command(flatten)]
+    pub targets: Targets,
+    /// Also machines that have a system: shows disk, contents found and effect on quorum
+    #[arg(long)]
+    pub reinstall: bool,
+    #[command(flatten)]
+    pub limits: Limits,
+}
+
+/// Make installed machines members of their clusters, one at a time
+#[derive(Clone, Debug, Args)]
+#[command(after_help = "\
+EXAMPLES
+    rackctl join n4
+    rackctl join --all --dry-run")]
+pub struct Join {
+    #[command(flatten)]
+    pub targets: Targets,
+    #[command(flatten)]
+    pub limits: Limits,
+}
+
+/// Go on with a run that was interrupted
+#[derive(Clone, Debug, Args)]
+#[command(after_help = "\
+EXAMPLES
+    rackctl resume
+    rackctl resume r-20260102-1530")]
+pub struct Resume {
+    /// The run; without it the last one that did not end
+    #[arg(value_name = "RUN")]
+    pub run: Option<String>,
+}

@@ -1,0 +1,69 @@
+//! What the shell offers after TAB. Silent when anything is wrong: a completion never complains.
+
+use std::ffi::OsStr;
+
+use clap_complete::engine::CompletionCandidate;
+
+use crate::output::Kind;
+
+fn matching<S: AsRef<str>>(current: &OsStr, words: impl IntoIterator<Item = S>) -> Vec<CompletionCandidate> {
+    let Some(current) = current.to_str() else { return Vec::new() };
+    words
+        .into_iter()
+        .filter(|word| word.as_ref().starts_with(current))
+        .map(|word| CompletionCandidate::new(word.as_ref().to_owned()))
+        .collect()
+}
+
+pub fn kinds(current: &OsStr) -> Vec<CompletionCandidate> {
+    matching(current, Kind::ALL.map(Kind::plural))
+}
+
+pub fn formats(current: &OsStr) -> Vec<CompletionCandidate> {
+    matching(current, ["table", "wide", "json", "jsonl", "yaml", "name", "jsonpath=", "custom-columns="])
+}
+
+pub fn ceilings(current: &OsStr) -> Vec<CompletionCandidate> {
+    matching(current, ["reversible", "reboot", "data-loss"])
+}
+
+pub fn contexts(current: &OsStr) -> Vec<CompletionCandidate> {
+    let names = super::context::load().map(|file| file.contexts.into_iter().map(|c| c.name).collect::<Vec<_>>());
+    matching(current, names.unwrap_or_default())
+}
+
+/// Laboratories write a context each.
+pub fn labs(current: &OsStr) -> Vec<CompletionCandidate> {
+    let names = super::context::load().map(|file| {
+        file.contexts.into_iter().filter_map(|c| c.name.strip_prefix("lab-").map(str::to_owned)).collect::<Vec<_>>()
+    });
+    matching(current, names.unwrap_or_default())
+}
+
+pub fn nodes(current: &OsStr) -> Vec<CompletionCandidate> {
+    matching(current, names_of(Kind::Node))
+}
+
+pub fn images(current: &OsStr) -> Vec<CompletionCandidate> {
+    matching(current, names_of(Kind::Image))
+}
+
+/// A goal's word or a node.
+pub fn goals(current: &OsStr) -> Vec<CompletionCandidate> {
+    matching(current, ["install".to_owned(), "join".to_owned()].into_iter().chain(names_of(Kind::Node)))
+}
+
+/// Names of the kind that stands on the line already: `rackctl get clusters <TAB>`.
+pub fn names(current: &OsStr) -> Vec<CompletionCandidate> {
+    let kind = words().iter().find_map(|word| Kind::parse(word).ok()).unwrap_or(Kind::Node);
+    matching(current, names_of(kind))
+}
+
+fn names_of(kind: Kind) -> Vec<String> {
+    super::globals::for_completion(&words()).map(|fleet| kind.names(&fleet)).unwrap_or_default()
+}
+
+/// The words of the line being completed: they stand behind `--`.
+fn words() -> Vec<String> {
+    std::env::args().skip_while(|word| word != "--").skip(2).collect()
+}

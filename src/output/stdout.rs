@@ -1,0 +1,58 @@
+//! The one way to standard output.
+
+use std::io::{self, IsTerminal, Write};
+
+use super::{Exit, Stop};
+use crate::model::failure::{Cause, Failure};
+
+/// Writes all of it and flushes. A closed pipe is success: the [`Stop`] it gives says [`Exit::Done`]
+/// and nothing else, so `?` ends the command quietly.
+pub fn print(text: &str) -> Result<(), Stop> {
+    let mut out = io::stdout().lock();
+    judge(out.write_all(text.as_bytes()).and_then(|()| out.flush()))
+}
+
+/// What a write to standard output means for the command.
+pub fn judge(written: io::Result<()>) -> Result<(), Stop> {
+    match written {
+        Ok(()) => Ok(()),
+        Err(e) if e.kind() == io::ErrorKind::BrokenPipe => Err(Stop { exit: Exit::Done, failures: Vec::new() }),
+        Err(e) => Err(Failure::new(Cause::Local, "write to standard output", e.to_string()).into()),
+    }
+}
+
+/// Messages for people. Nobody reads a closed standard error, so its faults are dropped.
+pub fn note(text: &str) {
+    let mut err = io::stderr().lock();
+    let _ = writeln!(err, "{text}").and_then(|()| err.flush());
+}
+
+pub fn is_terminal() -> bool {
+    io::stdout().is_terminal()
+}
+
+/// Columns of the terminal behind standard output; `None` where there is no terminal.
+pub fn width() -> Option<u16> {
+    use std::os::fd::AsRawFd;
+    if !is_terminal() {
+        return None;
+    }
+    // SAFETY: winsize is four plain integers, for which zero is a value.
+    let mut size: libc::winsize = unsafe { std::mem::zeroed() };
+    // SAFETY: the descriptor is open for the process's life and the kernel writes one winsize.
+    let rc = unsafe { libc::ioctl(io::stdout().as_raw_fd(), libc::TIOCGWINSZ, &mut size) };
+    (rc == 0 && size.ws_col > 0).then_some(size.ws_col)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_closed_pipe_is_success_and_a_full_disk_is_not() {
+        let closed = judge(Err(io::ErrorKind::BrokenPipe.into())).unwrap_err();
+        assert_eq!((closed.exit, closed.failures.len()), (Exit::Done, 0));
+        let full = judge(Err(io::ErrorKind::StorageFull.into())).unwrap_err();
+        assert_eq!((full.exit, full.failures.len()), (Exit::Failed, 1));
+    }
+}
