@@ -21,7 +21,7 @@ pub(super) fn track(
         why,
         next,
     };
-    let mut track = Track { subject: subject.clone(), steps: Vec::new(), found: Vec::new() };
+    let mut track = Track { subject: subject.clone(), steps: Vec::new(), found: Vec::new(), voters: Vec::new() };
     let made = known.cluster_generations.contains_key(&cluster.name);
     let seen: Option<&ClusterFacts> = match facts.clusters.get(&cluster.name).map(|o| &o.value) {
         Some(Ok(facts)) => Some(facts),
@@ -83,7 +83,10 @@ pub(super) fn track(
     }
     for member in &cluster.members {
         match seen.members.iter().find(|m| m.name == *member) {
-            Some(m) if !m.learner && m.healthy => track.found.push(format!("{member} is a healthy voter ({})", m.id)),
+            Some(m) if !m.learner && m.healthy => {
+                track.voters.push(member.clone());
+                track.found.push(format!("{member} is a healthy voter ({})", m.id));
+            }
             Some(m) if m.learner && ready(member) => {
                 push(&mut track, StepKind::StartMember { member: member.clone() }, "it is a learner".into(), plan);
                 push(

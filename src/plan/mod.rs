@@ -241,6 +241,9 @@ pub struct Track {
     pub steps: Vec<Step>,
     /// What needed no step, in words: `installed as generation 1, up from disk LAB-n1`.
     pub found: Vec<String>,
+    /// Of a cluster: the members that voted when the plan was made.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub voters: Vec<String>,
 }
 
 /// A subject that this plan leaves alone, and why.

@@ -1,6 +1,7 @@
 //! The last word before a disk is written: pure, over what the claim, the disk report and the store say.
 
 use rackctl_wire::{Claim, Disk};
+use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::model::{
@@ -11,7 +12,8 @@ use crate::model::{
 };
 
 /// The disk that may be written.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Target {
     pub disk: Disk,
     /// GUID that the new partition table will bear.
