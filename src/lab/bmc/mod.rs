@@ -226,3 +226,6 @@ impl State {
         holds.then_some(target)
     }
 }
+
+#[cfg(test)]
+mod tests;
