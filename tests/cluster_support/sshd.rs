@@ -19,12 +19,33 @@ pub struct Sshd {
     pub user: String,
 }
 
-fn program() -> Option<PathBuf> {
+/// The program and the folder of libraries that it needs beside the system's.
+fn program() -> Option<(PathBuf, Option<PathBuf>)> {
     let installed = Path::new("/usr/sbin/sshd");
     if installed.exists() {
-        return Some(installed.into());
+        return Some((installed.into(), None));
     }
-    debian("openssh-server").map(|root| root.join("usr/sbin/sshd"))
+    let program = debian("openssh-server")?.join("usr/sbin/sshd");
+    let libraries = debian("libwrap0")?.join("usr/lib");
+    let folder = fs::read_dir(libraries).unwrap().map(|e| e.unwrap().path()).find(|p| p.join("libwrap.so.0").exists());
+    Some((program, folder))
+}
+
+/// Becomes sshd where its unprivileged user does not exist: in a mount namespace of its own, with an
+/// `/etc/passwd` that has one more line. `$1` is that file, the rest is the command.
+const WITH_USER: &str = r#"mount --bind "$1" /etc/passwd && shift && exec "$@""#;
+
+fn command(program: &Path, folder: &Path) -> Command {
+    let root = fs::metadata("/proc/self").map(|m| std::os::unix::fs::MetadataExt::uid(&m)).unwrap() == 0;
+    let passwd = fs::read_to_string("/etc/passwd").unwrap();
+    if !root || passwd.lines().any(|l| l.starts_with("sshd:")) {
+        return Command::new(program);
+    }
+    let file = folder.join("passwd");
+    fs::write(&file, format!("{passwd}sshd:x:65533:65534::/run/sshd:/usr/sbin/nologin\n")).unwrap();
+    let mut command = Command::new("unshare");
+    command.args(["-m", "sh", "-c", WITH_USER, "sh"]).arg(file).arg(program);
+    command
 }
 
 pub fn keygen(path: &Path) -> String {
@@ -38,7 +59,7 @@ pub fn keygen(path: &Path) -> String {
 impl Sshd {
     /// `None`, loudly, where there is no sshd.
     pub fn start() -> Option<Sshd> {
-        let program = program()?;
+        let (program, libraries) = program()?;
         if !Command::new("ssh").arg("-V").stderr(Stdio::null()).status().is_ok_and(|s| s.success()) {
             eprintln!("SKIPPED: no ssh on this host");
             return None;
@@ -61,7 +82,11 @@ impl Sshd {
         );
         fs::write(at("sshd_config"), config).unwrap();
         let log = fs::File::create(at("log")).unwrap();
-        let child = Command::new(program)
+        let mut command = command(&program, folder.path());
+        if let Some(libraries) = libraries {
+            command.env("LD_LIBRARY_PATH", libraries);
+        }
+        let child = command
             .args(["-D", "-e", "-f"])
             .arg(at("sshd_config"))
             .stdin(Stdio::null())
