@@ -7,7 +7,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use super::{
-    error::{Fault, Kind, classify},
+    error::{Fault, classify},
     wire::{
         Alarms, ErrorBody, Header, Health, Lease, Members, Plain, Range, Status, Txn, Version, create_request, encode,
         put_request, range_request,
@@ -46,20 +46,13 @@ impl Client {
     }
 
     /// As this member knows it (`linearizable: false`, also without quorum), or as the cluster has agreed on it.
-    /// etcd 3.4 has only the first kind; there a linearizable read goes before, which brings this member up
-    /// to everything committed before the call.
+    /// etcd 3.4 has only the first kind and silently ignores the wish for the other, so a linearizable read goes
+    /// before it, which brings this member up to everything committed before the call.
     pub async fn members(&self, linearizable: bool) -> Result<Members, Fault> {
-        const PATH: &str = "/v3/cluster/member/list";
-        if !linearizable {
-            return self.post(PATH, &json!({})).await;
+        if linearizable {
+            self.range(b"/rackctl/verify", false).await?;
         }
-        match self.post(PATH, &json!({ "linearizable": true })).await {
-            Err(Fault::Etcd(Kind::UnknownField, _)) => {
-                self.range(b"/rackctl/verify", false).await?;
-                self.post(PATH, &json!({})).await
-            }
-            answer => answer,
-        }
+        self.post("/v3/cluster/member/list", &json!({ "linearizable": linearizable })).await
     }
 
     pub async fn member_add_learner(&self, peer_url: &str) -> Result<Members, Fault> {
@@ -95,6 +88,12 @@ impl Client {
     /// One key. `serializable`: from this member's own state, maybe old, also without quorum.
     pub async fn range(&self, key: &[u8], serializable: bool) -> Result<Range, Fault> {
         self.post("/v3/kv/range", &range_request(key, serializable)).await
+    }
+
+    /// Number of keys in `[from, to)`.
+    pub async fn count(&self, from: &[u8], to: &[u8]) -> Result<u64, Fault> {
+        let body = json!({ "key": encode(from), "range_end": encode(to), "count_only": true });
+        Ok(self.post::<Range>("/v3/kv/range", &body).await?.count)
     }
 
     pub async fn delete(&self, key: &[u8]) -> Result<Header, Fault> {
@@ -221,7 +220,7 @@ fn malformed(status: u16, body: &[u8]) -> Fault {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{super::error::Kind, *};
 
     #[test]
     fn error_bodies_are_read() {

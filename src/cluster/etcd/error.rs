@@ -24,7 +24,8 @@ pub enum Fault {
 /// Classes of etcd's own errors.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// `member add`: a member with this peer URL exists. Done already.
+    /// `member add`: a member with this peer URL exists. Done already. An id is made of URL and time in seconds,
+    /// so that the same call twice within a second is refused for the id and not for the URL.
     PeerUrlExists,
     /// `member promote`: it is a voter. Done already.
     NotALearner,
@@ -42,8 +43,6 @@ pub enum Kind {
     LearnerUnsupported,
     /// No leader, no quorum, time ran out inside etcd: the outcome is unknown.
     NoQuorum,
-    /// The gateway of this version does not know a field of the request.
-    UnknownField,
     /// Any other refusal.
     Other,
 }
@@ -52,7 +51,7 @@ pub enum Kind {
 pub fn classify(text: &str) -> Kind {
     let text = text.trim().trim_start_matches("etcdserver: ");
     match text {
-        "Peer URLs already exists" => Kind::PeerUrlExists,
+        "Peer URLs already exists" | "member ID already exist" => Kind::PeerUrlExists,
         "can only promote a learner member" => Kind::NotALearner,
         "member not found" => Kind::MemberNotFound,
         "can only promote a learner member which is in sync with leader" => Kind::LearnerNotReady,
@@ -60,9 +59,10 @@ pub fn classify(text: &str) -> Kind {
         "re-configuration failed due to not enough started members" => Kind::NotEnoughStarted,
         "too many learner members in cluster" => Kind::TooManyLearners,
         "rpc not supported for learner" => Kind::LearnerUnsupported,
-        "no leader" | "leader changed" | "not leader" | "server stopped" | "context deadline exceeded" => Kind::NoQuorum,
+        "no leader" | "leader changed" | "not leader" | "server stopped" | "context deadline exceeded" => {
+            Kind::NoQuorum
+        }
         _ if text.starts_with("request timed out") => Kind::NoQuorum,
-        _ if text.starts_with("unknown field") => Kind::UnknownField,
         _ => Kind::Other,
     }
 }

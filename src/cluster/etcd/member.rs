@@ -83,7 +83,11 @@ pub fn joining(seat: &Seat, cluster: &ClusterFacts) -> Result<EtcdMember, Failur
     for m in &cluster.members {
         let name = if m.id == own.id { &seat.name } else { &m.name };
         if name.is_empty() {
-            return Err(refuse(format!("member {} ({}) has not started and has no name", m.id, m.peer_urls.join(", "))));
+            return Err(refuse(format!(
+                "member {} ({}) has not started and has no name",
+                m.id,
+                m.peer_urls.join(", ")
+            )));
         }
         if m.id != own.id && *name == seat.name {
             return Err(refuse(format!("member {} is called {name} too ({})", m.id, m.peer_urls.join(", "))));

@@ -6,7 +6,7 @@ use futures_util::future::join_all;
 
 use super::{
     client::Client,
-    error::Fault,
+    error::{Fault, Kind},
     hex_id,
     observed::{Answer, Existing, join},
 };
@@ -30,10 +30,7 @@ pub async fn observe(endpoints: &[String]) -> Result<ClusterFacts, Failure> {
     join(&what, &answers)
 }
 
-pub(super) async fn ask_all(
-    what: &str,
-    endpoints: &[String],
-) -> Result<Vec<(String, Result<Answer, Fault>)>, Failure> {
+pub(super) async fn ask_all(what: &str, endpoints: &[String]) -> Result<Vec<(String, Result<Answer, Fault>)>, Failure> {
     if endpoints.len() > ENDPOINTS_MAX {
         let why = format!("{} endpoints, at most {ENDPOINTS_MAX} are asked", endpoints.len());
         return Err(Failure::new(Cause::Local, what, why));
@@ -48,8 +45,12 @@ async fn ask(client: &Client) -> Result<Answer, Fault> {
     let (agreed, health, alarms) = tokio::join!(client.members(true), client.health(), client.alarms());
     let (members, linearizable) = match agreed {
         Ok(list) => (list.members, true),
-        // No quorum, or a learner, which serves no linearizable read: its own view is better than none.
-        Err(_) => (client.members(false).await?.members, false),
+        // No quorum: its own view is better than none. A learner (3.4) gives no list at all.
+        Err(_) => match client.members(false).await {
+            Ok(list) => (list.members, false),
+            Err(fault) if fault.kind() == Some(Kind::LearnerUnsupported) => (vec![], false),
+            Err(fault) => return Err(fault),
+        },
     };
     let healthy = matches!(&health, Ok(h) if h.health == "true") && alarms.is_ok();
     Ok(Answer { status, members, linearizable, healthy, alarms: alarms.map(|a| a.alarms).unwrap_or_default() })
@@ -81,8 +82,11 @@ pub struct Started {
 }
 
 /// Waits until the member at `endpoint` answers, is called `name` and, if it is a voter, is healthy.
+/// `others` are the endpoints of the members that were there before (none at a bootstrap): a learner does not
+/// list members, so its name is what they have learned of it.
 /// `progress` is told why it still waits, whenever that changes.
 pub async fn wait_started(
+    others: &[String],
     endpoint: &str,
     name: &str,
     deadline: Duration,
@@ -90,16 +94,13 @@ pub async fn wait_started(
 ) -> Result<Started, Failure> {
     let what = format!("{name}: wait for its etcd member at {endpoint}");
     let began = Instant::now();
-    let client = Client::new(endpoint, OBSERVE_DEADLINE)?;
+    let mut endpoints = vec![endpoint.to_string()];
+    endpoints.extend(others.iter().filter(|o| *o != endpoint).cloned());
     let mut last = String::new();
     loop {
-        let why = match ask(&client).await {
-            Ok(answer) => match started(&what, endpoint, name, &answer)? {
-                Ok(started) => return Ok(started),
-                Err(why) => why,
-            },
-            Err(fault) if fault.is_transient() => fault.why(),
-            Err(fault) => return Err(fault.failure(what)),
+        let why = match started(&what, name, &ask_all(&what, &endpoints).await?)? {
+            Ok(started) => return Ok(started),
+            Err(why) => why,
         };
         if why != last {
             progress(&why);
@@ -112,12 +113,25 @@ pub async fn wait_started(
     }
 }
 
-/// Outer error: wrong for good. Inner error: not yet, and why.
-fn started(what: &str, endpoint: &str, name: &str, answer: &Answer) -> Result<Result<Started, String>, Failure> {
-    let facts = join(what, &[(endpoint.to_string(), Ok(answer.clone()))])?;
-    let own = hex_id(answer.status.header.member_id);
+/// The first answer is the member's own. Outer error: wrong for good. Inner error: not yet, and why.
+fn started(
+    what: &str,
+    name: &str,
+    answers: &[(String, Result<Answer, Fault>)],
+) -> Result<Result<Started, String>, Failure> {
+    let own = match answers.first() {
+        Some((_, Ok(answer))) => hex_id(answer.status.header.member_id),
+        Some((_, Err(fault))) if fault.is_transient() => return Ok(Err(fault.why())),
+        Some((_, Err(fault))) => return Err(fault.failure(what)),
+        None => return Ok(Err("no endpoint is known".into())),
+    };
+    let facts = match join(what, answers) {
+        Ok(facts) => facts,
+        Err(failure) if failure.cause == Cause::Unreachable => return Ok(Err(failure.why)),
+        Err(failure) => return Err(failure),
+    };
     let Some(member) = facts.members.into_iter().find(|m| m.id == own) else {
-        return Ok(Err(format!("member {own} is not in its own member list yet")));
+        return Ok(Err(format!("member {own} is not in the member list yet")));
     };
     if member.name.is_empty() {
         return Ok(Err("it has not made its name known yet".into()));
@@ -127,7 +141,7 @@ fn started(what: &str, endpoint: &str, name: &str, answer: &Answer) -> Result<Re
         return Err(Failure::new(Cause::Mismatch, what, why));
     }
     if facts.leader.is_none() {
-        return Ok(Err("it knows of no leader".into()));
+        return Ok(Err("the cluster has no leader".into()));
     }
     if !member.learner && !member.healthy {
         return Ok(Err("its /health says no".into()));

@@ -17,6 +17,7 @@ use crate::model::{
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Answer {
     pub status: Status,
+    /// Empty from a learner, which gives no list.
     pub members: Vec<Member>,
     /// The list was agreed on by the cluster, not only known to this member.
     pub linearizable: bool,
@@ -29,12 +30,14 @@ pub struct Answer {
 pub fn join(what: &str, answers: &[(String, Result<Answer, Fault>)]) -> Result<ClusterFacts, Failure> {
     let good: Vec<(&str, &Answer)> =
         answers.iter().filter_map(|(at, answer)| answer.as_ref().ok().map(|a| (at.as_str(), a))).collect();
-    let Some(best) = good.iter().map(|(_, a)| *a).max_by_key(|a| {
-        (a.linearizable, a.status.raft_term, a.status.raft_applied_index, a.status.raft_index)
-    }) else {
+    if good.is_empty() {
         return Err(nobody(what, answers));
-    };
+    }
     one_cluster(what, &good)?;
+    let rank = |a: &&Answer| (a.linearizable, a.status.raft_term, a.status.raft_applied_index, a.status.raft_index);
+    let Some(best) = good.iter().map(|(_, a)| *a).filter(|a| !a.members.is_empty()).max_by_key(rank) else {
+        return Err(Failure::new(Cause::Unreachable, what, "only a learner answers, and it does not list the members"));
+    };
 
     let by_member: BTreeMap<u64, &Answer> = good.iter().map(|(_, a)| (a.status.header.member_id, *a)).collect();
     let mut members: Vec<MemberFacts> = best
@@ -96,9 +99,14 @@ fn nobody(what: &str, answers: &[(String, Result<Answer, Fault>)]) -> Failure {
 pub enum Existing {
     /// Nothing listens there.
     Nothing,
-    Cluster { cluster_id: String, member_names: Vec<String> },
+    Cluster {
+        cluster_id: String,
+        member_names: Vec<String>,
+    },
     /// Something is there, or the address does not answer at all: no proof of either.
-    Unknown { why: String },
+    Unknown {
+        why: String,
+    },
 }
 
 /// `Ok` only if every endpoint is proven to have no etcd listening. It is no proof that no data lies on a disk:

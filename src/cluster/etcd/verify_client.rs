@@ -78,7 +78,11 @@ enum Difference {
 fn compare(old: &Members, new: &Members) -> Result<Verified, Difference> {
     let (a, b) = (old.header.cluster_id, new.header.cluster_id);
     if a != b {
-        return Err(Difference::Cluster(format!("the old one is in cluster {}, the new one in {}", hex_id(a), hex_id(b))));
+        return Err(Difference::Cluster(format!(
+            "the old one is in cluster {}, the new one in {}",
+            hex_id(a),
+            hex_id(b)
+        )));
     }
     if old.header.member_id == new.header.member_id {
         let why = format!("both endpoints are member {}", hex_id(old.header.member_id));

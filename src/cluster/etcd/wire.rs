@@ -101,6 +101,8 @@ pub struct Range {
     pub header: Header,
     #[serde(default)]
     pub kvs: Vec<KeyValue>,
+    #[serde(default, deserialize_with = "number")]
+    pub count: u64,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
@@ -118,6 +120,8 @@ pub struct KeyValue {
 /// Answer of calls whose header is all that matters.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 pub struct Plain {
+    /// `transfer-leadership` answers `{}`.
+    #[serde(default)]
     pub header: Header,
 }
 
