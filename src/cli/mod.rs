@@ -1,11 +1,102 @@
 //! Level 5: a file a verb. Strings become goals here, and outcomes become exit codes.
 
+use std::process::ExitCode;
+
+use clap::{CommandFactory, Parser};
+
+use crate::output::{Exit, Stop, failure, stdout};
+use args::{Cli, Verb};
+use globals::{Color, Env, Globals};
+
 pub mod args;
 pub mod complete;
+pub mod completion;
+pub mod config;
 pub mod context;
+pub mod describe;
+pub mod doctor;
+pub mod explain;
+pub mod get;
+pub mod globals;
+pub mod image;
+pub mod lab;
+pub mod man;
+pub mod pending;
+pub mod schema;
+pub mod targets;
+pub mod validate;
+pub mod version;
 
-pub mod globals {
-    pub fn for_completion(_: &[String]) -> Option<crate::model::Fleet> {
-        None
+/// The variable with which a shell asks for completions.
+pub const COMPLETE_VAR: &str = "RACKCTL_COMPLETE";
+
+/// The whole program. Called by `main` before anything else but the TLS provider.
+pub fn main() -> ExitCode {
+    if let Some(exit) = version::at_once() {
+        return exit;
+    }
+    if std::env::var_os(COMPLETE_VAR).is_some() {
+        clap_complete::CompleteEnv::with_factory(Cli::command).var(COMPLETE_VAR).complete();
+    }
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        // Help goes to standard output, faults to standard error; a closed one is nobody's fault.
+        Err(said) => {
+            let _ = said.print();
+            return ExitCode::from(u8::try_from(said.exit_code()).unwrap_or(Exit::Usage.code()));
+        }
+    };
+    let color = Color::decide(cli.globals.color, &Env::read());
+    match run(&cli) {
+        Ok(exit) => exit.into(),
+        Err(stop) => {
+            report(&stop, color);
+            stop.exit.into()
+        }
+    }
+}
+
+fn report(stop: &Stop, color: Color) {
+    for one in &stop.failures {
+        stdout::note(failure::render(one, color.stderr).trim_end());
+    }
+}
+
+fn run(cli: &Cli) -> Result<Exit, Stop> {
+    let bare = || Globals::bare(&cli.globals);
+    let full = || Globals::load(&cli.globals);
+    match &cli.verb {
+        // These work whatever the state of files, contexts and inventory is.
+        Verb::Version(_) => version::run(&bare()),
+        Verb::Completion(args) => completion::run(args),
+        Verb::Man(args) => man::run(args),
+        Verb::Schema(_) => schema::run(&bare()),
+        Verb::Explain(args) => explain::run(&bare(), args),
+        Verb::Config(args) => config::run(&bare(), args),
+        Verb::Lab(args) => lab::run(&bare(), args),
+
+        Verb::Get(args) => get::run(&full()?, args),
+        Verb::Describe(args) => describe::run(&full()?, args),
+        Verb::Validate(_) => validate::run(&full()?),
+        Verb::Doctor(args) => doctor::run(&full()?, args),
+        Verb::Image(args) => image::run(&full()?, args),
+        Verb::Runs(_) => get::run(&full()?, &get::of("runs")),
+        Verb::Lock(_) => get::run(&full()?, &get::of("locks")),
+
+        // What plans, runs, or speaks to machines.
+        Verb::Diff(args) => pending::diff(&full()?, args),
+        Verb::Plan(args) => pending::plan(&full()?, args),
+        Verb::Apply(args) => pending::apply(&full()?, args),
+        Verb::Install(args) => pending::install(&full()?, args),
+        Verb::Join(args) => pending::join(&full()?, args),
+        Verb::Power(args) => pending::power(&full()?, args),
+        Verb::Boot(args) => pending::boot(&full()?, args),
+        Verb::Bmc(args) => pending::bmc(&full()?, args),
+        Verb::Console(args) => pending::console(&full()?, args),
+        Verb::Ssh(args) => pending::ssh(&full()?, args),
+        Verb::Logs(args) => pending::logs(&full()?, args),
+        Verb::Resume(args) => pending::resume(&full()?, args),
+        Verb::Netboot { fd } => pending::netboot(*fd),
+        Verb::LabSupervisor { dir } => lab::supervisor(dir),
     }
 }
