@@ -63,8 +63,7 @@ pub struct Part {
 /// directories and symlinks (`bin` → `usr/bin`, `lib` → `usr/lib`, …) that replace nothing of the first stage.
 ///
 /// **Installed system**: read-only squashfs on `root-a` (later `root-b`), run as [`NODE_PROGRAM`]; empty
-/// mount points `/dev /proc /sys /run /tmp /data /boot`. Whatever changes lives on `data` or in `/run`:
-/// `/etc/resolv.conf` is a link to `/run/rackctl/resolv.conf`, `/var/lib` to `/data/lib`, `/var/log` to `/run/log`, `/var/tmp` to `/tmp`.
+/// mount points `/dev /proc /sys /run /tmp /var /data /boot`. `/etc/resolv.conf` is a link to `/run/resolv.conf`.
 ///
 /// **Which disk?** GRUB knows the ESP that the firmware started it from, and says its partition GUID
 /// in [`ESP`]. The installer makes partition GUIDs from the disk's, so they are unique
@@ -72,10 +71,10 @@ pub struct Part {
 /// such disk, the node program stops and says so; it never takes "some disk with a `root-a`".
 ///
 /// **Slots.** The ESP holds `/slot-a/{vmlinuz,initrd}` and the same for `b`, `/grub/grub.cfg` and
-/// `/grub/grubenv` (GRUB environment block, 1024 bytes, see [`grubenv`]): `slot` is the good slot; `try_slot` with
+/// `/grub/grubenv` (GRUB environment block, 1024 bytes, see [`grubenv`]): `default_slot` is the good slot (absent: `a`); `try_slot` with
 /// `try_left` in 1..=3 is one on trial. GRUB takes one off `try_left` before each trial boot and passes
-/// `rackctl.try=1`; with none left, or no kernel there, it boots `slot` again. Who finds a trial good
-/// writes `slot=<it>`, `try_slot=`, `try_left=0`.
+/// `rackctl.try=1`; with none left, or no kernel there, it boots `default_slot` again. Who finds a trial good
+/// writes `default_slot=<it>` and removes the other two.
 pub mod layout {
     use uuid::Uuid;
 
