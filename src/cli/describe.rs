@@ -1,6 +1,6 @@
 //! `rackctl describe`
 
-use super::{args::look::Describe, args::targets::Select, globals::Globals, pending, targets};
+use super::{args::look::Describe, args::targets::Select, globals::Globals, seen, targets};
 use crate::{
     model::{Failure, failure::Cause},
     output::{Exit, Format, Kind, Stop, age, describe, resource, resource::Observation, stdout},
@@ -12,7 +12,7 @@ pub fn run(globals: &Globals, args: &Describe) -> Result<Exit, Stop> {
     if !kind.is_desired() {
         return records(globals, &fleet, kind, &args.names);
     }
-    let status = pending::status(globals, &fleet, age::now(), false)?;
+    let status = seen::status(globals, &fleet, age::now(), false)?;
     let names = targets::choose(&fleet, &status, kind, &args.names, &Select::default())?;
     if !globals.format.is_for_people() {
         let items: Vec<_> = names.iter().filter_map(|name| resource::item(&fleet, &status, kind, name)).collect();
@@ -22,7 +22,7 @@ pub fn run(globals: &Globals, args: &Describe) -> Result<Exit, Stop> {
     let mut pages = Vec::new();
     for name in &names {
         let seen = match kind {
-            Kind::Node => pending::observation(globals, &fleet, name)?,
+            Kind::Node => seen::observation(globals, &fleet, name)?,
             _ => Observation::default(),
         };
         pages.extend(describe::describe(&fleet, &status, &seen, kind, name));
@@ -32,7 +32,7 @@ pub fn run(globals: &Globals, args: &Describe) -> Result<Exit, Stop> {
 }
 
 fn records(globals: &Globals, fleet: &crate::model::Fleet, kind: Kind, names: &[String]) -> Result<Exit, Stop> {
-    let mut found = pending::records(globals, fleet, kind)?;
+    let mut found = seen::records(globals, fleet, kind)?;
     found.retain(|record| names.iter().any(|name| record.is_about(name)));
     if found.is_empty() {
         let what = format!("describe {}", kind.plural());

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{args::look::Get, args::targets::Select, globals::Globals, pending, targets};
+use super::{args::look::Get, args::targets::Select, globals::Globals, seen, targets};
 use crate::{
     model::Fleet,
     output::{
@@ -72,7 +72,7 @@ impl View {
     fn look(globals: &Globals, fleet: &Fleet, kind: Kind, names: &[String], args: &Get) -> Result<View, Stop> {
         let now = age::now();
         if !kind.is_desired() {
-            let mut found = pending::records(globals, fleet, kind)?;
+            let mut found = seen::records(globals, fleet, kind)?;
             found.retain(|r| names.is_empty() || names.iter().any(|name| r.is_about(name)));
             return Ok(View {
                 items: found.iter().map(Record::item).collect(),
@@ -82,7 +82,7 @@ impl View {
                 }),
             });
         }
-        let status = pending::status(globals, fleet, now, args.refresh)?;
+        let status = seen::status(globals, fleet, now, args.refresh)?;
         let chosen = targets::choose(fleet, &status, kind, names, &args.select)?;
         let items = chosen.iter().filter_map(|name| resource::item(fleet, &status, kind, name)).collect();
         let fleet = fleet.clone();

@@ -153,6 +153,15 @@ impl Globals {
         }
         Ok(fleet)
     }
+
+    /// Data to standard output, in the chosen format.
+    pub fn print(
+        &self,
+        items: &[serde_json::Value],
+        table: impl FnOnce(bool) -> crate::output::Table,
+    ) -> Result<(), Stop> {
+        stdout::print(&self.format.render(items, stdout::width(), table))
+    }
 }
 
 fn unknown_context(name: &str, config: &ConfigFile) -> Failure {

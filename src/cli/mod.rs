@@ -8,21 +8,33 @@ use crate::output::{Exit, Stop, failure, stdout};
 use args::{Cli, Verb};
 use globals::{Color, Env, Globals};
 
+pub mod apply;
 pub mod args;
+pub mod bmc;
 pub mod complete;
 pub mod completion;
+pub mod conduct;
 pub mod config;
 pub mod context;
 pub mod describe;
+pub mod diff;
 pub mod doctor;
 pub mod explain;
 pub mod get;
 pub mod globals;
 pub mod image;
 pub mod lab;
+pub mod logs;
 pub mod man;
-pub mod pending;
+pub mod paths;
+pub mod power;
+pub mod prepare;
+pub mod requests;
+pub mod resume;
 pub mod schema;
+pub mod seen;
+pub mod session;
+pub mod ssh;
 pub mod targets;
 pub mod validate;
 pub mod version;
@@ -46,6 +58,11 @@ pub fn main() -> ExitCode {
             return ExitCode::from(u8::try_from(said.exit_code()).unwrap_or(Exit::Usage.code()));
         }
     };
+    match &cli.verb {
+        Verb::Netboot { fd } => return crate::netboot::child::main(*fd),
+        Verb::LabSupervisor { dir } => return lab::supervisor(dir),
+        _ => {}
+    }
     let color = Color::decide(cli.globals.color, &Env::read());
     match run(&cli) {
         Ok(exit) => exit.into(),
@@ -58,7 +75,7 @@ pub fn main() -> ExitCode {
 
 fn report(stop: &Stop, color: Color) {
     for one in &stop.failures {
-        stdout::note(failure::render(one, color.stderr).trim_end());
+        stdout::note(&crate::secrets::redact(failure::render(one, color.stderr).trim_end()));
     }
 }
 
@@ -84,19 +101,19 @@ fn run(cli: &Cli) -> Result<Exit, Stop> {
         Verb::Lock(_) => get::run(&full()?, &get::of("locks")),
 
         // What plans, runs, or speaks to machines.
-        Verb::Diff(args) => pending::diff(&full()?, args),
-        Verb::Plan(args) => pending::plan(&full()?, args),
-        Verb::Apply(args) => pending::apply(&full()?, args),
-        Verb::Install(args) => pending::install(&full()?, args),
-        Verb::Join(args) => pending::join(&full()?, args),
-        Verb::Power(args) => pending::power(&full()?, args),
-        Verb::Boot(args) => pending::boot(&full()?, args),
-        Verb::Bmc(args) => pending::bmc(&full()?, args),
-        Verb::Console(args) => pending::console(&full()?, args),
-        Verb::Ssh(args) => pending::ssh(&full()?, args),
-        Verb::Logs(args) => pending::logs(&full()?, args),
-        Verb::Resume(args) => pending::resume(&full()?, args),
-        Verb::Netboot { fd } => pending::netboot(*fd),
-        Verb::LabSupervisor { dir } => lab::supervisor(dir),
+        Verb::Diff(args) => diff::run(&full()?, args),
+        Verb::Plan(args) => apply::plan(&full()?, args),
+        Verb::Apply(args) => apply::apply(&full()?, args),
+        Verb::Install(args) => apply::install(&full()?, args),
+        Verb::Join(args) => apply::join(&full()?, args),
+        Verb::Power(args) => power::power(&full()?, args),
+        Verb::Boot(args) => power::boot(&full()?, args),
+        Verb::Bmc(args) => bmc::bmc(&full()?, args),
+        Verb::Console(args) => ssh::console(&full()?, args),
+        Verb::Ssh(args) => ssh::ssh(&full()?, args),
+        Verb::Logs(args) => logs::logs(&full()?, args),
+        Verb::Resume(args) => resume::resume(&full()?, args),
+        // Processes of ours: `main` has run them before anything else.
+        Verb::Netboot { .. } | Verb::LabSupervisor { .. } => Ok(Exit::Done),
     }
 }

@@ -31,6 +31,14 @@ pub fn is_terminal() -> bool {
     io::stdout().is_terminal()
 }
 
+pub fn stdin_is_terminal() -> bool {
+    io::stdin().is_terminal()
+}
+
+pub fn stderr_is_terminal() -> bool {
+    io::stderr().is_terminal()
+}
+
 /// Columns of the terminal behind standard output; `None` where there is no terminal.
 pub fn width() -> Option<u16> {
     use std::os::fd::AsRawFd;

@@ -136,6 +136,14 @@ impl Ssh {
         }
     }
 
+    /// The argv of an interactive `ssh`, or of one command with the terminal passed on. The pin's file stays behind:
+    /// the process that becomes `ssh` cannot remove it.
+    pub fn interactive(self, command: &[String]) -> Result<Vec<std::ffi::OsString>, Failure> {
+        let argv = argv::ssh(&self.target, &self.key, &self.known_hosts, None, Terminal::Yes, command)?;
+        let _ = self.folder.keep();
+        Ok(argv)
+    }
+
     /// Removes the files. Dropping does the same and cannot say that it failed.
     pub fn close(self) -> Result<(), Failure> {
         let what = self.what("remove the files of the connection");

@@ -51,6 +51,17 @@ pub async fn execute(
     world: Arc<World>,
     records: &[Record],
     concurrency: usize,
+    outside: mpsc::Receiver<Outside>,
+    notify: impl FnMut(Notice),
+) -> Result<Ended, Failure> {
+    // Drivers share one thread: they wait, they do not compute.
+    tokio::task::LocalSet::new().run_until(drive(world, records, concurrency, outside, notify)).await
+}
+
+async fn drive(
+    world: Arc<World>,
+    records: &[Record],
+    concurrency: usize,
     mut outside: mpsc::Receiver<Outside>,
     mut notify: impl FnMut(Notice),
 ) -> Result<Ended, Failure> {
@@ -167,7 +178,7 @@ fn carry_out(
         Effect::Observe { step: id, resumed, .. } => {
             let Some((subject, step)) = of(&id) else { return Ok(()) };
             let (world, intent) = (Arc::clone(world), intents.get(&id).cloned());
-            tasks.spawn(async move {
+            tasks.spawn_local(async move {
                 let deadline = Duration::from_secs(step.kind.deadline_s());
                 let look = async {
                     match &subject {
@@ -187,7 +198,7 @@ fn carry_out(
             record(world, notify, &subject, &id, attempt, RecordKind::Intent, body.clone())?;
             intents.insert(id.clone(), body);
             let world = Arc::clone(world);
-            tasks.spawn(async move {
+            tasks.spawn_local(async move {
                 let deadline = Duration::from_secs(step.kind.deadline_s());
                 let effect = async {
                     match &subject {
@@ -202,7 +213,7 @@ fn carry_out(
         Effect::Verify { step: id, deadline_s, .. } => {
             let Some((subject, step)) = of(&id) else { return Ok(()) };
             let world = Arc::clone(world);
-            tasks.spawn(async move {
+            tasks.spawn_local(async move {
                 let deadline = Duration::from_secs(deadline_s);
                 let proof = async {
                     match &subject {
@@ -234,7 +245,7 @@ fn carry_out(
                 .find(|(id, _)| of(id).is_some_and(|(s, _)| s == subject))
                 .map_or("the run ended".to_owned(), |(_, f)| f.to_string());
             let world = Arc::clone(world);
-            tasks.spawn(async move {
+            tasks.spawn_local(async move {
                 let result = match tokio::time::timeout(FINALIZE_DEADLINE, machines::finalize(&world, subject.name(), &reason)).await {
                     Ok(result) => result,
                     Err(_) => Err(Failure::new(Cause::Deadline, format!("{subject}: leave it safe"), "its BMC did not answer in time")),

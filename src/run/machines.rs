@@ -372,10 +372,7 @@ async fn await_installed(world: &World, node: &str, generation: u64) -> Result<(
 }
 
 async fn status(world: &World, node: &str, host_key: &str) -> Result<NodeStatus, Failure> {
-    let ssh = world.ssh(node, host_key).await?;
-    let status = crate::remote::node_status(&ssh).await;
-    let _ = ssh.close().await;
-    status
+    crate::remote::node_client::node_status(&world.ssh(node, host_key)?).await
 }
 
 /// It came up from the disk that was written, as what was written.

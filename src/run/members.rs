@@ -24,7 +24,7 @@ use crate::{
         fleet::ClusterDriver,
     },
     plan::{StepKind, Subject},
-    remote,
+    remote::{client::Ssh, node_client},
     store::{ClusterRecord, StoreError},
 };
 
@@ -150,7 +150,7 @@ pub(super) async fn verify(world: &World, cluster: &str, kind: &StepKind) -> Res
     let deadline = Duration::from_secs(kind.deadline_s());
     match kind {
         StepKind::Bootstrap { .. } => {
-            let started = wait_started(&seat.client_url(), member, deadline, |_| {}).await?;
+            let started = wait_started(&[], &seat.client_url(), member, deadline, |_| {}).await?;
             let record = world.store.cluster_record(cluster).map_err(|e| store_failure(&e))?;
             if let Some(record) = record {
                 let known = ClusterRecord { cluster_id: Some(started.cluster_id), ..record.clone() };
@@ -163,7 +163,9 @@ pub(super) async fn verify(world: &World, cluster: &str, kind: &StepKind) -> Res
             Some(_) => Ok(()),
             None => Err(Failure::new(Cause::AcceptedButIgnored, what(cluster, member, "add"), "it is not in the member list")),
         },
-        StepKind::StartMember { .. } => wait_started(&seat.client_url(), member, deadline, |_| {}).await.map(|_| ()),
+        StepKind::StartMember { .. } => {
+            wait_started(&voters(world, cluster, member)?, &seat.client_url(), member, deadline, |_| {}).await.map(|_| ())
+        }
         StepKind::AwaitSynced { .. } => {
             let facts = facts(world, cluster, member).await?;
             let id = member_of(&facts, &seat)
@@ -233,16 +235,13 @@ async fn bootstrap_ticket(world: &World, cluster: &str, member: &str) -> Result<
     }
 }
 
-async fn connect(world: &World, member: &str) -> Result<remote::Ssh, Failure> {
+fn connect(world: &World, member: &str) -> Result<Ssh, Failure> {
     let record = world.record(member)?.ok_or_else(|| Failure::new(Cause::Guard, member, "it is not installed"))?;
-    world.ssh(member, &record.system_host_key).await
+    world.ssh(member, &record.system_host_key)
 }
 
 async fn start(world: &World, member: &str, etcd: &EtcdMember) -> Result<(), Failure> {
-    let ssh = connect(world, member).await?;
-    let started = remote::etcd_start(&ssh, etcd).await;
-    let _ = ssh.close().await;
-    let status = started?;
+    let status = node_client::etcd_start(&connect(world, member)?, etcd).await?;
     if status.running {
         return Ok(());
     }
@@ -256,9 +255,6 @@ async fn start(world: &World, member: &str, etcd: &EtcdMember) -> Result<(), Fai
 }
 
 async fn node_status(world: &World, member: &str) -> Result<rackctl_wire::NodeStatus, Failure> {
-    let ssh = connect(world, member).await?;
-    let status = remote::node_status(&ssh).await;
-    let _ = ssh.close().await;
-    status
+    node_client::node_status(&connect(world, member)?).await
 }
 

@@ -1,1 +1,26 @@
+//! Level 4: the one loop. Events in, effects out, and everything durable before it is done.
+//!
+//! ```text
+//! drivers ──Event──► engine (pure) ──Effect──► journal (intent) ──► drivers
+//! ```
+//!
+//! [`desk`] is where installers claim and report, [`board`] what the network-boot servers are told,
+//! [`machines`] and [`members`] carry a step out. None of them decides: the engine does.
 
+pub mod api;
+pub mod board;
+pub mod clock;
+pub mod desk;
+pub mod keys;
+mod journal;
+mod loop_;
+pub mod machines;
+pub mod members;
+pub mod netns;
+pub mod observe;
+pub mod timeline;
+mod world;
+
+pub use journal::past;
+pub use loop_::{Ended, Notice, Outside, execute};
+pub use world::{StoreLedger, World, WorldParts};

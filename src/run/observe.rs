@@ -19,13 +19,15 @@ use crate::{
         failure::Cause,
         fleet::{ClusterDriver, Node},
     },
-    remote,
+    remote::{argv::Target, client::Ssh, node_client},
     store::Store,
 };
 
 /// For a look at one machine.
 const LOOK_DEADLINE: Duration = Duration::from_secs(30);
-const SSH_DEADLINE: Duration = Duration::from_secs(5);
+const SSH_DEADLINE: Duration = Duration::from_secs(20);
+/// For the TCP connection alone.
+const SSH_CONNECT: Duration = Duration::from_secs(4);
 
 pub struct Asking {
     pub passwords: Arc<bmc::Passwords>,
@@ -33,7 +35,7 @@ pub struct Asking {
     pub read_only: bool,
     pub concurrency: usize,
     pub scratch: PathBuf,
-    pub observer: Option<bmc::Observer>,
+    pub observer: Option<bmc::client::Observer>,
     /// Ask BMCs too, not only systems and clusters.
     pub bmcs: bool,
 }
@@ -118,25 +120,24 @@ async fn bmc_facts(node: &Node, asking: &Asking) -> Result<crate::model::facts::
 
 pub async fn system_status(node: &Node, host_key: &str, scratch: &Path) -> Result<NodeStatus, Failure> {
     let ask = async {
-        let ssh = remote::Ssh::connect(ssh_target(node, host_key)?, scratch).await?;
-        let status = remote::node_status(&ssh).await;
-        let _ = ssh.close().await;
-        status
+        let ssh = Ssh::prepare(ssh_target(node, host_key)?, scratch)?;
+        node_client::node_status(&ssh).await
     };
     let late = || Failure::new(Cause::Unreachable, format!("{}: ask its system", node.name), "no answer over SSH");
     tokio::time::timeout(SSH_DEADLINE, ask).await.unwrap_or_else(|_| Err(late()))
 }
 
-pub fn ssh_target(node: &Node, host_key: &str) -> Result<remote::Target, Failure> {
+pub fn ssh_target(node: &Node, host_key: &str) -> Result<Target, Failure> {
     let address = node
         .address()
         .ok_or_else(|| Failure::new(Cause::Guard, format!("{}: SSH", node.name), "the inventory gives it no address"))?;
-    Ok(remote::Target {
+    Ok(Target {
         host: address.to_string(),
         port: 22,
         user: node.ssh.user.clone().unwrap_or_else(|| "root".to_owned()),
         identity: node.ssh.identity.clone(),
         host_key: host_key.to_owned(),
-        connect_timeout: SSH_DEADLINE,
+        connect_timeout: SSH_CONNECT,
+        agent: false,
     })
 }

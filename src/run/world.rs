@@ -55,7 +55,7 @@ pub struct WorldParts {
     pub taken: watch::Receiver<u64>,
     pub first_table: u64,
     pub scratch: PathBuf,
-    pub observer: Option<bmc::Observer>,
+    pub observer: Option<bmc::client::Observer>,
 }
 
 pub struct World {
@@ -74,7 +74,7 @@ pub struct World {
     tables: Option<mpsc::UnboundedSender<BootTable>>,
     taken: watch::Receiver<u64>,
     scratch: PathBuf,
-    observer: Option<bmc::Observer>,
+    observer: Option<bmc::client::Observer>,
     desk: Mutex<Desk>,
     offers: Mutex<Offers>,
     targets: Mutex<BTreeMap<String, Target>>,
@@ -124,6 +124,33 @@ impl World {
         self.store.append(&self.run, clock::unix_ms(), &self.fence, draft)
     }
 
+    pub fn passwords(&self) -> Arc<bmc::Passwords> {
+        Arc::clone(&self.passwords)
+    }
+
+    /// The table with which the servers open their sockets: addresses alone, nothing to boot.
+    pub fn table(&self) -> Result<BootTable, Failure> {
+        let (network, server) = self
+            .servers
+            .iter()
+            .next()
+            .ok_or_else(|| Failure::new(Cause::Local, "network-boot servers", "this host has no address on the plan's network"))?;
+        let offers = Offers { version: unpoisoned(&self.offers).version + 1, attempts: BTreeMap::new() };
+        self.table_of(network, *server, &offers)
+    }
+
+    fn table_of(&self, network: &str, server: std::net::Ipv4Addr, offers: &Offers) -> Result<BootTable, Failure> {
+        let frame = board::Frame {
+            fleet: &self.fleet,
+            plan: &self.plan,
+            run: &self.run,
+            server,
+            api_pin: &self.api_pin,
+            objects: &self.objects,
+        };
+        board::table(&frame, network, offers, &self.keys)
+    }
+
     pub fn node(&self, name: &str) -> Result<&Node, Failure> {
         self.fleet.nodes.get(name).ok_or_else(|| Failure::new(Cause::Guard, name, "it is not in the fleet of this run"))
     }
@@ -169,9 +196,9 @@ impl World {
     }
 
     /// SSH to the installed system, with the host key that its claim brought.
-    pub async fn ssh(&self, node: &str, host_key: &str) -> Result<remote::Ssh, Failure> {
+    pub fn ssh(&self, node: &str, host_key: &str) -> Result<remote::client::Ssh, Failure> {
         let target = super::observe::ssh_target(self.node(node)?, host_key)?;
-        remote::Ssh::connect(target, &self.scratch).await
+        remote::client::Ssh::prepare(target, &self.scratch)
     }
 
     pub fn offer_in_memory(&self, node: &str, attempt: u32) {
@@ -204,15 +231,7 @@ impl World {
             offers.clone()
         };
         for (network, server) in &self.servers {
-            let frame = board::Frame {
-                fleet: &self.fleet,
-                plan: &self.plan,
-                run: &self.run,
-                server: *server,
-                api_pin: &self.api_pin,
-                objects: &self.objects,
-            };
-            let table = board::table(&frame, network, &offers, &self.keys)?;
+            let table = self.table_of(network, *server, &offers)?;
             if tables.send(table).is_err() {
                 return Err(Failure::new(Cause::Local, "network-boot servers", "their process has ended").next("rackctl resume"));
             }

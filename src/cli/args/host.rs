@@ -33,10 +33,7 @@ pub enum ImageVerb {
     /// What has been built, with digests and sizes
     List,
     /// Hash everything that has been built again
-    Verify {
-        #[arg(value_name = "NAME", add = ArgValueCompleter::new(complete::images))]
-        names: Vec<String>,
-    },
+    Verify,
 }
 
 /// What this host lacks, and the command that mends it

@@ -1,0 +1,309 @@
+//! `plan`, `apply`, `install`, `join`: load → observe → plan → show → confirm → run → report.
+
+use std::{io::BufRead, path::Path};
+
+use super::{
+    args::{
+        Targets,
+        run::{Apply, GoalWord, Install, Join, Limits, Plan as PlanArgs},
+    },
+    conduct::{self, Run},
+    globals::Globals,
+    prepare::{self, Prepared, prepare},
+    requests,
+    session::{Session, block_on, stop},
+    targets::{self, Nothing},
+};
+use crate::{
+    model::{
+        Failure,
+        failure::Cause,
+        fleet::Lifecycle,
+        goal::{Ceiling, Goal, Scope},
+    },
+    netboot::servers::Servers,
+    output::{self, Exit, Stop, resource::Status, stdout},
+    plan::{Danger, Plan},
+    run::clock,
+    store::{Draft, Fence, Holder, RecordKind, RunRecord, RunState},
+};
+
+pub fn plan(globals: &Globals, args: &PlanArgs) -> Result<Exit, Stop> {
+    let session = Session::open(globals)?;
+    let (word, targets) = args.goal.split();
+    let goal = goal(&session, word, &targets, args.goal.reinstall, args.goal.allow)?;
+    session.enter(&prepare::scope(&goal).0)?;
+    block_on(async {
+        let passwords = session.passwords(&prepare::scope(&goal).0).await?;
+        let prepared = prepare(&session, &goal, &passwords).await?;
+        let place = session.place(globals, &prepare::scope(&goal).0);
+        let value = output::plan::value(&place, &prepared.plan);
+        if let Some(path) = &args.out {
+            let text = serde_json::to_string_pretty(&value).unwrap_or_default();
+            std::fs::write(path, text + "\n")
+                .map_err(|e| Failure::new(Cause::Local, format!("write the plan to {}", path.display()), e.to_string()))?;
+        }
+        if globals.format.is_for_people() {
+            let mut text = output::plan::text(&place, &prepared.plan);
+            if args.requests {
+                text.push_str(&requests::text(&session, &prepared.plan, &passwords).await?);
+            }
+            stdout::print(&text)?;
+        } else {
+            stdout::print(&globals.format.render_one(&value, |_| output::plan::text(&place, &prepared.plan)))?;
+        }
+        too_many_wipes(&prepared.plan, args.max_wipes)?;
+        Ok(refusal_exit(&prepared.plan))
+    })
+}
+
+pub fn apply(globals: &Globals, args: &Apply) -> Result<Exit, Stop> {
+    let session = Session::open(globals)?;
+    let kept = args.plan.as_deref().map(read_plan).transpose()?;
+    let goal = match &kept {
+        Some(plan) => plan.goal.clone(),
+        None => {
+            let (word, targets) = args.goal.split();
+            goal(&session, word, &targets, args.goal.reinstall, args.goal.allow)?
+        }
+    };
+    run(globals, &session, &goal, &args.limits, kept.as_ref())
+}
+
+pub fn install(globals: &Globals, args: &Install) -> Result<Exit, Stop> {
+    let session = Session::open(globals)?;
+    let goal = goal(&session, GoalWord::Install, &args.targets, args.reinstall, None)?;
+    run(globals, &session, &goal, &args.limits, None)
+}
+
+pub fn join(globals: &Globals, args: &Join) -> Result<Exit, Stop> {
+    let session = Session::open(globals)?;
+    let goal = goal(&session, GoalWord::Join, &args.targets, false, None)?;
+    run(globals, &session, &goal, &args.limits, None)
+}
+
+/// `apply` means all active nodes unless some are named; the others want names.
+fn goal(session: &Session, word: GoalWord, targets: &Targets, reinstall: bool, allow: Option<Ceiling>) -> Result<Goal, Stop> {
+    let nothing = if word == GoalWord::Install { Nothing::IsRefused } else { Nothing::MeansAll };
+    let status = Status { now: clock::unix_ms(), ..Status::default() };
+    let mut names = targets::nodes(&session.fleet, &status, targets, nothing)?;
+    if targets.is_empty() || targets.select.all {
+        names.retain(|n| session.fleet.nodes.get(n).is_some_and(|n| n.lifecycle == Lifecycle::Active));
+    }
+    let nodes = Scope(names);
+    Ok(match word {
+        GoalWord::Apply => Goal::Apply { nodes, allow: allow.unwrap_or_default() },
+        GoalWord::Install => Goal::Install { nodes, reinstall },
+        GoalWord::Join => Goal::Join { nodes },
+    })
+}
+
+fn run(globals: &Globals, session: &Session, goal: &Goal, limits: &Limits, kept: Option<&Plan>) -> Result<Exit, Stop> {
+    let names = &prepare::scope(goal).0;
+    let space = session.enter(names)?;
+    let dry = limits.dry_run || session.read_only;
+    // From the main thread: its death is what the child waits for.
+    let child = if dry || matches!(goal, Goal::Join { .. }) { None } else { Some(Servers::spawn(space.as_deref())?) };
+    block_on(async {
+        let id = run_id();
+        let mut locks: Vec<String> = names.iter().map(|n| format!("node/{n}")).collect();
+        locks.extend(session.networks(names).iter().map(|n| format!("network/{n}")));
+        locks.extend(session.fleet.clusters.values().filter(|c| c.members.iter().any(|m| names.contains(m))).map(|c| format!("cluster/{}", c.name)));
+        let fence = if dry {
+            None
+        } else {
+            let fence = session.store.lock(&locks, &id, &Holder::this(), clock::unix_ms()).map_err(|e| stop(&e))?;
+            if let Err(refused) = no_open_run(session, names) {
+                session.store.unlock(&fence).map_err(|e| stop(&e))?;
+                return Err(refused);
+            }
+            Some(fence)
+        };
+        let result = begin(globals, session, goal, limits, kept, id, fence.clone(), child).await;
+        // A run releases its locks when it ends; what never became one does it here.
+        if let Some(fence) = &fence {
+            session.store.unlock(fence).map_err(|e| stop(&e))?;
+        }
+        result
+    })
+}
+
+#[allow(clippy::too_many_arguments)]
+async fn begin(
+    globals: &Globals,
+    session: &Session,
+    goal: &Goal,
+    limits: &Limits,
+    kept: Option<&Plan>,
+    id: String,
+    fence: Option<Fence>,
+    child: Option<Servers>,
+) -> Result<Exit, Stop> {
+    let names = &prepare::scope(goal).0;
+    let passwords = session.passwords(names).await?;
+    if fence.is_some() {
+        session.sweep(&passwords).await?;
+    }
+    let Prepared { plan, built, servers, .. } = prepare(session, goal, &passwords).await?;
+    let place = session.place(globals, names);
+    let text = output::plan::text(&place, &plan);
+    let Some(fence) = fence else {
+        if globals.format.is_for_people() {
+            stdout::print(&text)?;
+        } else {
+            stdout::print(&globals.format.render_one(&output::plan::value(&place, &plan), |_| text.clone()))?;
+        }
+        if session.read_only && !limits.dry_run && !plan.is_empty() {
+            return Err(Failure::new(Cause::Guard, "apply", "--read-only: nothing is changed; the plan above is what would be done").into());
+        }
+        return Ok(refusal_exit(&plan));
+    };
+    stdout::note(text.trim_end());
+    if let Some(kept) = kept
+        && kept.hash() != plan.hash()
+    {
+        let why = format!("the world has changed since it was made: it was {}, it would be {} now", kept.hash(), plan.hash());
+        return Err(Failure::new(Cause::Guard, "apply the kept plan", why).next("rackctl plan --out FILE").into());
+    }
+    too_many_wipes(&plan, limits.max_wipes)?;
+    if plan.is_empty() {
+        let members = conduct::member_rows(session, &plan).await;
+        let done = output::report::Report {
+            run: "-",
+            outcome: crate::engine::Outcome::Succeeded,
+            timeline: &Default::default(),
+            failures: &[],
+            members: &members,
+            head: "-",
+        };
+        if globals.format.is_for_people() {
+            if let Some(table) = output::report::members(&done) {
+                stdout::print(&table.render(stdout::width()))?;
+            }
+            stdout::note(if plan.refusals.is_empty() { "Nothing to do: every step was found done." } else { "Nothing was done." });
+        } else {
+            stdout::print(&globals.format.render_one(&output::report::value(&done), |_| String::new()))?;
+        }
+        return Ok(refusal_exit(&plan));
+    }
+    confirm(&plan, limits, &place)?;
+    let record = RunRecord {
+        id: id.clone(),
+        started_ms: clock::unix_ms(),
+        ended_ms: None,
+        state: RunState::Running,
+        goal: goal.clone(),
+        plan_hash: plan.hash(),
+        fleet: to_value(&session.fleet)?,
+        plan: to_value(&plan)?,
+        actor: Holder::this(),
+    };
+    session.store.create_run(&record).map_err(|e| stop(&e))?;
+    let draft = Draft {
+        subject: "run".into(),
+        step: "run".into(),
+        attempt: 1,
+        kind: RecordKind::RunStarted,
+        body: serde_json::json!({ "plan": plan.hash(), "objects": prepare::objects(&built) }),
+    };
+    session.store.append(&id, clock::unix_ms(), &fence, draft).map_err(|e| stop(&e))?;
+    stdout::note(&format!("run {id}; from another terminal: rackctl runs, rackctl describe node NAME, rackctl logs {id}"));
+    let run = Run { id, plan, fence, passwords, objects: prepare::objects(&built), servers, records: Vec::new(), child };
+    conduct::conduct(globals, session, run).await
+}
+
+fn to_value<T: serde::Serialize>(value: &T) -> Result<serde_json::Value, Failure> {
+    serde_json::to_value(value).map_err(|e| Failure::new(Cause::Local, "record the run", e.to_string()))
+}
+
+/// A run that did not end is gone on with, not overtaken: only it knows what is in hand.
+fn no_open_run(session: &Session, names: &[String]) -> Result<(), Stop> {
+    let runs = session.store.runs().map_err(|e| stop(&e))?;
+    for run in runs.iter().filter(|r| matches!(r.state, RunState::Running | RunState::Interrupted)) {
+        let touched = prepare::scope(&run.goal).0.iter().any(|n| names.contains(n));
+        if touched {
+            let why = format!("run {} of {} did not end (started {})", run.id, run.actor, crate::model::clock::utc(run.started_ms));
+            return Err(Failure::new(Cause::Guard, "apply", why).next(format!("rackctl resume {}", run.id)).into());
+        }
+    }
+    Ok(())
+}
+
+fn too_many_wipes(plan: &Plan, max: Option<u32>) -> Result<(), Failure> {
+    let wipes = plan.count(Danger::DataLoss);
+    match max {
+        Some(max) if wipes > max as usize => {
+            Err(Failure::new(Cause::Guard, "limit of wipes", format!("the plan would wipe {wipes} disks, --max-wipes allows {max}")))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// 3 when everything was refused, 4 when some was.
+fn refusal_exit(plan: &Plan) -> Exit {
+    match (plan.refusals.is_empty(), plan.tracks.iter().any(|t| matches!(t.subject, crate::plan::Subject::Node(_)))) {
+        (true, _) => Exit::Done,
+        (false, true) => Exit::Partial,
+        (false, false) => Exit::Refused,
+    }
+}
+
+/// Reversible plans need `--yes` or a yes; destroying ones the hash, or the fleet's word typed at a terminal.
+fn confirm(plan: &Plan, limits: &Limits, place: &output::plan::Place) -> Result<(), Stop> {
+    let hash = plan.hash();
+    if let Some(approved) = &limits.approve {
+        if hash.starts_with(approved.as_str()) {
+            return Ok(());
+        }
+        let why = format!("--approve {approved} names another plan; this one is {hash}");
+        return Err(Stop::with(Exit::NeedsApproval, Failure::new(Cause::Guard, "approval", why).next("rackctl plan")));
+    }
+    let destroys = plan.count(Danger::DataLoss) > 0;
+    if limits.yes && !destroys {
+        return Ok(());
+    }
+    if !stdout::stdin_is_terminal() {
+        let why = format!("the plan needs approval{}; its hash is {hash}", if destroys { ", for it destroys data" } else { "" });
+        let next = format!("rackctl apply … --approve {}", plan.short_hash());
+        return Err(Stop::with(Exit::NeedsApproval, Failure::new(Cause::Guard, "approval", why).next(next)));
+    }
+    let word = if destroys {
+        plan.tracks
+            .iter()
+            .find_map(|t| if let crate::plan::Subject::Cluster(name) = &t.subject { Some(name.clone()) } else { None })
+            .or_else(|| place.context.clone())
+            .unwrap_or_else(|| "wipe".to_owned())
+    } else {
+        "yes".to_owned()
+    };
+    stdout::note(&output::plan::first_line(place, plan));
+    stdout::note(&format!("Type `{word}` to go on, anything else to leave:"));
+    let mut answer = String::new();
+    let read = std::io::stdin().lock().read_line(&mut answer);
+    if read.is_ok() && answer.trim() == word {
+        return Ok(());
+    }
+    Err(Stop::with(Exit::NeedsApproval, Failure::new(Cause::Guard, "approval", "it was not given; nothing was done")))
+}
+
+/// `r-20261121-083015-3f2a`: sorts by time, unique by chance.
+fn run_id() -> String {
+    let utc = crate::model::clock::utc(clock::unix_ms());
+    let digits: String = utc.chars().filter(char::is_ascii_digit).collect();
+    let random = uuid::Uuid::new_v4().simple().to_string();
+    format!("r-{}-{}-{}", &digits[..8.min(digits.len())], digits.get(8..).unwrap_or_default(), &random[..4])
+}
+
+fn read_plan(path: &Path) -> Result<Plan, Stop> {
+    let fault = |why: String| Stop::usage(Failure::new(Cause::Malformed, format!("read the plan {}", path.display()), why));
+    let text = std::fs::read_to_string(path).map_err(|e| fault(e.to_string()))?;
+    let value: serde_json::Value = serde_json::from_str(&text).map_err(|e| fault(e.to_string()))?;
+    let spec = value.get("spec").cloned().ok_or_else(|| fault("it has no spec".into()))?;
+    let plan: Plan = serde_json::from_value(spec).map_err(|e| fault(e.to_string()))?;
+    let said = value.pointer("/metadata/hash").and_then(|h| h.as_str());
+    if said != Some(plan.hash().as_str()) {
+        return Err(fault("its content is not what its hash names: it was edited, or made by another version".into()));
+    }
+    Ok(plan)
+}
+

@@ -1,0 +1,357 @@
+//! A run with everything around it: servers, API, signals, journal head and report.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use tokio::sync::{mpsc, watch};
+
+use super::{globals::Globals, session::{Session, stop}};
+use crate::{
+    bmc,
+    cluster::etcd::observe_client,
+    engine::Outcome,
+    model::{
+        Failure,
+        boot::{BootObject, BootTable, NetbootEvent},
+        failure::Cause,
+        fleet::ClusterDriver,
+    },
+    netboot::servers::Servers,
+    output::{
+        Exit, Format, Stop,
+        progress::{Progress, Update},
+        report::{self, Report},
+        stdout,
+    },
+    plan::{Plan, Subject},
+    run::{self, Notice, Outside, World, WorldParts, api, keys::Keys, timeline},
+    secrets,
+    store::{Fence, Record, RecordKind, RunState},
+};
+
+/// From the first table to open sockets, the look for other DHCP servers included.
+const READY_DEADLINE: Duration = Duration::from_secs(15);
+/// Version of the table with which the sockets are opened.
+const FIRST_TABLE: u64 = 1;
+
+pub struct Run {
+    pub id: String,
+    pub plan: Plan,
+    pub fence: Fence,
+    pub passwords: Arc<bmc::Passwords>,
+    pub objects: Vec<BootObject>,
+    pub servers: BTreeMap<String, std::net::Ipv4Addr>,
+    /// What the journal holds of it already.
+    pub records: Vec<Record>,
+    /// Started before any thread; taken only where the plan boots something.
+    pub child: Option<Servers>,
+}
+
+pub async fn conduct(globals: &Globals, session: &Session, run: Run) -> Result<Exit, Stop> {
+    let boots = !run.plan.networks.is_empty();
+    if run.plan.networks.len() > 1 {
+        return Err(Failure::new(
+            Cause::Guard,
+            "network-boot servers",
+            format!("this version serves one network a run; the plan has {}", run.plan.networks.len()),
+        )
+        .next("name nodes of one network")
+        .into());
+    }
+    let keys = Arc::new(Keys::open(&session.folder.join("keys"))?);
+    let api = keys.api()?;
+    let servers: BTreeMap<_, _> = run.servers.into_iter().filter(|(n, _)| run.plan.networks.contains_key(n)).collect();
+    let (taken_in, taken) = watch::channel(0);
+    let (tables, mut tables_out) = mpsc::unbounded_channel::<BootTable>();
+    let (outside_in, outside) = mpsc::channel::<Outside>(256);
+    let world = Arc::new(World::new(WorldParts {
+        fleet: session.fleet.clone(),
+        plan: run.plan.clone(),
+        run: run.id.clone(),
+        store: Arc::clone(&session.store),
+        fence: run.fence.clone(),
+        keys,
+        api_pin: api.pin.clone(),
+        passwords: run.passwords,
+        read_only: session.read_only,
+        objects: run.objects,
+        servers: servers.clone(),
+        tables: boots.then_some(tables),
+        taken,
+        first_table: FIRST_TABLE - 1,
+        scratch: session.scratch()?,
+        observer: session.observer(),
+    }));
+    let mut background = tokio::task::JoinSet::new();
+    if boots {
+        let child = run.child.ok_or_else(|| Failure::new(Cause::Local, "network-boot servers", "they were not started"))?;
+        let (mut orders, mut events) = child.into_async();
+        // Ports, rights and other servers are found out before any machine is touched (F21, F28).
+        let first = world.table()?;
+        orders.serve(&first)?;
+        wait_ready(&mut events).await?;
+        let _ = taken_in.send(FIRST_TABLE);
+        let (network, address) = servers.iter().next().map(|(n, a)| (n.clone(), *a)).ok_or_else(|| {
+            Failure::new(Cause::Local, "network-boot servers", "this host has no address on the plan's network")
+        })?;
+        let port = session.fleet.networks.get(&network).map_or(8443, |n| n.api_port);
+        let listener = api::listen(std::net::SocketAddrV4::new(address, port)).await?;
+        background.spawn(api::serve(listener, api.config, Arc::clone(&world)));
+        let forward = outside_in.clone();
+        background.spawn(async move {
+            loop {
+                tokio::select! {
+                    table = tables_out.recv() => {
+                        let Some(table) = table else { return };
+                        if orders.serve(&table).is_err() { return }
+                    }
+                    event = events.recv() => {
+                        let event = event.unwrap_or_else(|| NetbootEvent::Failed {
+                            failure: Failure::new(Cause::Local, "network-boot servers", "their process has ended").next("rackctl resume"),
+                        });
+                        let ended = matches!(event, NetbootEvent::Failed { .. });
+                        if let NetbootEvent::TableTaken { version } | NetbootEvent::Ready { version } = &event {
+                            let _ = taken_in.send(*version);
+                        }
+                        if forward.send(Outside::Netboot(event)).await.is_err() || ended { return }
+                    }
+                }
+            }
+        });
+    }
+    background.spawn(signals(outside_in));
+
+    let view = Arc::new(Mutex::new(View::new(globals)));
+    let notify = {
+        let view = Arc::clone(&view);
+        move |notice: Notice| {
+            if let Ok(mut view) = view.lock() {
+                view.show(&notice);
+            }
+        }
+    };
+    let ended = run::execute(Arc::clone(&world), &run.records, session.concurrency, outside, notify).await;
+    background.shutdown().await;
+    if let Ok(mut view) = view.lock() {
+        view.progress.finish();
+    }
+    // Tasks that were cut off may have left a log-in behind.
+    session.sweep(&world.passwords()).await?;
+    let (outcome, failures) = match ended {
+        Ok(ended) => (ended.outcome, ended.failures),
+        Err(failure) => (Outcome::Interrupted, vec![("run".to_owned(), failure)]),
+    };
+    finish(globals, session, &world, &run.fence, outcome, failures).await
+}
+
+async fn wait_ready(events: &mut mpsc::Receiver<NetbootEvent>) -> Result<(), Failure> {
+    let wait = async {
+        while let Some(event) = events.recv().await {
+            match event {
+                NetbootEvent::Ready { .. } => return Ok(()),
+                NetbootEvent::Failed { failure } => return Err(failure),
+                NetbootEvent::RogueDhcp { server } => {
+                    return Err(Failure::new(Cause::Guard, "network-boot servers", format!("another DHCP server answers on this network: {server}"))
+                        .next("stop that server, or set dhcp.mode: proxy on the network"));
+                }
+                _ => {}
+            }
+        }
+        Err(Failure::new(Cause::Local, "network-boot servers", "their process ended before it was ready").next("rackctl doctor"))
+    };
+    tokio::time::timeout(READY_DEADLINE, wait).await.unwrap_or_else(|_| {
+        Err(Failure::new(Cause::Deadline, "network-boot servers", format!("not ready within {} s", READY_DEADLINE.as_secs())).next("rackctl doctor"))
+    })
+}
+
+/// The first ^C drains, the second one stops at once.
+async fn signals(to: mpsc::Sender<Outside>) {
+    use tokio::signal::unix::{SignalKind, signal};
+    let (Ok(mut int), Ok(mut term), Ok(mut hup)) =
+        (signal(SignalKind::interrupt()), signal(SignalKind::terminate()), signal(SignalKind::hangup()))
+    else {
+        return;
+    };
+    let mut times = 0;
+    loop {
+        tokio::select! { _ = int.recv() => {}, _ = term.recv() => {}, _ = hup.recv() => {} }
+        times += 1;
+        if times > 1 {
+            stdout::note("stopped at once; go on with: rackctl resume");
+            std::process::exit(i32::from(Exit::Interrupted.code()));
+        }
+        stdout::note("interrupted: finishing what is in hand (again to stop at once)");
+        if to.send(Outside::Interrupt).await.is_err() {
+            return;
+        }
+    }
+}
+
+async fn finish(
+    globals: &Globals,
+    session: &Session,
+    world: &World,
+    fence: &Fence,
+    outcome: Outcome,
+    failures: Vec<(String, Failure)>,
+) -> Result<Exit, Stop> {
+    let state = match outcome {
+        Outcome::Succeeded => RunState::Succeeded,
+        Outcome::Interrupted => RunState::Interrupted,
+        _ => RunState::Failed,
+    };
+    let draft = crate::store::Draft {
+        subject: "run".into(),
+        step: "run".into(),
+        attempt: 1,
+        kind: RecordKind::RunEnded,
+        body: serde_json::json!({ "outcome": report::outcome_word(outcome) }),
+    };
+    // A fence that was lost leaves the run to the one who took it.
+    let head = match world.append(draft) {
+        Ok(record) => {
+            session.store.set_run_state(&world.run, state, Some(run::clock::unix_ms())).map_err(|e| stop(&e))?;
+            session.store.unlock(fence).map_err(|e| stop(&e))?;
+            record.hash
+        }
+        Err(error) => {
+            stdout::note(&format!("warning: the run's end was not recorded: {error}"));
+            "-".to_owned()
+        }
+    };
+    let records = session.store.journal(&world.run).map_err(|e| stop(&e))?;
+    let timeline = timeline::timeline(&world.plan, &records);
+    let members = member_rows(session, &world.plan).await;
+    let report = Report { run: &world.run, outcome, timeline: &timeline, failures: &failures, members: &members, head: &head };
+    if globals.format.is_for_people() {
+        let mut text = String::new();
+        text.push_str(&report::times(&report).render(stdout::width()));
+        if let Some(table) = report::members(&report) {
+            text.push('\n');
+            text.push_str(&table.render(stdout::width()));
+        }
+        text.push('\n');
+        text.push_str(&report::summary(&report));
+        text.push('\n');
+        stdout::print(&text)?;
+    } else {
+        stdout::print(&globals.format.render_one(&report::value(&report), |_| report::summary(&report)))?;
+    }
+    let refused = !world.plan.refusals.is_empty();
+    let exit = match outcome {
+        Outcome::Succeeded if refused => Exit::Partial,
+        Outcome::Succeeded => Exit::Done,
+        Outcome::Partly => Exit::Partial,
+        Outcome::Failed => Exit::Failed,
+        Outcome::NeedsPerson => Exit::NeedsPerson,
+        Outcome::Interrupted => Exit::Interrupted,
+    };
+    let mut told: Vec<Failure> = failures
+        .into_iter()
+        .map(|(step, f)| Failure { what: if f.what.contains(step.as_str()) || step == "run" { f.what } else { format!("{step}: {}", f.what) }, ..f })
+        .collect();
+    if outcome == Outcome::Interrupted {
+        told.push(Failure::new(Cause::Interrupted, format!("run {}", world.run), "it was interrupted and can be resumed").next(format!("rackctl resume {}", world.run)));
+    }
+    if told.is_empty() { Ok(exit) } else { Err(Stop { exit, failures: told }) }
+}
+
+/// As the clusters themselves say it now.
+pub async fn member_rows(session: &Session, plan: &Plan) -> Vec<[String; 6]> {
+    let mut rows = Vec::new();
+    for track in &plan.tracks {
+        let Subject::Cluster(name) = &track.subject else { continue };
+        let Some(cluster) = session.fleet.clusters.get(name) else { continue };
+        let ClusterDriver::Etcd { client_port, .. } = cluster.driver else { continue };
+        let endpoints: Vec<String> =
+            cluster.members.iter().filter_map(|m| session.fleet.member_address(m, client_port)).map(|a| format!("http://{a}")).collect();
+        let Ok(facts) = observe_client::observe(&endpoints).await else { continue };
+        for m in &facts.members {
+            let role = if m.learner { "learner" } else if facts.leader.as_ref() == Some(&m.id) { "leader" } else { "voter" };
+            rows.push([
+                name.clone(),
+                m.name.clone(),
+                m.id.clone(),
+                role.to_owned(),
+                if m.healthy { "yes" } else { "no" }.to_owned(),
+                m.version.clone().unwrap_or_else(|| "-".to_owned()),
+            ]);
+        }
+    }
+    rows
+}
+
+/// Folds notices into bars or lines on standard error, or events on standard output.
+struct View {
+    progress: Progress,
+    jsonl: bool,
+    verbose: u8,
+    steps: BTreeMap<String, String>,
+}
+
+impl View {
+    fn new(globals: &Globals) -> View {
+        View {
+            progress: Progress::new(globals.color.stderr || stdout::stderr_is_terminal()),
+            jsonl: globals.format == Format::Jsonl,
+            verbose: globals.verbose,
+            steps: BTreeMap::new(),
+        }
+    }
+
+    fn show(&mut self, notice: &Notice) {
+        match notice {
+            Notice::Journal(record) => {
+                if self.jsonl
+                    && let Ok(text) = serde_json::to_string(record)
+                {
+                    let _ = stdout::print(&format!("{}\n", secrets::redact(&text)));
+                }
+                match record.kind {
+                    RecordKind::Failed | RecordKind::Result => {
+                        if let Some(failure) = record.body.get("failure").and_then(|f| serde_json::from_value::<Failure>(f.clone()).ok()) {
+                            let again = if record.kind == RecordKind::Result { " (again)" } else { "" };
+                            self.progress.note(&secrets::redact(&format!("{}: {failure}{again}", record.step)));
+                        }
+                    }
+                    RecordKind::Done if self.verbose > 0 => self.progress.note(&format!("{}: done", record.step)),
+                    _ => {}
+                }
+            }
+            Notice::Tracks(tracks) => {
+                for track in tracks {
+                    let stage = track.step.clone().unwrap_or_else(|| "done".to_owned());
+                    self.steps.insert(track.subject.clone(), stage.clone());
+                    self.progress.update(&Update {
+                        subject: track.subject.clone(),
+                        stage,
+                        done: Some(track.done as u64),
+                        total: Some(track.total as u64),
+                        message: track.waiting.clone().filter(|_| track.step.is_some()).unwrap_or_default(),
+                    });
+                }
+            }
+            Notice::Netboot(event) => {
+                if self.verbose > 0 {
+                    self.progress.note(&format!("netboot: {}", serde_json::to_string(event).unwrap_or_default()));
+                }
+            }
+            Notice::Installer { node, stage, done_bytes, total_bytes } => {
+                let Some(step) = self.steps.get(node) else { return };
+                if !matches!(step.as_str(), "check-disks" | "write-disk") {
+                    return;
+                }
+                self.progress.update(&Update {
+                    subject: node.clone(),
+                    stage: step.clone(),
+                    done: *done_bytes,
+                    total: *total_bytes,
+                    message: format!("{stage:?}").to_lowercase(),
+                });
+            }
+        }
+    }
+}

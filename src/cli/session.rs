@@ -1,0 +1,244 @@
+//! What the verbs that touch machines share: fleet, store, namespace, credentials.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    future::Future,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use super::{globals::Globals, paths};
+use crate::{
+    bmc,
+    model::{Failure, Fleet, failure::Cause, fleet::Node},
+    output::{Exit, Stop, plan::Place, stdout},
+    run::{StoreLedger, netns, observe::Asking},
+    secrets,
+    store::{SqliteStore, Store, StoreError},
+};
+
+/// Machines at the same time, unless `--concurrency` says otherwise.
+pub const CONCURRENCY: usize = 64;
+
+pub struct Session {
+    pub fleet: Fleet,
+    pub store: Arc<dyn Store>,
+    /// Keys and scratch files stand beside the store.
+    pub folder: PathBuf,
+    pub read_only: bool,
+    pub concurrency: usize,
+    pub verbose: u8,
+}
+
+impl Session {
+    pub fn open(globals: &Globals) -> Result<Session, Stop> {
+        Self::with_fleet(globals, globals.fleet()?)
+    }
+
+    pub fn with_fleet(globals: &Globals, fleet: Fleet) -> Result<Session, Stop> {
+        let path = store_path(globals.store.as_deref(), &fleet)?;
+        let store = SqliteStore::open(&path).map_err(|e| stop(&e))?;
+        let folder = path.parent().unwrap_or(Path::new("/")).to_owned();
+        Ok(Session {
+            fleet,
+            store: Arc::new(store),
+            folder,
+            read_only: globals.read_only,
+            concurrency: globals.concurrency.unwrap_or(CONCURRENCY),
+            verbose: globals.verbose,
+        })
+    }
+
+    pub fn scratch(&self) -> Result<PathBuf, Failure> {
+        let folder = self.folder.join("scratch");
+        std::fs::create_dir_all(&folder)
+            .map_err(|e| Failure::new(Cause::Local, format!("make {}", folder.display()), e.to_string()))?;
+        Ok(folder)
+    }
+
+    pub fn node(&self, name: &str) -> Result<&Node, Failure> {
+        self.fleet.nodes.get(name).ok_or_else(|| {
+            Failure::new(Cause::Guard, format!("node {name}"), "it is not in the inventory").next("rackctl get nodes")
+        })
+    }
+
+    /// Networks of these nodes, by name.
+    pub fn networks(&self, names: &[String]) -> BTreeSet<String> {
+        names
+            .iter()
+            .filter_map(|n| self.fleet.nodes.get(n))
+            .filter_map(|n| n.provision().and_then(|i| i.network.clone()))
+            .filter(|n| self.fleet.networks.contains_key(n))
+            .collect()
+    }
+
+    /// Enters the namespace of the nodes' networks, if they have one. Before any thread is started.
+    pub fn enter(&self, names: &[String]) -> Result<Option<String>, Failure> {
+        let spaces: BTreeSet<Option<&String>> = self.networks(names).iter().map(|n| self.fleet.networks[n].netns.as_ref()).collect();
+        match spaces.into_iter().collect::<Vec<_>>().as_slice() {
+            [] | [None] => Ok(None),
+            [Some(name)] => {
+                netns::enter(name)?;
+                Ok(Some((*name).clone()))
+            }
+            several => {
+                let list: Vec<&str> = several.iter().map(|n| n.map_or("none", String::as_str)).collect();
+                Err(Failure::new(
+                    Cause::Guard,
+                    "enter the network namespace",
+                    format!("these nodes lie in different ones ({}), and one process works in one", list.join(", ")),
+                )
+                .next("name nodes of one network"))
+            }
+        }
+    }
+
+    /// The BMC passwords of these nodes, each source asked once.
+    pub async fn passwords(&self, names: &[String]) -> Result<Arc<bmc::Passwords>, Failure> {
+        let wanted: BTreeSet<&String> = names
+            .iter()
+            .filter_map(|n| self.fleet.nodes.get(n))
+            .filter_map(|n| n.bmc.as_ref())
+            .flat_map(|b| b.endpoints.iter().map(|e| &e.credential))
+            .collect();
+        let mut passwords = bmc::Passwords::new();
+        for name in wanted {
+            let credential = self.fleet.credentials.get(name).ok_or_else(|| {
+                Failure::new(Cause::Guard, format!("credential {name}"), "it is not in the inventory").next("rackctl validate")
+            })?;
+            let password = Arc::new(secrets::password(name, credential).await?);
+            secrets::remember(&password);
+            passwords.insert(name.clone(), credential.username.clone(), password);
+        }
+        Ok(Arc::new(passwords))
+    }
+
+    /// With `-v` every request to a BMC is a line on standard error.
+    pub fn observer(&self) -> Option<bmc::client::Observer> {
+        (self.verbose > 0).then(|| {
+            let observer: bmc::client::Observer = Arc::new(|line: &bmc::RequestLine| {
+                let status = line.status.map_or("no answer".to_owned(), |s| s.to_string());
+                stdout::note(&format!("{}: {} {} → {status} ({} ms)", line.node, line.method, line.path, line.took.as_millis()));
+            });
+            observer
+        })
+    }
+
+    pub fn asking(&self, passwords: &Arc<bmc::Passwords>, bmcs: bool) -> Result<Asking, Failure> {
+        Ok(Asking {
+            passwords: Arc::clone(passwords),
+            store: Arc::clone(&self.store),
+            read_only: self.read_only,
+            concurrency: self.concurrency,
+            scratch: self.scratch()?,
+            observer: self.observer(),
+            bmcs,
+        })
+    }
+
+    /// A log-in at one BMC.
+    pub async fn bmc(&self, node: &Node, passwords: &bmc::Passwords, deadline: std::time::Duration) -> Result<bmc::Client, Failure> {
+        let options = bmc::Options {
+            read_only: self.read_only,
+            deadline,
+            ledger: Arc::new(StoreLedger::new(Arc::clone(&self.store))),
+            observer: self.observer(),
+        };
+        bmc::Client::open(node, passwords, options).await
+    }
+
+    /// Sessions that a dead process of ours left in BMCs are deleted before anything else is asked of them.
+    pub async fn sweep(&self, passwords: &bmc::Passwords) -> Result<(), Failure> {
+        let left = self.store.bmc_sessions().map_err(|e| failure(&e))?;
+        let me = crate::store::Holder::this();
+        for session in left.into_iter().filter(|s| s.holder == me || !s.holder.alive()) {
+            let Some(node) = self.fleet.nodes.get(&session.node) else { continue };
+            // A log-in that overwrites this note begins only after the old address is read.
+            let uri = session.uri.clone();
+            match self.bmc(node, passwords, std::time::Duration::from_secs(15)).await {
+                Ok(mut client) => {
+                    if let Err(failure) = client.delete_leftover_sessions(uri.as_deref()).await {
+                        stdout::note(&format!("warning: {failure}"));
+                    }
+                    let _ = client.close().await;
+                }
+                Err(failure) => stdout::note(&format!("warning: a session may be left open: {failure}")),
+            }
+        }
+        Ok(())
+    }
+
+    pub fn place(&self, globals: &Globals, names: &[String]) -> Place {
+        let sites: BTreeSet<&str> =
+            names.iter().filter_map(|n| self.fleet.nodes.get(n)).filter_map(|n| n.site.as_deref()).collect();
+        let site = (!sites.is_empty()).then(|| sites.into_iter().collect::<Vec<_>>().join("+"));
+        Place { context: self.fleet.context.clone().or_else(|| globals.context.clone()), site: globals.site.clone().or(site), revision: revision(&self.fleet) }
+    }
+}
+
+/// `sqlite:PATH`, or the file of this fleet in the state folder.
+fn store_path(url: Option<&str>, fleet: &Fleet) -> Result<PathBuf, Stop> {
+    match url {
+        None => Ok(paths::state()?.join("fleets").join(&fleet.id).join("state.db")),
+        Some(url) => match url.strip_prefix("sqlite:") {
+            Some(path) if !path.is_empty() => Ok(std::path::absolute(path).map_err(|e| {
+                Stop::usage(Failure::new(Cause::Local, format!("--store {url}"), e.to_string()))
+            })?),
+            _ => Err(Stop::usage(
+                Failure::new(Cause::Refused, format!("--store {url}"), "this version keeps its state in SQLite").next("rackctl --store sqlite:PATH …"),
+            )),
+        },
+    }
+}
+
+/// Revision of the inventory's checkout, asked of git; `None` outside of one.
+fn revision(fleet: &Fleet) -> Option<(String, bool)> {
+    let place = fleet.places.values().next()?;
+    let folder = Path::new(place.split(':').next()?).parent()?.to_owned();
+    let git = |arguments: &[&str]| {
+        let output = std::process::Command::new("git").arg("-C").arg(&folder).args(arguments).stderr(std::process::Stdio::null()).output().ok()?;
+        output.status.success().then(|| String::from_utf8_lossy(&output.stdout).trim().to_owned())
+    };
+    let revision = git(&["rev-parse", "--short", "HEAD"])?;
+    let dirty = git(&["status", "--porcelain", "--", "."]).is_some_and(|text| !text.is_empty());
+    Some((revision, dirty))
+}
+
+pub fn failure(error: &StoreError) -> Failure {
+    match error {
+        StoreError::Failed(failure) => failure.clone(),
+        other => Failure::new(Cause::Local, "state", other.to_string()),
+    }
+}
+
+/// A lock in other hands has an exit code of its own.
+pub fn stop(error: &StoreError) -> Stop {
+    match error {
+        StoreError::Locked(lock) => Stop::with(
+            Exit::Locked,
+            Failure::new(
+                Cause::Guard,
+                format!("lock {}", lock.name),
+                format!("{} holds it for run {} since {}", lock.holder, lock.run, crate::model::clock::utc(lock.since_ms)),
+            )
+            .next("rackctl lock list"),
+        ),
+        other => failure(other).into(),
+    }
+}
+
+/// One runtime for a verb; started only after the namespace was entered.
+pub fn block_on<T>(future: impl Future<Output = Result<T, Stop>>) -> Result<T, Stop> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .map_err(|e| Failure::new(Cause::Local, "start", e.to_string()))?;
+    let result = runtime.block_on(future);
+    // Look-ups in the background must not hold the prompt.
+    runtime.shutdown_timeout(std::time::Duration::from_millis(200));
+    result
+}
+
+/// Digests that image building gave, by image.
+pub type Built = BTreeMap<String, crate::image::Artifacts>;
