@@ -103,11 +103,12 @@ fn shown(values: &[String]) -> String {
 }
 
 /// Whether what was read is what was asked. A mode that the BMC does not show is not compared.
-pub fn as_asked(want: BootOverride, sent_mode: bool, read: BootOverride) -> bool {
+/// One that could not be sent is: the machine would boot in the other one.
+pub fn as_asked(want: BootOverride, read: BootOverride) -> bool {
     if want.is_cleared() {
         return read.is_cleared();
     }
-    let mode = !sent_mode || want.mode.is_none() || read.mode.is_none() || want.mode == read.mode;
+    let mode = want.mode.is_none() || read.mode.is_none() || want.mode == read.mode;
     want.target == read.target && want.lasts == read.lasts && mode
 }
 
@@ -214,19 +215,18 @@ mod tests {
         );
         assert!(as_asked(
             BootOverride::CLEARED,
-            false,
             BootOverride { lasts: OverrideFor::Disabled, ..pxe(OverrideFor::Once) }
         ));
-        assert!(!as_asked(BootOverride::CLEARED, false, pxe(OverrideFor::Once)));
+        assert!(!as_asked(BootOverride::CLEARED, pxe(OverrideFor::Once)));
     }
 
     #[test]
     fn read_back_must_agree_in_target_duration_and_mode() {
         let want = pxe(OverrideFor::Once);
-        assert!(as_asked(want, true, want));
-        assert!(!as_asked(want, true, pxe(OverrideFor::Persistent)));
-        assert!(!as_asked(want, true, BootOverride { mode: Some(BootMode::Bios), ..want }));
-        assert!(as_asked(want, false, BootOverride { mode: Some(BootMode::Bios), ..want }));
-        assert!(!as_asked(want, true, BootOverride { target: BootTarget::Disk, ..want }));
+        assert!(as_asked(want, want));
+        assert!(!as_asked(want, pxe(OverrideFor::Persistent)));
+        assert!(!as_asked(want, BootOverride { mode: Some(BootMode::Bios), ..want }));
+        assert!(as_asked(want, BootOverride { mode: None, ..want }));
+        assert!(!as_asked(want, BootOverride { target: BootTarget::Disk, ..want }));
     }
 }

@@ -159,7 +159,7 @@ pub fn mac(interface: &EthernetInterface) -> Option<Mac> {
 /// Redfish says GiB, as a fraction at times.
 pub fn memory_bytes(system: &ComputerSystem) -> Option<u64> {
     let gib = system.memory.as_ref()?.gib?;
-    (gib.is_finite() && gib > 0.0 && gib < 1e9).then(|| (gib * 1024.0 * 1024.0 * 1024.0) as u64)
+    (gib.is_finite() && gib > 0.0 && gib < 1e9).then_some((gib * 1024.0 * 1024.0 * 1024.0) as u64)
 }
 
 /// Chooses the system: the named one, else the only one with a Reset action. `Err` says what there is to choose from.

@@ -90,7 +90,6 @@ impl Client {
             }
         }
         // Also after a refusal: a BMC may say 400 and have done it (iDRAC 13G, community.general#5091).
-        let sent_mode = accepted.is_some_and(|w| w.body.pointer("/Boot/BootSourceOverrideMode").is_some());
         let tries = if accepted.is_some() { READ_BACK_TRIES } else { 1 };
         let mut seen = String::new();
         for attempt in 0..tries {
@@ -104,18 +103,21 @@ impl Client {
             {
                 values.push(read::boot(settings.system.boot.as_ref().unwrap_or(&Default::default()), &view.quirks));
             }
-            if values.iter().any(|v| matches!(v, Ok(Some(now)) if boot::as_asked(want, sent_mode, *now))) {
+            if values.iter().any(|v| matches!(v, Ok(Some(now)) if boot::as_asked(want, *now))) {
                 return Ok(());
             }
             seen = shown(values.last().unwrap_or(&Ok(None)));
         }
         match accepted {
             Some(write) => {
-                let why = format!(
-                    "the BMC took the request and did not apply it: sent {} ({}), read back {seen}",
+                let mut why = format!(
+                    "the BMC took the request and did not apply it: asked for {}, sent {}, read back {seen}",
                     boot::words(want),
                     write.body
                 );
+                if !refusals.is_empty() {
+                    why = format!("{why}; refused before: {}", refusals.join("; "));
+                }
                 Err(fail(Cause::AcceptedButIgnored, why).next(format!("rackctl boot show {}", self.wire.node)))
             }
             None => Err(fail(Cause::Refused, refusals.join("; "))),

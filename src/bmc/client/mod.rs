@@ -5,6 +5,8 @@
 mod act;
 mod send;
 mod session;
+#[cfg(test)]
+mod tests_trees;
 mod walk;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};

@@ -70,13 +70,18 @@ fn collection(path: &str, kind: &str, members: Vec<String>) -> Collection {
 /// `@odata.id`, `@odata.type`, `Id` and `Name` of a resource; the rest follows.
 macro_rules! headed {
     ($kind:ident, $path:expr, $version:literal, $id:expr, $name:expr, { $($field:ident : $value:expr),* $(,)? }) => {
-        $kind {
-            odata_id: Some($path.to_owned()),
-            odata_type: Some(format!(concat!("#", stringify!($kind), ".", $version, ".", stringify!($kind)))),
-            id: Some($id.to_owned()),
-            name: Some($name.to_owned()),
-            $($field: $value,)*
-            ..Default::default()
+        {
+            // Some types have no other property left.
+            #[allow(clippy::needless_update)]
+            let resource = $kind {
+                odata_id: Some($path.to_owned()),
+                odata_type: Some(format!(concat!("#", stringify!($kind), ".", $version, ".", stringify!($kind)))),
+                id: Some($id.to_owned()),
+                name: Some($name.to_owned()),
+                $($field: $value,)*
+                ..Default::default()
+            };
+            resource
         }
     };
 }

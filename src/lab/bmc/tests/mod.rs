@@ -3,6 +3,7 @@
 mod hostile;
 mod power;
 mod sessions;
+mod tls;
 
 use std::{
     sync::{Arc, Mutex},

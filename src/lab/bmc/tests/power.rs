@@ -91,7 +91,10 @@ async fn accepted_but_ignored_is_an_error_with_both_values() {
     let client = bench.client().await;
     let failure = client.set_boot(PXE_ONCE).await.unwrap_err();
     assert_eq!(failure.cause, Cause::AcceptedButIgnored);
-    assert!(failure.why.contains("sent pxe once (uefi)") && failure.why.contains("read back no override"), "{failure}");
+    assert!(
+        failure.why.contains("asked for pxe once (uefi)") && failure.why.contains("read back no override"),
+        "{failure}"
+    );
     assert_eq!(bench.count("PATCH", "/Systems/1"), 1);
 }
 
@@ -136,8 +139,13 @@ async fn if_match_is_given_where_it_is_wanted_and_what_is_not_offered_is_not_sen
     let client = bench.client().await;
     client.set_boot(PXE_ONCE).await.unwrap();
     let bios = BootOverride { mode: Some(BootMode::Bios), ..PXE_ONCE };
-    // The machine has UEFI only: refused with the mode, taken without it, and read back as what it is.
-    client.set_boot(bios).await.unwrap();
+    // The machine has UEFI only: refused with the mode, taken without it, and that is not what was asked.
+    let failure = client.set_boot(bios).await.unwrap_err();
+    assert!(
+        failure.why.contains("asked for pxe once (bios)") && failure.why.contains("read back pxe once (uefi)"),
+        "{failure}"
+    );
+    assert!(failure.why.contains("PropertyValueNotInList"), "{failure}");
     let failure = client.reset(PowerAction::GracefulRestart).await.unwrap_err();
     assert_eq!(failure.cause, Cause::Refused);
     assert!(failure.why.contains("GracefulRestart") && failure.why.contains("ForceOff"), "{failure}");

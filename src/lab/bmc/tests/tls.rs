@@ -1,0 +1,96 @@
+//! The pin proves the key only because the handshake's signature is checked: in TLS 1.2 by code of ours.
+
+use rustls::{
+    ServerConfig, SupportedProtocolVersion,
+    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
+    server::{ClientHello, ResolvesServerCert},
+    sign::CertifiedKey,
+    version::{TLS12, TLS13},
+};
+
+use super::*;
+use crate::{bmc::tls::probe_pin, model::failure::Cause};
+
+#[derive(Debug)]
+struct Always(Arc<CertifiedKey>);
+
+impl ResolvesServerCert for Always {
+    fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        Some(self.0.clone())
+    }
+}
+
+/// A BMC that shows one certificate and signs with the key of another.
+async fn server(
+    shown: &Certificate,
+    key: &Certificate,
+    version: &'static SupportedProtocolVersion,
+) -> (String, tokio::task::JoinHandle<()>) {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let chain = vec![CertificateDer::from_pem_slice(shown.cert_pem.as_bytes()).unwrap()];
+    let key = PrivateKeyDer::from_pem_slice(key.key_pem.expose().as_bytes()).unwrap();
+    let certified = CertifiedKey::new(chain, provider.key_provider.load_private_key(key).unwrap());
+    let builder = ServerConfig::builder_with_provider(provider).with_protocol_versions(&[version]).unwrap();
+    let config = builder.with_no_client_auth().with_cert_resolver(Arc::new(Always(Arc::new(certified))));
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("https://{}", listener.local_addr().unwrap());
+    let account = Account { user: "root".into(), password: Secret::new(PASSWORD.into()) };
+    let bmc = Bmc::new(FakeChassis::new(description()), account, quick());
+    (url, tokio::spawn(serve(listener, Arc::new(config), bmc, std::future::pending())))
+}
+
+#[tokio::test]
+async fn a_stolen_certificate_without_its_key_is_refused() {
+    let options = || Options {
+        read_only: true,
+        deadline: Duration::from_secs(5),
+        ledger: Arc::new(crate::bmc::NoLedger),
+        observer: None,
+    };
+    let (own, other) = (certificate("own", None).unwrap(), certificate("other", None).unwrap());
+    for version in [&TLS12, &TLS13] {
+        for (key, honest) in [(&own, true), (&other, false)] {
+            let (url, task) = server(&own, key, version).await;
+            let node = node("n1", url.clone(), Trust::Pin(own.pin.clone()));
+            match Client::open(&node, &passwords(PASSWORD), options()).await {
+                Ok(client) => assert!(honest && client.close().await.is_ok(), "{version:?}"),
+                Err(failure) => {
+                    assert!(!honest && failure.cause == Cause::Untrusted, "{version:?}: {failure}");
+                    assert!(failure.why.contains("does not hold the key"), "{failure}");
+                }
+            }
+            assert_eq!(probe_pin(&url).await.ok(), honest.then(|| own.pin.clone()), "{version:?}");
+            task.abort();
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_bmc_without_a_suite_in_common_is_named_as_such() {
+    let own = certificate("own", None).unwrap();
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("https://{}", listener.local_addr().unwrap());
+    // What OpenSSL answers: a fatal alert, 40 (handshake_failure) or 70 (protocol_version).
+    let task = tokio::spawn(async move {
+        use tokio::io::{AsyncReadExt, AsyncWriteExt};
+        for alert in [40u8, 70] {
+            let Ok((mut stream, _)) = listener.accept().await else { return };
+            let mut hello = [0; 4096];
+            let _ = stream.read(&mut hello).await;
+            let _ = stream.write_all(&[21, 3, 3, 0, 2, 2, alert]).await;
+            let _ = stream.shutdown().await;
+            let _ = stream.read(&mut hello).await;
+        }
+    });
+    let first = probe_pin(&url).await.unwrap_err();
+    assert!(first.cause == Cause::Refused && first.why.contains("no cipher suite in common"), "{first}");
+    let options = Options {
+        read_only: true,
+        deadline: Duration::from_secs(5),
+        ledger: Arc::new(crate::bmc::NoLedger),
+        observer: None,
+    };
+    let second = Client::open(&node("n1", url, Trust::Pin(own.pin)), &passwords(PASSWORD), options).await.unwrap_err();
+    assert!(second.cause == Cause::Refused && second.why.contains("neither TLS 1.2 nor TLS 1.3"), "{second}");
+    task.abort();
+}
