@@ -34,6 +34,9 @@ pub struct Observed<T> {
 pub struct NodeFacts {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bmc: Option<Observed<BmcFacts>>,
+    /// Identities that the BMC reports otherwise than the inventory, each with both values.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub identity_mismatches: Vec<String>,
     /// What the installed system says over SSH, with the pinned host key. An error is "no such answer".
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub system: Option<Observed<rackctl_wire::NodeStatus>>,

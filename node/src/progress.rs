@@ -1,0 +1,127 @@
+//! Where the installer stands, shared between what works and what reports.
+
+use crate::clock::{stage_name, uptime_ms};
+use crate::console::say;
+use crate::node_error::NodeError;
+use rackctl_wire::{Disk, PROTOCOL, Report, Stage, StageError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use tokio::sync::Notify;
+
+/// More stages than a boot can pass through.
+const STAGES_MAX: usize = 64;
+
+struct State {
+    stage: Stage,
+    bytes: Option<(u64, Option<u64>)>,
+    disks: Option<Vec<Disk>>,
+    ticket: Option<String>,
+    error: Option<StageError>,
+    started: Vec<(Stage, u64)>,
+}
+
+#[derive(Clone)]
+pub struct Progress {
+    node: String,
+    boot_id: String,
+    state: Arc<Mutex<State>>,
+    changed: Arc<Notify>,
+}
+
+impl Progress {
+    pub fn new(node: String, boot_id: String) -> Self {
+        let state = State {
+            stage: Stage::Claimed,
+            bytes: None,
+            disks: None,
+            ticket: None,
+            error: None,
+            started: vec![(Stage::Claimed, uptime_ms())],
+        };
+        Self { node, boot_id, state: Arc::new(Mutex::new(state)), changed: Arc::new(Notify::new()) }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub fn enter(&self, stage: Stage) {
+        {
+            let mut state = self.lock();
+            state.stage = stage;
+            state.bytes = None;
+            if state.started.len() < STAGES_MAX {
+                state.started.push((stage, uptime_ms()));
+            }
+        }
+        say(stage_name(stage));
+        self.changed.notify_one();
+    }
+
+    pub fn bytes(&self, done: u64, total: Option<u64>) {
+        self.lock().bytes = Some((done, total));
+    }
+
+    pub fn found(&self, disks: Vec<Disk>) {
+        self.lock().disks = Some(disks);
+    }
+
+    pub fn ticket(&self, id: &str) {
+        self.lock().ticket = Some(id.to_owned());
+    }
+
+    /// The stage in which it happened is the one that was entered last.
+    pub fn fail(&self, error: &NodeError) {
+        {
+            let mut state = self.lock();
+            let stage = state.stage;
+            state.error = Some(error.at(stage));
+        }
+        say(format!("FAILED: {error}"));
+        self.enter(Stage::Failed);
+    }
+
+    pub fn stage(&self) -> Stage {
+        self.lock().stage
+    }
+
+    pub async fn changed(&self) {
+        self.changed.notified().await;
+    }
+
+    pub fn report(&self) -> Report {
+        let state = self.lock();
+        Report {
+            protocol: PROTOCOL,
+            node: self.node.clone(),
+            boot_id: self.boot_id.clone(),
+            stage: state.stage,
+            done_bytes: state.bytes.map(|(done, _)| done),
+            total_bytes: state.bytes.and_then(|(_, total)| total),
+            disks: state.disks.clone(),
+            ticket: state.ticket.clone(),
+            error: state.error.clone(),
+            uptime_ms: uptime_ms(),
+            stage_started_ms: state.started.clone(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failure_names_the_stage_in_which_it_happened() {
+        let progress = Progress::new("n1".into(), "b".into());
+        progress.enter(Stage::Fetching);
+        progress.bytes(5, Some(10));
+        progress.fail(&NodeError::new("digestMismatch", "wrong"));
+        let report = progress.report();
+        assert_eq!(report.stage, Stage::Failed);
+        let error = report.error.unwrap();
+        assert_eq!((error.stage, error.kind.as_str()), (Stage::Fetching, "digestMismatch"));
+        assert_eq!(report.done_bytes, None);
+        let stages: Vec<Stage> = report.stage_started_ms.iter().map(|(stage, _)| *stage).collect();
+        assert_eq!(stages, [Stage::Claimed, Stage::Fetching, Stage::Failed]);
+    }
+}

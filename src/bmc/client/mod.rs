@@ -1,0 +1,281 @@
+//! A client for one machine's BMC. One session, two requests at most under way, everything read back.
+//!
+//! Sources: DSP0266 1.20 (sessions in 13.3.4, ETags in 6.5, error responses in 8.6).
+
+mod act;
+mod send;
+mod session;
+mod walk;
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+pub use act::{Operation, requests_preview};
+pub use walk::{ManagerFacts, Source, gather_facts, gather_view};
+
+use super::{
+    read::{self, SystemView},
+    redfish::wire::{self, ServiceRoot},
+};
+use crate::model::{
+    Failure, Secret,
+    facts::BmcFacts,
+    failure::Cause,
+    fleet::{EndpointAt, Node},
+    power::{BootOverride, PowerState},
+};
+use send::Wire;
+
+/// `Context` of our sessions (Session.v1_5): how leftovers are told from other people's.
+pub const CLIENT_CONTEXT: &str = "rackctl";
+/// The service root, with the slash without which some BMCs redirect.
+pub const ROOT: &str = "/redfish/v1/";
+
+pub struct Login {
+    pub username: String,
+    pub password: Arc<Secret>,
+}
+
+/// Credentials by name, loaded by the caller.
+#[derive(Default)]
+pub struct Passwords(BTreeMap<String, Login>);
+
+impl Passwords {
+    pub fn new() -> Self {
+        Passwords::default()
+    }
+    pub fn insert(&mut self, credential: impl Into<String>, username: impl Into<String>, password: Arc<Secret>) {
+        self.0.insert(credential.into(), Login { username: username.into(), password });
+    }
+    pub fn get(&self, credential: &str) -> Option<&Login> {
+        self.0.get(credential)
+    }
+}
+
+/// Told of sessions before and after they exist. The caller stores it durably, so that a session that outlived the
+/// process is deleted at the next start.
+pub trait SessionLedger: Send + Sync {
+    /// A log-in is about to be sent: from now on a session of ours may exist whose address nobody knows.
+    fn opening(&self, node: &str);
+    fn opened(&self, node: &str, session_uri: &str);
+    fn closed(&self, node: &str);
+}
+
+/// Remembers nothing: for look-ups that nobody resumes.
+pub struct NoLedger;
+
+impl SessionLedger for NoLedger {
+    fn opening(&self, _: &str) {}
+    fn opened(&self, _: &str, _: &str) {}
+    fn closed(&self, _: &str) {}
+}
+
+/// One request as it went over the wire: no headers, no bodies.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RequestLine {
+    pub node: String,
+    pub method: String,
+    pub path: String,
+    /// `None`: no answer came.
+    pub status: Option<u16>,
+    pub took: Duration,
+}
+
+pub type Observer = Arc<dyn Fn(&RequestLine) + Send + Sync>;
+
+#[derive(Clone)]
+pub struct Options {
+    /// Refuse every write before it leaves, session log-in and log-out apart.
+    pub read_only: bool,
+    /// For each call of a method (set_power has its own).
+    pub deadline: Duration,
+    pub ledger: Arc<dyn SessionLedger>,
+    pub observer: Option<Observer>,
+}
+
+pub struct Client {
+    wire: Wire,
+    root: ServiceRoot,
+    endpoint: String,
+    wanted_system: Option<String>,
+    deadline: Duration,
+    /// The last view: its path, reset types and quirks do not change while a client lives.
+    view: tokio::sync::Mutex<Option<SystemView>>,
+}
+
+impl std::fmt::Debug for Client {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Client({} at {})", self.wire.node, self.endpoint)
+    }
+}
+
+impl Client {
+    /// Logs in at the first endpoint that answers. An endpoint that refuses the credential or shows a wrong key ends the
+    /// search: the next one is the same machine, and the same password would be tried again.
+    pub async fn open(node: &Node, passwords: &Passwords, options: Options) -> Result<Client, Failure> {
+        let what = format!("{}: log in at its BMC", node.name);
+        let Some(bmc) = &node.bmc else {
+            return Err(Failure::new(Cause::Guard, what, "the inventory names no BMC for this node"));
+        };
+        let mut skipped = Vec::new();
+        let mut last: Option<Failure> = None;
+        for endpoint in &bmc.endpoints {
+            let url = match &endpoint.at {
+                EndpointAt::Redfish(url) => url,
+                EndpointAt::Ipmi(host) => {
+                    skipped.push(format!("ipmi://{host}: IPMI is not driven yet, only Redfish"));
+                    continue;
+                }
+            };
+            let Some(login) = passwords.get(&endpoint.credential) else {
+                let why = format!("the password of credential `{}` was not loaded", endpoint.credential);
+                return Err(Failure::new(Cause::Local, what, why));
+            };
+            let wire = Wire::new(&node.name, url, &endpoint.trust, login, &options)?;
+            let opened = tokio::time::timeout(options.deadline, session::enter(&wire)).await;
+            let late =
+                || Failure::new(Cause::Deadline, &what, format!("not done within {} s", options.deadline.as_secs()));
+            match opened.unwrap_or_else(|_| Err(late())) {
+                Ok(root) => {
+                    return Ok(Client {
+                        wire,
+                        root,
+                        endpoint: url.clone(),
+                        wanted_system: bmc.system.clone(),
+                        deadline: options.deadline,
+                        view: tokio::sync::Mutex::new(None),
+                    });
+                }
+                Err(failure) if matches!(failure.cause, Cause::Unreachable | Cause::Deadline | Cause::Busy) => {
+                    skipped.push(format!("{url}: {}", failure.why));
+                    last = Some(failure);
+                }
+                Err(failure) => return Err(failure),
+            }
+        }
+        match (last, skipped.as_slice()) {
+            (Some(failure), [_]) => Err(failure),
+            (Some(failure), _) => Err(Failure { why: skipped.join("; "), ..failure }),
+            (None, []) => Err(Failure::new(Cause::Guard, what, "the inventory names no endpoint of its BMC")),
+            (None, _) => Err(Failure::new(Cause::Guard, what, skipped.join("; "))),
+        }
+    }
+
+    pub fn node(&self) -> &str {
+        &self.wire.node
+    }
+    /// The endpoint that answered: `https://HOST[:PORT]`.
+    pub fn endpoint(&self) -> &str {
+        &self.endpoint
+    }
+    /// `SessionTimeout` and the like are not needed: a session that has ended is opened again once.
+    pub fn session_uri(&self) -> Option<String> {
+        self.wire.session_uri()
+    }
+
+    /// Deletes the session and says so to the ledger. Call it on every way out.
+    pub async fn close(self) -> Result<(), Failure> {
+        session::leave(&self.wire).await
+    }
+
+    /// Deletes the recorded session and all others that bear our context, except the one in use. Returns how many.
+    pub async fn delete_leftover_sessions(&mut self, recorded: Option<&str>) -> Result<u32, Failure> {
+        self.limited("delete leftover sessions", session::delete_leftovers(&self.wire, &self.root, recorded)).await
+    }
+
+    /// The machine as its BMC describes it.
+    pub async fn facts(&self) -> Result<BmcFacts, Failure> {
+        self.limited("read facts", async {
+            let view = self.fresh_view(true).await?;
+            gather_facts(&self.wire, &self.endpoint, &self.root, &view).await
+        })
+        .await
+    }
+
+    pub async fn power(&self) -> Result<PowerState, Failure> {
+        self.limited("read the power state", self.power_now()).await
+    }
+
+    /// The override in force. A target that has no word here (`Usb`, `UefiTarget`) is `Refused` with its name.
+    pub async fn boot(&self) -> Result<BootOverride, Failure> {
+        self.limited("read the boot override", async {
+            let view = self.fresh_view(false).await?;
+            let boot = view.system.boot.unwrap_or_default();
+            let fail = |why: String| Failure::new(Cause::Refused, self.what("read the boot override"), why);
+            match read::boot(&boot, &view.quirks) {
+                Ok(Some(value)) => Ok(value),
+                Ok(None) => Err(fail("the BMC shows none".into())),
+                Err(word) => Err(fail(format!("it is set to `{word}`, which rackctl does not set"))),
+            }
+        })
+        .await
+    }
+
+    /// `LastResetTime` as the BMC writes it: compared with itself only, BMC clocks are wrong.
+    pub async fn last_reset_time(&self) -> Result<Option<String>, Failure> {
+        self.limited("read the last reset time", async {
+            Ok(read::text(&self.fresh_view(false).await?.system.last_reset))
+        })
+        .await
+    }
+
+    /// The BMC itself: model, firmware, clock.
+    pub async fn bmc_info(&self) -> Result<ManagerFacts, Failure> {
+        self.limited("read about the BMC", async {
+            let view = self.fresh_view(false).await?;
+            walk::manager(&self.wire, &self.root, &view).await
+        })
+        .await
+    }
+
+    /// The driven system and all that decides how it is written to: for [`requests_preview`].
+    pub async fn system_view(&self) -> Result<SystemView, Failure> {
+        self.limited("look at the system", self.fresh_view(true)).await
+    }
+
+    async fn power_now(&self) -> Result<PowerState, Failure> {
+        Ok(read::power(self.fresh_view(false).await?.system.power))
+    }
+
+    /// The system, read now. What does not change is kept from the first time; settings only `whole`.
+    async fn fresh_view(&self, whole: bool) -> Result<SystemView, Failure> {
+        let mut kept = self.view.lock().await;
+        let view = match kept.take() {
+            None => gather_view(&self.wire, &self.root, self.wanted_system.as_deref()).await?,
+            Some(mut view) => {
+                let (system, etag) = walk::get(&self.wire, &view.path).await?;
+                view.system = system;
+                view.etag = etag;
+                if whole && let Some(settings) = &mut view.settings {
+                    let (system, etag) = walk::get(&self.wire, &settings.path).await?;
+                    settings.system = system;
+                    settings.etag = etag;
+                }
+                view
+            }
+        };
+        *kept = Some(view.clone());
+        Ok(view)
+    }
+
+    fn what(&self, doing: &str) -> String {
+        format!("{}: {doing}", self.wire.node)
+    }
+
+    /// Under the deadline of one call.
+    async fn limited<T>(
+        &self,
+        doing: &str,
+        work: impl std::future::Future<Output = Result<T, Failure>>,
+    ) -> Result<T, Failure> {
+        let late = |_| {
+            let why = format!("not done within {} s", self.deadline.as_secs());
+            Err(Failure::new(Cause::Deadline, self.what(doing), why))
+        };
+        tokio::time::timeout(self.deadline, work).await.unwrap_or_else(late)
+    }
+}
+
+/// A resource of a known shape; its ETag as the header gave it, else as the body says.
+fn parsed<T: serde::de::DeserializeOwned + Default>(body: serde_json::Value) -> T {
+    wire::parse(body)
+}

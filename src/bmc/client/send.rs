@@ -1,0 +1,338 @@
+//! The one place where requests leave: guards, limits, credentials and the observer are here and nowhere else.
+
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
+use reqwest::{Method, Url, header};
+use serde_json::Value;
+use tokio::sync::Semaphore;
+
+use super::{Login, Observer, Options, RequestLine, SessionLedger, session};
+use crate::{
+    bmc::{
+        link,
+        redfish::{
+            json::{self, MAX_BODY_BYTES, clean},
+            wire::ErrorBody,
+        },
+        tls,
+    },
+    model::{Failure, Secret, failure::Cause, fleet::Trust},
+};
+
+/// Requests under way in one BMC at a time.
+const MAX_UNDER_WAY: usize = 2;
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// One request with its answer. The slowest real answers seen took 23 s.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
+/// How often a "later" (503, 429) is believed.
+const BUSY_TRIES: u32 = 4;
+/// The longest Retry-After that is waited for at once.
+const MAX_RETRY_AFTER: Duration = Duration::from_secs(20);
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Purpose {
+    /// Log-in and log-out: allowed in read-only mode, never answered by another log-in.
+    Session,
+    Resource,
+}
+
+pub(super) struct Request {
+    pub method: Method,
+    pub path: String,
+    pub body: Option<Value>,
+    pub if_match: Option<String>,
+    pub purpose: Purpose,
+    /// Ask again after "later": not for a reset, whose effect is looked at first.
+    pub patient: bool,
+}
+
+impl Request {
+    pub fn get(path: &str) -> Request {
+        Request {
+            method: Method::GET,
+            path: path.to_owned(),
+            body: None,
+            if_match: None,
+            purpose: Purpose::Resource,
+            patient: true,
+        }
+    }
+}
+
+pub(super) struct Answer {
+    pub status: u16,
+    pub body: Value,
+    pub etag: Option<String>,
+    pub location: Option<String>,
+    pub token: Option<Secret>,
+    retry_after: Option<Duration>,
+}
+
+impl Answer {
+    pub fn ok(&self) -> bool {
+        (200..300).contains(&self.status)
+    }
+    pub fn error(&self) -> ErrorBody {
+        super::parsed(self.body.clone())
+    }
+    /// `400: PropertyUnknown …`
+    pub fn told(&self) -> String {
+        match self.error().summary() {
+            Some(text) => format!("HTTP {}: {text}", self.status),
+            None => format!("HTTP {}", self.status),
+        }
+    }
+}
+
+pub(super) enum Auth {
+    Anonymous,
+    Basic,
+    /// `proven`: it has worked at least once, so a 401 means that the session ended, not that the password is wrong.
+    Token {
+        token: Arc<Secret>,
+        uri: String,
+        proven: bool,
+    },
+}
+
+pub(super) struct Wire {
+    pub node: String,
+    pub base: Url,
+    pub username: String,
+    pub password: Arc<Secret>,
+    pub ledger: Arc<dyn SessionLedger>,
+    http: reqwest::Client,
+    trust: Trust,
+    seen: tls::Seen,
+    auth: Mutex<Auth>,
+    /// Held while logging in again, so that two answered requests do not open two sessions.
+    pub relogin: tokio::sync::Mutex<()>,
+    /// The service root's link to the sessions, once read.
+    pub sessions: Mutex<Option<String>>,
+    slots: Semaphore,
+    read_only: bool,
+    observer: Option<Observer>,
+}
+
+impl Wire {
+    pub fn new(node: &str, url: &str, trust: &Trust, login: &Login, options: &Options) -> Result<Wire, Failure> {
+        let what = format!("{node}: connect to its BMC");
+        let local = |why: String| Failure::new(Cause::Local, what.clone(), why);
+        let base: Url = url.parse().map_err(|e| local(format!("`{}` is no URL: {e}", clean(url))))?;
+        if base.scheme() != "https" || base.host_str().is_none() {
+            return Err(local(format!("`{}` is not of the form https://HOST[:PORT]", clean(url))));
+        }
+        let (config, seen) = tls::config(node, trust)?;
+        let http = reqwest::Client::builder()
+            .use_preconfigured_tls(config)
+            .redirect(reqwest::redirect::Policy::none())
+            // A BMC stands in the management network: a proxy from the environment would get the password.
+            .no_proxy()
+            .http1_only()
+            .pool_max_idle_per_host(MAX_UNDER_WAY)
+            .connect_timeout(CONNECT_TIMEOUT)
+            .user_agent(concat!("rackctl/", env!("CARGO_PKG_VERSION")))
+            .build()
+            .map_err(|e| local(e.to_string()))?;
+        Ok(Wire {
+            node: node.to_owned(),
+            base,
+            username: login.username.clone(),
+            password: login.password.clone(),
+            ledger: options.ledger.clone(),
+            http,
+            trust: trust.clone(),
+            seen,
+            auth: Mutex::new(Auth::Anonymous),
+            relogin: tokio::sync::Mutex::new(()),
+            sessions: Mutex::new(None),
+            slots: Semaphore::new(MAX_UNDER_WAY),
+            read_only: options.read_only,
+            observer: options.observer.clone(),
+        })
+    }
+
+    fn auth(&self) -> std::sync::MutexGuard<'_, Auth> {
+        self.auth.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+    pub fn set_auth(&self, auth: Auth) {
+        *self.auth() = auth;
+    }
+    pub fn session_uri(&self) -> Option<String> {
+        match &*self.auth() {
+            Auth::Token { uri, .. } => Some(uri.clone()),
+            _ => None,
+        }
+    }
+    /// The token in use, and whether it has worked already.
+    fn token(&self) -> Option<(Arc<Secret>, bool)> {
+        match &*self.auth() {
+            Auth::Token { token, proven, .. } => Some((token.clone(), *proven)),
+            _ => None,
+        }
+    }
+
+    /// Whether this very token is still the one in use.
+    pub fn holds(&self, token: &Arc<Secret>) -> bool {
+        self.token().is_some_and(|(held, _)| Arc::ptr_eq(&held, token))
+    }
+
+    /// Sends, and asks again where the BMC says "later" or where the session has ended. Any status is an answer.
+    pub async fn send(&self, request: &Request) -> Result<Answer, Failure> {
+        let mut tries = 0;
+        loop {
+            tries += 1;
+            let token = self.token();
+            let answer = self.once(request).await?;
+            if answer.status == 401
+                && request.purpose == Purpose::Resource
+                && let Some((token, true)) = token
+            {
+                // Worked before, works no more: the session timed out or the BMC restarted. The new token is unproven,
+                // so a second 401 ends it: no password is ever tried twice in a row.
+                Box::pin(session::enter_again(self, &token)).await?;
+                continue;
+            }
+            let later = matches!(answer.status, 503 | 429) && request.patient && tries < BUSY_TRIES;
+            if !later {
+                return Ok(answer);
+            }
+            let pause = answer.retry_after.unwrap_or(Duration::from_secs(1 << tries.min(4)));
+            tokio::time::sleep(pause.min(MAX_RETRY_AFTER)).await;
+        }
+    }
+
+    /// As [`Wire::send`], and a status that is no success is a failure.
+    pub async fn ask(&self, request: &Request) -> Result<Answer, Failure> {
+        let answer = self.send(request).await?;
+        if answer.ok() { Ok(answer) } else { Err(self.refusal(request, &answer)) }
+    }
+
+    pub fn what(&self, request: &Request) -> String {
+        format!("{}: {} {}", self.node, request.method, clean(&request.path))
+    }
+
+    /// The failure that a status stands for.
+    pub fn refusal(&self, request: &Request, answer: &Answer) -> Failure {
+        let told = answer.told();
+        let cause = match answer.status {
+            401 | 403 => Cause::Unauthorized,
+            503 | 429 => Cause::Busy,
+            _ => Cause::Refused,
+        };
+        let why = match answer.status {
+            300..=399 => format!("{told}: redirects of a BMC are not followed"),
+            401 => {
+                format!("the BMC refuses user `{}` ({told}); the password is not tried again", clean(&self.username))
+            }
+            403 => format!("user `{}` may not do this ({told})", clean(&self.username)),
+            _ => told,
+        };
+        Failure::new(cause, self.what(request), why)
+    }
+
+    async fn once(&self, request: &Request) -> Result<Answer, Failure> {
+        let what = || self.what(request);
+        if self.read_only && request.method != Method::GET && request.purpose != Purpose::Session {
+            return Err(Failure::new(Cause::Guard, what(), "this run may only read: the request was not sent"));
+        }
+        let url =
+            link::resolve(&self.base, &request.path).map_err(|why| Failure::new(Cause::Malformed, what(), why))?;
+        let _slot = self.slots.acquire().await.map_err(|e| Failure::new(Cause::Local, what(), e.to_string()))?;
+        let started = Instant::now();
+        let result = tokio::time::timeout(REQUEST_TIMEOUT, self.exchange(request, url)).await;
+        let result = result.unwrap_or_else(|_| {
+            let why = format!("no whole answer within {} s", REQUEST_TIMEOUT.as_secs());
+            Err(Failure::new(Cause::Unreachable, what(), why))
+        });
+        if let Some(observer) = &self.observer {
+            observer(&RequestLine {
+                node: self.node.clone(),
+                method: request.method.to_string(),
+                path: request.path.clone(),
+                status: result.as_ref().ok().map(|a| a.status),
+                took: started.elapsed(),
+            });
+        }
+        result
+    }
+
+    async fn exchange(&self, request: &Request, url: Url) -> Result<Answer, Failure> {
+        let what = self.what(request);
+        let mut builder = self.http.request(request.method.clone(), url);
+        builder = builder.header(header::ACCEPT, "application/json").header("OData-Version", "4.0");
+        builder = builder.header(header::ACCEPT_ENCODING, "identity");
+        let log_in = request.purpose == Purpose::Session && request.method == Method::POST;
+        match &*self.auth() {
+            Auth::Basic if !log_in => builder = builder.basic_auth(&self.username, Some(self.password.expose())),
+            Auth::Token { token, .. } if !log_in => {
+                let mut value = header::HeaderValue::from_str(token.expose()).map_err(|_| {
+                    Failure::new(Cause::Malformed, what.clone(), "the BMC's session token is no header value")
+                })?;
+                value.set_sensitive(true);
+                builder = builder.header("X-Auth-Token", value);
+            }
+            _ => {}
+        }
+        if let Some(etag) = &request.if_match {
+            builder = builder.header(header::IF_MATCH, etag);
+        }
+        if let Some(body) = &request.body {
+            builder = builder.json(body);
+        }
+        let mut response = builder.send().await.map_err(|e| self.no_answer(&what, &e))?;
+        let header =
+            |name: header::HeaderName| response.headers().get(name).and_then(|v| v.to_str().ok()).map(str::to_owned);
+        let status = response.status().as_u16();
+        let etag = header(header::ETAG);
+        let location = header(header::LOCATION);
+        let retry_after = header(header::RETRY_AFTER).and_then(|v| v.trim().parse().ok()).map(Duration::from_secs);
+        let encoding = header(header::CONTENT_ENCODING).filter(|e| e != "identity");
+        let token = header(header::HeaderName::from_static("x-auth-token")).map(Secret::new);
+        let malformed = |why: String| Failure::new(Cause::Malformed, what.clone(), why);
+        let mut bytes = Vec::new();
+        while let Some(chunk) = response.chunk().await.map_err(|e| self.no_answer(&what, &e))? {
+            if bytes.len() + chunk.len() > MAX_BODY_BYTES {
+                return Err(malformed(json::JsonFault::Size(bytes.len() + chunk.len()).to_string()));
+            }
+            bytes.extend_from_slice(&chunk);
+        }
+        if let Some(encoding) = encoding {
+            return Err(malformed(format!("the answer is packed ({}), which was not asked for", clean(&encoding))));
+        }
+        let body = match json::read(&bytes) {
+            Ok(body) => body,
+            // Error pages are often HTML: the status says enough.
+            Err(json::JsonFault::Syntax(_)) if !(200..300).contains(&status) => Value::Null,
+            Err(fault) => return Err(malformed(fault.to_string())),
+        };
+        drop(bytes);
+        if status < 400
+            && request.purpose == Purpose::Resource
+            && let Auth::Token { proven, .. } = &mut *self.auth()
+        {
+            *proven = true;
+        }
+        Ok(Answer { status, body, etag, location, token, retry_after })
+    }
+
+    fn no_answer(&self, what: &str, error: &reqwest::Error) -> Failure {
+        if let Some(fault) = tls::find(error) {
+            return tls::untrusted(&self.node, what, &self.trust, &self.seen, fault);
+        }
+        let mut deepest: &dyn std::error::Error = error;
+        while let Some(inner) = deepest.source() {
+            deepest = inner;
+        }
+        let host = self.base.origin().ascii_serialization();
+        let why = match error.is_connect() {
+            true if error.is_timeout() => format!("{host} does not answer within {} s", CONNECT_TIMEOUT.as_secs()),
+            true => format!("no connection to {host}: {}", clean(&deepest.to_string())),
+            false => format!("the answer broke off: {}", clean(&deepest.to_string())),
+        };
+        Failure::new(Cause::Unreachable, what, why)
+    }
+}

@@ -1,0 +1,173 @@
+//! Sessions: one per BMC, told to the ledger, deleted on every way out. A refused password is not tried again.
+
+use std::{
+    collections::BTreeSet,
+    sync::{Arc, PoisonError},
+    time::Duration,
+};
+
+use reqwest::Method;
+
+use super::{
+    CLIENT_CONTEXT, ROOT,
+    send::{Auth, Purpose, Request, Wire},
+    walk,
+};
+use crate::{
+    bmc::{
+        link,
+        redfish::wire::{Link, LogIn, ServiceRoot, Session},
+    },
+    model::{Failure, Secret, failure::Cause},
+};
+
+/// For the log-out: it must not hold up an interrupted run.
+const LEAVE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Reads the root without a credential, then logs in.
+pub(super) async fn enter(wire: &Wire) -> Result<ServiceRoot, Failure> {
+    let answer = wire.ask(&Request::get(ROOT)).await?;
+    let root: ServiceRoot = super::parsed(answer.body);
+    if root.systems.is_none() && root.redfish_version.is_none() {
+        let what = format!("{}: read the Redfish service root", wire.node);
+        return Err(Failure::new(Cause::Malformed, what, "the answer is no Redfish service root"));
+    }
+    *wire.sessions.lock().unwrap_or_else(PoisonError::into_inner) = sessions_path(&root);
+    log_in(wire).await?;
+    Ok(root)
+}
+
+/// `Links.Sessions` (required by DSP0266 13.3.4.2), else beside the session service.
+fn sessions_path(root: &ServiceRoot) -> Option<String> {
+    let direct = root.links.as_ref().and_then(|l| Link::path(&l.sessions)).map(str::to_owned);
+    direct.or_else(|| Link::path(&root.session_service).map(|s| format!("{}/Sessions", s.trim_end_matches('/'))))
+}
+
+/// Logs in anew after the session of `ended` is gone; once, however many requests found that out together.
+pub(super) async fn enter_again(wire: &Wire, ended: &Arc<Secret>) -> Result<(), Failure> {
+    let _one = wire.relogin.lock().await;
+    if wire.holds(ended) {
+        wire.set_auth(Auth::Anonymous);
+        log_in(wire).await?;
+    }
+    Ok(())
+}
+
+async fn log_in(wire: &Wire) -> Result<(), Failure> {
+    let path = wire.sessions.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    let Some(path) = path else {
+        wire.set_auth(Auth::Basic);
+        return Ok(());
+    };
+    wire.ledger.opening(&wire.node);
+    let mut context = Some(CLIENT_CONTEXT.to_owned());
+    loop {
+        let log_in = LogIn {
+            user: wire.username.clone(),
+            password: wire.password.expose().to_owned(),
+            context: context.clone(),
+        };
+        let request = Request {
+            method: Method::POST,
+            body: serde_json::to_value(&log_in).ok(),
+            purpose: Purpose::Session,
+            ..Request::get(&path)
+        };
+        let answer = wire.send(&request).await?;
+        match (answer.status, &answer.token) {
+            (200..300, Some(token)) => {
+                let from_body = answer.body.get("@odata.id").and_then(|v| v.as_str()).map(str::to_owned);
+                // Some BMCs give an address of their own in Location: only its path on this host is of use.
+                let local = |l: &String| link::resolve(&wire.base, l).ok().map(|u| u.path().to_owned());
+                let uri = answer.location.as_ref().and_then(local).or(from_body.as_ref().and_then(local));
+                let uri = uri.unwrap_or_default();
+                wire.set_auth(Auth::Token {
+                    token: Arc::new(Secret::new(token.expose().to_owned())),
+                    uri: uri.clone(),
+                    proven: false,
+                });
+                wire.ledger.opened(&wire.node, &uri);
+                return Ok(());
+            }
+            // No sessions here, or none free (iDRAC: 503 RAC0218): Basic auth does the same without one.
+            (200..300, None) | (404 | 405 | 501, _) | (503 | 429, _) => {
+                wire.ledger.closed(&wire.node);
+                wire.set_auth(Auth::Basic);
+                return Ok(());
+            }
+            (400, _) if context.is_some() && (answer.error().says("Property") || answer.told().contains("Context")) => {
+                context = None;
+            }
+            _ => {
+                wire.ledger.closed(&wire.node);
+                let mut failure = wire.refusal(&request, &answer);
+                failure.what = format!("{}: log in at its BMC as `{}`", wire.node, wire.username);
+                return Err(failure);
+            }
+        }
+    }
+}
+
+fn delete(path: &str) -> Request {
+    Request { method: Method::DELETE, purpose: Purpose::Session, ..Request::get(path) }
+}
+
+/// Deletes our session. Gone already (404), or refused because it is gone (401, iDRAC9 7.00), is done.
+pub(super) async fn leave(wire: &Wire) -> Result<(), Failure> {
+    let Some(uri) = wire.session_uri() else { return Ok(()) };
+    if uri.is_empty() {
+        let what = format!("{}: log out of its BMC", wire.node);
+        return Err(Failure::new(
+            Cause::Malformed,
+            what,
+            "the BMC did not say where the session is: it ends by itself",
+        ));
+    }
+    let request = delete(&uri);
+    let late = |_| Err(Failure::new(Cause::Deadline, wire.what(&request), "no answer to the log-out"));
+    let answer = tokio::time::timeout(LEAVE_TIMEOUT, wire.send(&request)).await.unwrap_or_else(late)?;
+    if !answer.ok() && !matches!(answer.status, 401 | 404) {
+        return Err(wire.refusal(&request, &answer));
+    }
+    wire.set_auth(Auth::Anonymous);
+    wire.ledger.closed(&wire.node);
+    Ok(())
+}
+
+pub(super) async fn delete_leftovers(wire: &Wire, root: &ServiceRoot, recorded: Option<&str>) -> Result<u32, Failure> {
+    let own = wire.session_uri().unwrap_or_default();
+    let mut doomed = BTreeSet::new();
+    let Some(collection) = sessions_path(root) else { return Ok(0) };
+    for member in walk::collection(wire, &collection, walk::MAX_SESSIONS).await? {
+        if link::same(&member, &own) {
+            continue;
+        }
+        let session: Session = match walk::get(wire, &member).await {
+            Ok((session, _)) => session,
+            // Ended while we looked.
+            Err(failure) if failure.cause == Cause::Refused => continue,
+            Err(failure) => return Err(failure),
+        };
+        if session.context.as_deref() == Some(CLIENT_CONTEXT) {
+            doomed.insert(member.trim_end_matches('/').to_owned());
+        }
+    }
+    if let Some(recorded) = recorded.filter(|r| !r.is_empty() && !link::same(r, &own)) {
+        // What a store says is no reason to delete just anything: it must lie in the collection.
+        let inside = format!("{}/", collection.trim_end_matches('/'));
+        if recorded.starts_with(&inside) && !recorded.contains("..") {
+            doomed.insert(recorded.trim_end_matches('/').to_owned());
+        }
+    }
+    let mut deleted = 0;
+    for uri in doomed {
+        let request = delete(&uri);
+        let answer = wire.send(&request).await?;
+        match answer.status {
+            200..300 => deleted += 1,
+            401 | 404 => {}
+            _ => return Err(wire.refusal(&request, &answer)),
+        }
+    }
+    Ok(deleted)
+}

@@ -1,0 +1,160 @@
+use super::*;
+use crate::{
+    bmc::client::{Operation, requests_preview},
+    model::{
+        failure::Cause,
+        fleet::BootMode,
+        power::{BootOverride, OverrideFor, PowerAction, PowerState},
+    },
+};
+
+const PXE_ONCE: BootOverride =
+    BootOverride { target: BootTarget::Pxe, lasts: OverrideFor::Once, mode: Some(BootMode::Uefi) };
+const SOON: Duration = Duration::from_secs(10);
+
+#[tokio::test]
+async fn facts_are_the_machine() {
+    let bench = bench(Behaviour { action_info: true, ..quick() }).await;
+    let client = bench.client().await;
+    let facts = client.facts().await.unwrap();
+    assert_eq!(facts.endpoint, bench.url());
+    assert_eq!((facts.serial.as_deref(), facts.sku.as_deref()), (Some("LAB-0001"), Some("R1-SKU")));
+    assert_eq!(facts.uuid, Some(description().uuid));
+    assert_eq!((facts.power, facts.cores, facts.memory_bytes), (PowerState::Off, Some(2), Some(512 << 20)));
+    assert_eq!(facts.macs, description().macs);
+    assert_eq!((facts.drives.len(), facts.drives[0].serial.as_deref()), (1, Some("DISK-1")));
+    assert_eq!(facts.drives[0].size_bytes, Some(8 << 30));
+    assert!(facts.boot_targets.contains(&BootTarget::Http) && facts.boot.is_some_and(|b| b.is_cleared()));
+    assert_eq!(client.system_view().await.unwrap().reset_types.len(), 5, "from the ActionInfo resource");
+    assert!(client.bmc_info().await.unwrap().firmware.unwrap().starts_with("rackctl-lab"));
+    client.close().await.unwrap();
+}
+
+#[tokio::test]
+async fn power_on_with_pxe_once_then_off() {
+    let bench = bench(quick()).await;
+    let client = bench.client().await;
+    client.set_boot(PXE_ONCE).await.unwrap();
+    assert_eq!(client.boot().await.unwrap(), PXE_ONCE);
+    let before = client.last_reset_time().await.unwrap();
+    assert!(before.is_some());
+    client.set_power(true, false, SOON).await.unwrap();
+    assert_eq!(client.power().await.unwrap(), PowerState::On);
+    assert_eq!(bench.bmc.chassis().boots(), [Some(BootTarget::Pxe)]);
+    assert!(client.boot().await.unwrap().is_cleared(), "once means once");
+    client.set_power(true, false, SOON).await.unwrap();
+    assert_eq!(bench.count("POST", "ComputerSystem.Reset"), 1, "already on: nothing is sent");
+    client.set_power(false, false, SOON).await.unwrap();
+    assert_eq!((client.power().await.unwrap(), bench.bmc.chassis().cuts()), (PowerState::Off, 0));
+    client.close().await.unwrap();
+}
+
+#[tokio::test]
+async fn the_transition_is_seen_and_the_lag_is_real() {
+    let bench = bench(quick()).await;
+    let client = bench.client().await;
+    let started = std::time::Instant::now();
+    client.reset(PowerAction::On).await.unwrap();
+    assert_eq!(client.power().await.unwrap(), PowerState::PoweringOn);
+    client.set_power(true, false, SOON).await.unwrap();
+    assert!(started.elapsed() >= Duration::from_millis(200));
+    assert_eq!(bench.count("POST", "ComputerSystem.Reset"), 1, "set_power waited for the transition");
+    client.reset(PowerAction::PowerCycle).await.unwrap();
+    assert_eq!(client.power().await.unwrap(), PowerState::PoweringOff);
+    client.set_power(true, false, SOON).await.unwrap();
+    assert_eq!(bench.bmc.chassis().boots().len(), 2);
+}
+
+#[tokio::test]
+async fn a_guest_that_restarts_by_itself_takes_the_override_once() {
+    let bench = bench(quick()).await;
+    let client = bench.client().await;
+    client.set_boot(PXE_ONCE).await.unwrap();
+    let kept = bench.bmc.snapshot();
+    assert_eq!(bench.bmc.on_guest_reset(), Some(BootTarget::Pxe));
+    assert_eq!(bench.bmc.on_guest_reset(), None);
+    bench.bmc.restore(kept);
+    assert_eq!(client.boot().await.unwrap(), PXE_ONCE);
+    client
+        .set_boot(BootOverride { target: BootTarget::Disk, lasts: OverrideFor::Persistent, mode: None })
+        .await
+        .unwrap();
+    assert_eq!([bench.bmc.on_guest_reset(), bench.bmc.on_guest_reset()], [Some(BootTarget::Disk); 2]);
+    client.set_boot(BootOverride::CLEARED).await.unwrap();
+    assert_eq!(bench.bmc.on_guest_reset(), None);
+}
+
+#[tokio::test]
+async fn accepted_but_ignored_is_an_error_with_both_values() {
+    let bench = bench(quick()).await;
+    bench.bmc.set_faults(Faults { ignore_boot_override: true, ..Faults::default() });
+    let client = bench.client().await;
+    let failure = client.set_boot(PXE_ONCE).await.unwrap_err();
+    assert_eq!(failure.cause, Cause::AcceptedButIgnored);
+    assert!(failure.why.contains("sent pxe once (uefi)") && failure.why.contains("read back no override"), "{failure}");
+    assert_eq!(bench.count("PATCH", "/Systems/1"), 1);
+}
+
+#[tokio::test]
+async fn power_that_does_not_move_is_told_and_the_reset_is_sent_once() {
+    let bench = bench(quick()).await;
+    bench.bmc.set_faults(Faults { power_noop: true, ..Faults::default() });
+    let client = bench.client().await;
+    let failure = client.set_power(true, false, Duration::from_secs(2)).await.unwrap_err();
+    assert_eq!(failure.cause, Cause::AcceptedButIgnored);
+    assert!(failure.why.contains("wanted On, read Off"), "{failure}");
+    assert_eq!(bench.count("POST", "ComputerSystem.Reset"), 1);
+}
+
+#[tokio::test]
+async fn a_lost_answer_is_looked_at_and_not_sent_again() {
+    let bench = bench(quick()).await;
+    bench.bmc.set_faults(Faults { lose_reset_answer: true, ..Faults::default() });
+    let client = bench.client().await;
+    client.set_power(true, false, SOON).await.unwrap();
+    assert_eq!(bench.count("POST", "ComputerSystem.Reset"), 1);
+    let failure = client.reset(PowerAction::ForceRestart).await.unwrap_err();
+    assert_eq!(failure.cause, Cause::Unreachable, "{failure}");
+    assert_eq!(bench.count("POST", "ComputerSystem.Reset"), 2);
+}
+
+#[tokio::test]
+async fn force_comes_only_where_it_is_allowed() {
+    let bench = bench(quick()).await;
+    let client = bench.client().await;
+    client.set_power(true, false, SOON).await.unwrap();
+    bench.bmc.chassis().set_deaf(true);
+    let failure = client.set_power(false, false, Duration::from_secs(2)).await.unwrap_err();
+    assert_eq!((failure.cause, bench.bmc.chassis().cuts()), (Cause::AcceptedButIgnored, 0), "{failure}");
+    client.set_power(false, true, Duration::from_secs(4)).await.unwrap();
+    assert_eq!(bench.bmc.chassis().cuts(), 1);
+}
+
+#[tokio::test]
+async fn if_match_is_given_where_it_is_wanted_and_what_is_not_offered_is_not_sent() {
+    let bench = bench(Behaviour { wants_if_match: true, ..quick() }).await;
+    let client = bench.client().await;
+    client.set_boot(PXE_ONCE).await.unwrap();
+    let bios = BootOverride { mode: Some(BootMode::Bios), ..PXE_ONCE };
+    // The machine has UEFI only: refused with the mode, taken without it, and read back as what it is.
+    client.set_boot(bios).await.unwrap();
+    let failure = client.reset(PowerAction::GracefulRestart).await.unwrap_err();
+    assert_eq!(failure.cause, Cause::Refused);
+    assert!(failure.why.contains("GracefulRestart") && failure.why.contains("ForceOff"), "{failure}");
+    assert_eq!(bench.count("POST", "ComputerSystem.Reset"), 0);
+}
+
+#[tokio::test]
+async fn the_preview_is_what_is_sent() {
+    let bench = bench(quick()).await;
+    let client = bench.client().await;
+    let view = client.system_view().await.unwrap();
+    let boot = requests_preview(&view, Operation::SetBoot(PXE_ONCE)).unwrap();
+    let power = requests_preview(&view, Operation::Reset(PowerAction::On)).unwrap();
+    client.set_boot(PXE_ONCE).await.unwrap();
+    client.reset(PowerAction::On).await.unwrap();
+    let sent: Vec<_> = bench.bmc.writes().into_iter().map(|l| (l.method, l.path)).collect();
+    let shown: Vec<_> = [&boot[0], &power[0]].iter().map(|w| (w.method.to_owned(), w.path.clone())).collect();
+    assert_eq!(sent, shown);
+    assert_eq!(power[0].body, serde_json::json!({"ResetType": "On"}));
+}

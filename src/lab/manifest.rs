@@ -1,0 +1,180 @@
+//! The inventory that describes a laboratory, as a person would write it of real machines. Pure.
+
+use std::{collections::BTreeMap, path::Path};
+
+use serde_json::{Value, json};
+
+use super::{
+    netns::{BRIDGE, GATEWAY, SUBNET},
+    spec::{Lab, MachineSpec},
+    yaml,
+};
+use crate::model::fleet::Lifecycle;
+
+pub const API_VERSION: &str = "rackctl.dev/v1alpha1";
+/// The user that every BMC of a laboratory knows.
+pub const BMC_USER: &str = "admin";
+/// The etcd that Debian 12 has, which is what `lab-system` installs.
+const ETCD_VERSION: &str = "3.4.23";
+
+pub struct Inputs<'a> {
+    pub lab: &'a Lab,
+    /// Absolute path of the operator's private key.
+    pub ssh_identity: &'a Path,
+    /// `ssh-ed25519 AAAA… comment`
+    pub ssh_public: &'a str,
+    /// Node → `sha256:HEX` of its BMC's key.
+    pub pins: &'a BTreeMap<String, String>,
+}
+
+/// File names and their whole text. Paths in them are relative to the folder they stand in.
+pub fn files(inputs: &Inputs<'_>) -> Vec<(&'static str, String)> {
+    let lab = inputs.lab;
+    let nodes = lab.machines.iter().map(|machine| node(machine, inputs.pins.get(&machine.name))).collect();
+    let size = lab.machines.iter().filter(|m| m.lifecycle == Lifecycle::Active).count();
+    let one = |kind: &str, name: &str, spec: Value| vec![object(kind, json!({ "name": name }), spec)];
+    let manifests = [
+        (
+            "site.yaml",
+            one(
+                "Site",
+                "lab",
+                json!({
+                    "domain": format!("{}.lab.internal", lab.name),
+                    "ssh": {
+                        "user": "root",
+                        "identity": inputs.ssh_identity,
+                        "authorizedKeys": [inputs.ssh_public.trim()],
+                    },
+                }),
+            ),
+        ),
+        (
+            "network.yaml",
+            one(
+                "Network",
+                "prov",
+                json!({
+                    "interface": BRIDGE,
+                    "netns": lab.netns(),
+                    "subnets": [{ "cidr": SUBNET, "gateway": GATEWAY, "pool": ["10.77.0.100", "10.77.0.199"] }],
+                    "mtu": 1500,
+                    "dhcp": { "mode": "authoritative", "leaseTime": "10m" },
+                }),
+            ),
+        ),
+        (
+            "credentials.yaml",
+            one("Credential", "bmc", json!({ "username": BMC_USER, "passwordFrom": { "file": "../bmc-password" } })),
+        ),
+        (
+            "hardware.yaml",
+            one(
+                "HardwareClass",
+                "lab",
+                json!({
+                    "arch": "amd64",
+                    "boot": { "method": "pxe" },
+                    "console": "ttyS0,115200",
+                    "disks": { "root": { "match": { "minSize": "2Gi" }, "use": "root" } },
+                }),
+            ),
+        ),
+        (
+            "profile.yaml",
+            one(
+                "Profile",
+                "control-plane",
+                json!({
+                    "image": { "name": "lab-installer" },
+                    "install": { "driver": { "image": { "system": "lab-system" } } },
+                }),
+            ),
+        ),
+        (
+            "image.yaml",
+            ["lab-installer", "lab-system"]
+                .map(|name| {
+                    let packages: &[&str] = if name == "lab-system" { &SYSTEM_PACKAGES } else { &[] };
+                    object(
+                        "Image",
+                        json!({ "name": name }),
+                        json!({ "build": { "distro": "debian-12", "packages": packages } }),
+                    )
+                })
+                .to_vec(),
+        ),
+        ("nodes.yaml", nodes),
+        (
+            "cluster.yaml",
+            one(
+                "Cluster",
+                "lab",
+                json!({
+                    "driver": { "etcd": { "version": ETCD_VERSION } },
+                    "members": { "selector": "role=control-plane", "size": size, "pool": "lifecycle=spare" },
+                }),
+            ),
+        ),
+    ];
+    manifests
+        .into_iter()
+        .map(|(file, objects)| (file, objects.iter().map(yaml::document).collect::<Vec<_>>().join("---\n")))
+        .collect()
+}
+
+/// What the installed system needs beyond a base that boots.
+const SYSTEM_PACKAGES: [&str; 3] = ["openssh-server", "etcd-server", "etcd-client"];
+
+fn object(kind: &str, metadata: Value, spec: Value) -> Value {
+    json!({ "apiVersion": API_VERSION, "kind": kind, "metadata": metadata, "spec": spec })
+}
+
+fn node(machine: &MachineSpec, pin: Option<&String>) -> Value {
+    let mut metadata = json!({ "name": machine.name });
+    let mut endpoint = json!({ "redfish": format!("https://{}", machine.bmc_address), "credential": "bmc" });
+    if let Some(pin) = pin {
+        endpoint["tls"] = json!({ "pin": pin });
+    }
+    let mut spec = json!({
+        "site": "lab",
+        "hardwareClass": "lab",
+        "profile": "control-plane",
+        "bootMode": machine.firmware,
+        "identity": { "serial": machine.identity.serial, "uuid": machine.identity.uuid },
+        "bmc": { "endpoints": [endpoint] },
+        "interfaces": [{
+            "mac": machine.mac,
+            "network": "prov",
+            "role": "provision",
+            "addresses": [format!("{}/24", machine.address)],
+        }],
+        "disks": { "root": { "match": { "serial": machine.identity.disk_serial } } },
+    });
+    // A spare has no role before it takes another's place.
+    match machine.lifecycle {
+        Lifecycle::Active => metadata["labels"] = json!({ "role": "control-plane" }),
+        other => spec["lifecycle"] = json!(other),
+    }
+    object("Node", metadata, spec)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::lab::spec::Spec;
+
+    #[test]
+    fn three_nodes_and_a_spare() {
+        let lab = Lab::plan(&Spec { spares: 1, ..Spec::new("demo") }, uuid::Uuid::nil(), 0).unwrap();
+        let pins = lab.machines.iter().map(|m| (m.name.clone(), format!("sha256:{}", "0".repeat(64)))).collect();
+        let files = files(&Inputs {
+            lab: &lab,
+            ssh_identity: Path::new("/labs/demo/id_ed25519"),
+            ssh_public: "ssh-ed25519 AAAA rackctl-lab-demo\n",
+            pins: &pins,
+        });
+        let whole: Vec<String> = files.iter().map(|(name, text)| format!("# {name}\n{text}")).collect();
+        insta::assert_snapshot!(whole.join("\n"));
+    }
+}

@@ -1,0 +1,43 @@
+//! Times for people. Decisions inside a process use the boot-time clock; these only label.
+
+/// `2026-11-21T08:30:00Z` of milliseconds since 1970 (RFC 3339, seconds).
+pub fn utc(unix_ms: u64) -> String {
+    let seconds = i64::try_from(unix_ms / 1_000).unwrap_or(i64::MAX);
+    match time::OffsetDateTime::from_unix_timestamp(seconds) {
+        Ok(at) => format!(
+            "{:04}-{:02}-{:02}T{:02}:{:02}:{:02}Z",
+            at.year(),
+            u8::from(at.month()),
+            at.day(),
+            at.hour(),
+            at.minute(),
+            at.second()
+        ),
+        Err(_) => format!("{unix_ms} ms"),
+    }
+}
+
+/// `45s`, `3m`, `2h`, `5d`: kubectl's ages.
+pub fn age(ms: u64) -> String {
+    let s = ms / 1_000;
+    match s {
+        0..=119 => format!("{s}s"),
+        120..=7_199 => format!("{}m", s / 60),
+        7_200..=172_799 => format!("{}h", s / 3_600),
+        _ => format!("{}d", s / 86_400),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn labels() {
+        assert_eq!(utc(1_795_248_000_000), "2026-11-21T08:00:00Z");
+        assert_eq!(
+            ["119s", "2m", "2h", "2d"],
+            [age(119_000), age(120_000), age(7_200_000), age(172_800_000)].each_ref().map(String::as_str)
+        );
+    }
+}

@@ -1,0 +1,148 @@
+//! One cluster's track: members one at a time, learner → synced → promoted, each verified.
+
+use super::{Known, Plan, Refusal, Step, StepKind, Subject, Track};
+use crate::model::{
+    facts::{ClusterFacts, Facts},
+    failure::Cause,
+    fleet::Cluster,
+};
+
+pub(super) fn track(
+    cluster: &Cluster,
+    scope: &[String],
+    facts: &Facts,
+    known: &Known<'_>,
+    plan: &Plan,
+) -> Result<Track, Refusal> {
+    let subject = Subject::Cluster(cluster.name.clone());
+    let refuse = |kind: &str, why: String, next: Option<String>| Refusal {
+        subject: subject.clone(),
+        kind: kind.into(),
+        why,
+        next,
+    };
+    let mut track = Track { subject: subject.clone(), steps: Vec::new(), found: Vec::new(), voters: Vec::new() };
+    let made = known.cluster_generations.contains_key(&cluster.name);
+    let seen: Option<&ClusterFacts> = match facts.clusters.get(&cluster.name).map(|o| &o.value) {
+        Some(Ok(facts)) => Some(facts),
+        // Two cluster ids among the members, or an answer that makes no sense: nobody decides here.
+        Some(Err(f)) if matches!(f.cause, Cause::Mismatch | Cause::Malformed | Cause::Guard) => {
+            return Err(refuse("contradiction", f.why.clone(), f.next.clone()));
+        }
+        _ => None,
+    };
+    let refused: Vec<&str> = plan.refusals.iter().map(|r| r.subject.name()).collect();
+    let ready = |m: &str| scope.iter().any(|s| s == m) && !refused.contains(&m);
+    let installs = |m: &str| plan.tracks.iter().any(|t| t.subject.name() == m && !t.steps.is_empty());
+
+    let Some(seen) = seen else {
+        if made {
+            // A cluster that exists and is silent is never made again: its data would be lost.
+            let comes_up = cluster.members.iter().any(|m| installs(m));
+            if !comes_up {
+                return Err(refuse(
+                    "silent",
+                    "it was bootstrapped before and no member answers: it is never bootstrapped again by itself".into(),
+                    Some(format!("rackctl describe cluster {}", cluster.name)),
+                ));
+            }
+            return Err(refuse(
+                "silent",
+                "its members must be up before anything is planned for it; apply again then".into(),
+                Some("rackctl apply".into()),
+            ));
+        }
+        let members: Vec<&String> = cluster.members.iter().filter(|m| ready(m)).collect();
+        // The first member decides where the cluster begins: another one must not take its place silently.
+        let Some(first) = members.first() else {
+            return Err(refuse("noMember", "none of its members can be prepared; see their refusals".into(), None));
+        };
+        push(
+            &mut track,
+            StepKind::Bootstrap { member: (*first).clone() },
+            "no member exists and none ever did".into(),
+            plan,
+        );
+        push(
+            &mut track,
+            StepKind::VerifyMember { member: (*first).clone() },
+            "the first member must serve reads and writes".into(),
+            plan,
+        );
+        for member in &members[1..] {
+            join(&mut track, member, plan);
+        }
+        return Ok(track);
+    };
+    if !seen.alarms.is_empty() {
+        return Err(refuse(
+            "alarm",
+            format!("it raises alarms: {}", seen.alarms.join(", ")),
+            Some(format!("rackctl describe cluster {}", cluster.name)),
+        ));
+    }
+    for member in &cluster.members {
+        match seen.members.iter().find(|m| m.name == *member) {
+            Some(m) if !m.learner && m.healthy => {
+                track.voters.push(member.clone());
+                track.found.push(format!("{member} is a healthy voter ({})", m.id));
+            }
+            Some(m) if m.learner && ready(member) => {
+                push(&mut track, StepKind::StartMember { member: member.clone() }, "it is a learner".into(), plan);
+                push(
+                    &mut track,
+                    StepKind::AwaitSynced { member: member.clone() },
+                    "a learner must have caught up before it votes".into(),
+                    plan,
+                );
+                push(&mut track, StepKind::Promote { member: member.clone() }, "it is a learner".into(), plan);
+                push(
+                    &mut track,
+                    StepKind::VerifyMember { member: member.clone() },
+                    "it must serve what others wrote".into(),
+                    plan,
+                );
+            }
+            Some(m) => {
+                return Err(refuse(
+                    "unhealthyMember",
+                    format!("member {member} ({}) is in the list and not healthy", m.id),
+                    Some(format!("rackctl describe node {member}")),
+                ));
+            }
+            None if ready(member) => join(&mut track, member, plan),
+            None => track.found.push(format!("{member} is not a member and not in this plan")),
+        }
+    }
+    Ok(track)
+}
+
+fn join(track: &mut Track, member: &str, plan: &Plan) {
+    let m = || member.to_owned();
+    push(track, StepKind::AddLearner { member: m() }, "it is not in the member list".into(), plan);
+    push(
+        track,
+        StepKind::StartMember { member: m() },
+        "its etcd must run with the members' list and the cluster's token".into(),
+        plan,
+    );
+    push(track, StepKind::AwaitSynced { member: m() }, "a learner must have caught up before it votes".into(), plan);
+    push(track, StepKind::Promote { member: m() }, "synced learners become voters".into(), plan);
+    push(track, StepKind::VerifyMember { member: m() }, "it must serve what others wrote".into(), plan);
+}
+
+fn push(track: &mut Track, kind: StepKind, why: String, plan: &Plan) {
+    let member = kind.member().unwrap_or_default().to_owned();
+    let id = format!("{}/{}-{}", track.subject, kind.word(), member);
+    // A member's first step waits for the machine itself, where this plan brings it up.
+    let begins =
+        matches!(kind, StepKind::Bootstrap { .. } | StepKind::AddLearner { .. } | StepKind::StartMember { .. });
+    let awaits = plan
+        .tracks
+        .iter()
+        .filter(|t| begins && t.subject == Subject::Node(member.clone()))
+        .filter_map(|t| t.steps.last())
+        .map(|s| s.id.clone())
+        .collect();
+    track.steps.push(Step { id, danger: kind.danger(), kind, why, awaits });
+}

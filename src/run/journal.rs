@@ -1,0 +1,125 @@
+//! What an earlier process of the same run left in the journal.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use rackctl_wire::Claim;
+
+use super::{World, clock, desk::Order};
+use crate::{
+    engine::Past,
+    model::{Failure, failure::Cause},
+    plan::{StepId, StepKind, Subject, wipe_guard::Target},
+    store::{Record, RecordKind},
+};
+
+/// Per step: done, attempt, and whether an intent stands without an end.
+pub fn past(records: &[Record]) -> BTreeMap<StepId, Past> {
+    let mut past: BTreeMap<StepId, Past> = BTreeMap::new();
+    for record in records {
+        let entry = past.entry(record.step.clone()).or_default();
+        entry.attempt = entry.attempt.max(record.attempt);
+        match record.kind {
+            RecordKind::Intent => {
+                entry.intent_open = true;
+                entry.done = false;
+            }
+            RecordKind::Done => {
+                entry.done = true;
+                entry.intent_open = false;
+            }
+            // A failed step of a run that is resumed is looked at again.
+            RecordKind::Failed => entry.intent_open = false,
+            _ => {}
+        }
+    }
+    past
+}
+
+/// The intent's body of a step, if one stands in the journal.
+pub fn intent(records: &[Record], step: &str) -> Option<serde_json::Value> {
+    records.iter().rev().find(|r| r.kind == RecordKind::Intent && r.step == step).map(|r| r.body.clone())
+}
+
+/// Puts the world of a resumed run back to where the journal says it was: claims, targets, offers, orders, voters.
+pub(super) fn restore(world: &World, records: &[Record]) -> Result<(), Failure> {
+    let past = past(records);
+    let done = |id: &str| past.get(id).is_some_and(|p| p.done);
+    for track in &world.plan.tracks {
+        match &track.subject {
+            Subject::Cluster(cluster) => {
+                for step in track.steps.iter().filter(|s| done(&s.id)) {
+                    if let StepKind::Bootstrap { member } | StepKind::Promote { member } = &step.kind {
+                        world.add_voter(cluster, member);
+                    }
+                }
+            }
+            Subject::Node(node) => {
+                let id = |word: &str| format!("{node}/{word}");
+                let Some(boot) = past.get(&id("boot-installer")).filter(|p| p.done || p.intent_open) else { continue };
+                // The newest boot attempt is the one whose facts count.
+                let facts: Vec<&Record> = {
+                    let begun = records
+                        .iter()
+                        .rposition(|r| r.kind == RecordKind::Intent && r.step == id("boot-installer"))
+                        .unwrap_or(0);
+                    records[begun..].iter().filter(|r| r.kind == RecordKind::Fact && r.subject == *node).collect()
+                };
+                if !done(&id("withdraw-netboot")) {
+                    let until = clock::since_boot() + Duration::from_secs(StepKind::AwaitClaim.deadline_s());
+                    world.desk().offer(node, boot.attempt, until);
+                    world.offer_in_memory(node, boot.attempt);
+                }
+                for fact in facts {
+                    if let Some(claim) = fact.body.get("claim") {
+                        let claim: Claim = serde_json::from_value(claim.clone()).map_err(|e| unreadable(fact, &e))?;
+                        world.desk().restore(claim);
+                    }
+                    if let Some(target) = fact.body.get("target") {
+                        let target: Target = serde_json::from_value(target.clone()).map_err(|e| unreadable(fact, &e))?;
+                        world.set_target(node, target);
+                    }
+                }
+                world.desk().order(node, Order::Wait("for the resumed run to go on".into()));
+            }
+        }
+    }
+    Ok(())
+}
+
+fn unreadable(record: &Record, error: &serde_json::Error) -> Failure {
+    Failure::new(Cause::Malformed, format!("journal record {}", record.seq), error.to_string()).next("rackctl version")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn record(seq: u64, step: &str, attempt: u32, kind: RecordKind) -> Record {
+        Record {
+            schema: 1,
+            run: "r".into(),
+            seq,
+            at_ms: 0,
+            subject: "n1".into(),
+            step: step.into(),
+            attempt,
+            kind,
+            fence: 1,
+            actor: "a".into(),
+            body: json!({}),
+            previous: String::new(),
+            hash: String::new(),
+        }
+    }
+
+    #[test]
+    fn an_intent_without_an_end_stays_open_and_a_new_attempt_reopens_a_step() {
+        use RecordKind::{Done, Intent};
+        let records = [record(1, "a", 1, Intent), record(2, "a", 1, Done), record(3, "b", 1, Intent), record(4, "a", 2, Intent)];
+        let past = past(&records);
+        assert!(past["b"].intent_open && !past["b"].done);
+        assert!(past["a"].intent_open && !past["a"].done);
+        assert_eq!(past["a"].attempt, 2);
+    }
+}

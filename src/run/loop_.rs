@@ -1,0 +1,254 @@
+//! The loop: one event at a time through the engine, its effects journaled and carried out.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use serde_json::{Value, json};
+use tokio::{sync::mpsc, task::JoinSet};
+
+use super::{World, clock, journal, machines, members, world::store_failure};
+use crate::{
+    engine::{Effect, Engine, Event, Found, Outcome, TrackView, view},
+    model::{Failure, boot::NetbootEvent, failure::Cause},
+    plan::{Step, StepId, Subject},
+    store::{Draft, Record, RecordKind, StoreError},
+};
+
+/// For a finalizer, and for the effects in hand after ^C.
+const FINALIZE_DEADLINE: Duration = Duration::from_secs(60);
+
+/// What views are folded from: events are the contract between doing and showing.
+#[derive(Clone, Debug)]
+pub enum Notice {
+    /// A record became durable.
+    Journal(Box<Record>),
+    /// Where all tracks stand.
+    Tracks(Vec<TrackView>),
+    /// A boot step on the wire.
+    Netboot(NetbootEvent),
+    /// An installer's report: node, stage in words, bytes done and in all.
+    Installer { node: String, stage: rackctl_wire::Stage, done_bytes: Option<u64>, total_bytes: Option<u64> },
+}
+
+pub struct Ended {
+    pub outcome: Outcome,
+    /// Step and what went wrong.
+    pub failures: Vec<(String, Failure)>,
+}
+
+/// Messages from outside the engine.
+pub enum Outside {
+    Interrupt,
+    Netboot(NetbootEvent),
+}
+
+/// What a driver's task brings home.
+enum Home {
+    Event(Event, Value),
+}
+
+/// Runs the world's plan to its end. `records` is what the journal holds of this run already.
+pub async fn execute(
+    world: Arc<World>,
+    records: &[Record],
+    concurrency: usize,
+    mut outside: mpsc::Receiver<Outside>,
+    mut notify: impl FnMut(Notice),
+) -> Result<Ended, Failure> {
+    journal::restore(&world, records)?;
+    world.publish().await?;
+    let past = journal::past(records);
+    let mut engine = Engine::new(&world.plan, concurrency, &past);
+    let mut intents: BTreeMap<StepId, Value> =
+        past.iter().filter(|(_, p)| p.intent_open).filter_map(|(id, _)| Some((id.clone(), journal::intent(records, id)?))).collect();
+    let mut notes: BTreeMap<StepId, Value> = BTreeMap::new();
+    let mut tasks: JoinSet<Home> = JoinSet::new();
+    let mut queue = vec![(Event::Begin, Value::Null)];
+    let mut pulse = tokio::time::interval(Duration::from_secs(1));
+    let mut open = true;
+    loop {
+        let mut finished = false;
+        for (event, note) in std::mem::take(&mut queue) {
+            if let Event::Observed { step, .. } = &event {
+                notes.insert(step.clone(), note);
+            }
+            if let Event::Finalized { subject, result } = &event {
+                let body = json!({ "failure": result.as_ref().err() });
+                record(&world, &mut notify, subject, &subject.to_string(), 1, RecordKind::Finalized, body)?;
+            }
+            for effect in engine.handle(clock::unix_ms(), event) {
+                finished |= effect == Effect::Finished;
+                if let Err(failure) = carry_out(&world, &engine, effect, &mut tasks, &mut notes, &mut intents, &mut notify) {
+                    // Not durable, so not done: stop before the next effect (F58, and a fence that was lost).
+                    tasks.shutdown().await;
+                    return Err(failure);
+                }
+            }
+        }
+        notify(Notice::Tracks(view(&engine)));
+        if finished {
+            tasks.shutdown().await;
+            let failures = engine.failures().into_iter().map(|(id, f)| (id.clone(), f.clone())).collect();
+            return Ok(Ended { outcome: engine.outcome(), failures });
+        }
+        tokio::select! {
+            Some(done) = tasks.join_next() => match done {
+                Ok(Home::Event(event, note)) => queue.push((event, note)),
+                Err(error) if error.is_cancelled() => {}
+                Err(error) => return Err(Failure::new(Cause::Local, "run", format!("a driver ended unexpectedly: {error}")).next("rackctl resume")),
+            },
+            message = outside.recv(), if open => match message {
+                Some(Outside::Interrupt) => queue.push((Event::Interrupt, Value::Null)),
+                Some(Outside::Netboot(event)) => {
+                    let fatal = match &event {
+                        NetbootEvent::Failed { failure } => Some(failure.clone()),
+                        NetbootEvent::RogueDhcp { server } => Some(
+                            Failure::new(Cause::Guard, "network-boot servers", format!("another DHCP server answers on this network: {server}"))
+                                .next("stop that server, then rackctl resume"),
+                        ),
+                        _ => None,
+                    };
+                    notify(Notice::Netboot(event));
+                    if let Some(failure) = fatal {
+                        tasks.shutdown().await;
+                        return Err(failure);
+                    }
+                }
+                None => open = false,
+            },
+            _ = pulse.tick() => {
+                for node in world.plan.artifacts.keys() {
+                    let report = world.desk().report_of(node).cloned();
+                    if let Some(r) = report {
+                        notify(Notice::Installer { node: node.clone(), stage: r.stage, done_bytes: r.done_bytes, total_bytes: r.total_bytes });
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn record(
+    world: &World,
+    notify: &mut impl FnMut(Notice),
+    subject: &Subject,
+    step: &str,
+    attempt: u32,
+    kind: RecordKind,
+    body: Value,
+) -> Result<(), Failure> {
+    let draft = Draft { subject: subject.name().to_owned(), step: step.to_owned(), attempt, kind, body };
+    match world.append(draft) {
+        Ok(record) => {
+            notify(Notice::Journal(Box::new(record)));
+            Ok(())
+        }
+        Err(error @ StoreError::Fenced { .. }) => {
+            Err(Failure::new(Cause::Interrupted, "run", error.to_string()).next("rackctl runs"))
+        }
+        Err(error) => Err(store_failure(&error)),
+    }
+}
+
+fn carry_out(
+    world: &Arc<World>,
+    engine: &Engine,
+    effect: Effect,
+    tasks: &mut JoinSet<Home>,
+    notes: &mut BTreeMap<StepId, Value>,
+    intents: &mut BTreeMap<StepId, Value>,
+    notify: &mut impl FnMut(Notice),
+) -> Result<(), Failure> {
+    let of = |id: &str| {
+        let state = engine.step(id)?;
+        let (subject, _) = engine.tracks().iter().find(|(_, ids)| ids.iter().any(|i| i == id))?;
+        Some((subject.clone(), state.step.clone()))
+    };
+    match effect {
+        Effect::Observe { step: id, resumed, .. } => {
+            let Some((subject, step)) = of(&id) else { return Ok(()) };
+            let (world, intent) = (Arc::clone(world), intents.get(&id).cloned());
+            tasks.spawn(async move {
+                let deadline = Duration::from_secs(step.kind.deadline_s());
+                let look = async {
+                    match &subject {
+                        Subject::Node(node) => machines::observe(&world, node, &step.kind, resumed, intent.as_ref()).await,
+                        Subject::Cluster(cluster) => members::observe(&world, cluster, &step.kind, resumed).await,
+                    }
+                };
+                let (found, note) = tokio::time::timeout(deadline, look)
+                    .await
+                    .unwrap_or_else(|_| (Found::Unknown(late(&step, "look whether it is done", deadline)), Value::Null));
+                Home::Event(Event::Observed { step: id, found }, note)
+            });
+        }
+        Effect::Act { step: id, attempt } => {
+            let Some((subject, step)) = of(&id) else { return Ok(()) };
+            let body = notes.remove(&id).unwrap_or(Value::Null);
+            record(world, notify, &subject, &id, attempt, RecordKind::Intent, body.clone())?;
+            intents.insert(id.clone(), body);
+            let world = Arc::clone(world);
+            tasks.spawn(async move {
+                let deadline = Duration::from_secs(step.kind.deadline_s());
+                let effect = async {
+                    match &subject {
+                        Subject::Node(node) => machines::act(&world, node, &step.kind, attempt).await,
+                        Subject::Cluster(cluster) => members::act(&world, cluster, &step.kind).await,
+                    }
+                };
+                let result = tokio::time::timeout(deadline, effect).await.unwrap_or_else(|_| Err(late(&step, "do it", deadline)));
+                Home::Event(Event::Acted { step: id, result }, Value::Null)
+            });
+        }
+        Effect::Verify { step: id, deadline_s, .. } => {
+            let Some((subject, step)) = of(&id) else { return Ok(()) };
+            let world = Arc::clone(world);
+            tasks.spawn(async move {
+                let deadline = Duration::from_secs(deadline_s);
+                let proof = async {
+                    match &subject {
+                        Subject::Node(node) => machines::verify(&world, node, &step.kind).await,
+                        Subject::Cluster(cluster) => members::verify(&world, cluster, &step.kind).await,
+                    }
+                };
+                let result = tokio::time::timeout(deadline, proof).await.unwrap_or_else(|_| Err(late(&step, "see it hold", deadline)));
+                Home::Event(Event::Verified { step: id, result }, Value::Null)
+            });
+        }
+        Effect::Complete { step: id, attempt } => {
+            let Some((subject, _)) = of(&id) else { return Ok(()) };
+            intents.remove(&id);
+            record(world, notify, &subject, &id, attempt, RecordKind::Done, notes.remove(&id).unwrap_or(Value::Null))?;
+        }
+        Effect::Fail { step: id, attempt, failure } => {
+            let Some((subject, _)) = of(&id) else { return Ok(()) };
+            record(world, notify, &subject, &id, attempt, RecordKind::Failed, json!({ "failure": failure }))?;
+        }
+        Effect::Again { step: id, attempt, failure } => {
+            let Some((subject, _)) = of(&id) else { return Ok(()) };
+            record(world, notify, &subject, &id, attempt, RecordKind::Result, json!({ "failure": failure, "again": true }))?;
+        }
+        Effect::Finalize { subject } => {
+            let reason = engine
+                .failures()
+                .into_iter()
+                .find(|(id, _)| of(id).is_some_and(|(s, _)| s == subject))
+                .map_or("the run ended".to_owned(), |(_, f)| f.to_string());
+            let world = Arc::clone(world);
+            tasks.spawn(async move {
+                let result = match tokio::time::timeout(FINALIZE_DEADLINE, machines::finalize(&world, subject.name(), &reason)).await {
+                    Ok(result) => result,
+                    Err(_) => Err(Failure::new(Cause::Deadline, format!("{subject}: leave it safe"), "its BMC did not answer in time")),
+                };
+                Home::Event(Event::Finalized { subject, result }, Value::Null)
+            });
+        }
+        Effect::Finished => {}
+    }
+    Ok(())
+}
+
+fn late(step: &Step, doing: &str, deadline: Duration) -> Failure {
+    let subject = step.id.split('/').next().unwrap_or_default();
+    let next = if step.id.starts_with("cluster/") { "rackctl runs".to_owned() } else { format!("rackctl console {subject}") };
+    Failure::new(Cause::Deadline, format!("{}: {doing}", step.id), format!("{} s went by", deadline.as_secs())).next(next)
+}

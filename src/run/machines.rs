@@ -1,0 +1,401 @@
+//! Carries the steps of a node's track out: BMC, boot table, installer and installed system.
+//!
+//! Three entries, as the engine asks: [`observe`], [`act`], [`verify`]. Each reports; none decides what is next.
+
+use std::time::Duration;
+
+use rackctl_wire::{InterfaceConfig, NodeConfig, NodeStatus, PROTOCOL, Stage, WriteTicket};
+use serde_json::{Value, json};
+
+use super::{
+    World, clock,
+    desk::{Desk, Order, SILENCE},
+    world::store_failure,
+};
+use crate::{
+    bmc,
+    engine::Found,
+    model::{
+        Failure,
+        facts::{InstallPhase, NodeRecord},
+        failure::Cause,
+        fleet::Node,
+        power::{BootOverride, OverrideFor, PowerState},
+    },
+    plan::{StepKind, wipe_guard},
+    store::{Draft, RecordKind},
+};
+
+/// Between two looks at something that does not call us.
+const POLL: Duration = Duration::from_millis(500);
+/// How long a resumed run listens for a machine's report before it takes the machine for gone.
+const LISTEN: Duration = Duration::from_secs(6);
+/// Power must follow within this.
+const POWER_DEADLINE: Duration = Duration::from_secs(120);
+
+pub(super) async fn observe(world: &World, node: &str, kind: &StepKind, resumed: bool, intent: Option<&Value>) -> (Found, Value) {
+    match look(world, node, kind, resumed, intent).await {
+        Ok(found) => found,
+        Err(failure) => (Found::Unknown(failure), Value::Null),
+    }
+}
+
+async fn look(world: &World, node: &str, kind: &StepKind, resumed: bool, intent: Option<&Value>) -> Result<(Found, Value), Failure> {
+    let not_done = Ok((Found::NotDone, Value::Null));
+    match kind {
+        StepKind::BootInstaller { .. } => {
+            if !resumed {
+                return Ok((Found::NotDone, json!({ "lastReset": world.last_reset(node) })));
+            }
+            if world.desk().claim_of(node).is_some() {
+                return Ok((Found::Done, json!("the installer has claimed")));
+            }
+            let client = world.bmc(node).await?;
+            let seen = async { Ok::<_, Failure>((client.power().await?, client.last_reset_time().await?)) }.await;
+            close(client).await;
+            let (power, last_reset) = seen?;
+            let before = intent.and_then(|i| i.get("lastReset")).and_then(Value::as_str).map(str::to_owned);
+            // The reset is the mark: a machine that is on and was reset since the intent has had its boot.
+            let done = power == PowerState::On && last_reset.is_some() && last_reset != before;
+            Ok((if done { Found::Done } else { Found::NotDone }, json!({ "lastReset": last_reset })))
+        }
+        StepKind::WriteDisk { .. } => {
+            let Some(ticket) = ticket_id(world, node) else { return not_done };
+            if !resumed {
+                return not_done;
+            }
+            let heard = tokio::time::timeout(LISTEN, world.until_desk(POLL, |desk| desk.report_of(node).cloned())).await;
+            let Ok(report) = heard else {
+                let why = "a disk write was begun before the crash and the installer does not report any more";
+                return Ok((
+                    Found::Unknown(Failure::new(Cause::Unreachable, format!("{node}: write its disk"), why).next(format!("rackctl console {node}"))),
+                    Value::Null,
+                ));
+            };
+            if let Some(failure) = world.desk().installer_failure(node) {
+                return Ok((Found::Contradiction(failure), Value::Null));
+            }
+            let ours = report.ticket.as_deref() == Some(ticket.as_str());
+            Ok(match report.stage {
+                Stage::Written if ours => (Found::Done, json!("written and read back")),
+                // The order stands until it is carried out: the machine may have lost the answer.
+                Stage::Ready => (Found::NotDone, json!("the ticket never reached the installer")),
+                _ => {
+                    let ticket = make_ticket(world, node, kind)?;
+                    world.desk().order(node, Order::Write(Box::new(ticket)));
+                    (Found::UnderWay, json!("the installer is writing"))
+                }
+            })
+        }
+        StepKind::RebootToDisk if resumed => {
+            // A machine that still reports has not restarted; one that is silent has left the installer.
+            let heard = tokio::time::timeout(LISTEN, world.until_desk(POLL, |desk| desk.report_of(node).cloned())).await;
+            Ok((if heard.is_ok() { Found::NotDone } else { Found::Done }, Value::Null))
+        }
+        StepKind::PowerOn => {
+            let client = world.bmc(node).await?;
+            let power = client.power().await;
+            close(client).await;
+            Ok((if power? == PowerState::On { Found::Done } else { Found::NotDone }, Value::Null))
+        }
+        _ => not_done,
+    }
+}
+
+pub(super) async fn act(world: &World, node: &str, kind: &StepKind, attempt: u32) -> Result<(), Failure> {
+    match kind {
+        StepKind::BootInstaller { target, mode } => {
+            let until = clock::since_boot() + Duration::from_secs(kind.deadline_s() + StepKind::AwaitClaim.deadline_s());
+            world.desk().offer(node, attempt, until);
+            world.set_offer(node, Some(attempt)).await?;
+            let client = world.bmc(node).await?;
+            let wanted = BootOverride { target: *target, lasts: OverrideFor::Once, mode: Some(*mode) };
+            let done = boot_once(&client, wanted).await;
+            close(client).await;
+            done
+        }
+        StepKind::WriteDisk { generation, .. } => {
+            let ticket = make_ticket(world, node, kind)?;
+            let target = world.target(node).ok_or_else(|| no_target(node))?;
+            let claim = world.desk().claim_of(node).cloned().ok_or_else(|| no_target(node))?;
+            // Known before the first byte: after any crash this disk is ours to finish.
+            let record = NodeRecord {
+                generation: *generation,
+                run: world.run.clone(),
+                phase: InstallPhase::Installing,
+                system_host_key: claim.system_host_key,
+                disk_guid: target.disk_guid,
+                disk_serial: target.disk.serial.clone(),
+                system_sha256: ticket.system_sha256.clone(),
+                at: clock::unix_ms(),
+            };
+            world.store.put_node_record(node, &record).map_err(|e| store_failure(&e))?;
+            world.desk().order(node, Order::Write(Box::new(ticket)));
+            Ok(())
+        }
+        StepKind::WithdrawNetboot => {
+            world.desk().withdraw(node);
+            world.set_offer(node, None).await?;
+            clear_override(world, node).await
+        }
+        StepKind::RebootToDisk => {
+            world.desk().order(node, Order::Reboot);
+            Ok(())
+        }
+        StepKind::PowerOn => {
+            let client = world.bmc(node).await?;
+            let done = client.set_power(true, false, POWER_DEADLINE).await;
+            close(client).await;
+            done
+        }
+        _ => Ok(()),
+    }
+}
+
+pub(super) async fn verify(world: &World, node: &str, kind: &StepKind) -> Result<(), Failure> {
+    match kind {
+        StepKind::CheckIdentity => {
+            let client = world.bmc(node).await?;
+            let seen = async { Ok::<_, Failure>((client.facts().await?, client.last_reset_time().await.ok().flatten())) }.await;
+            close(client).await;
+            let (facts, last_reset) = seen?;
+            let spec = world.node(node)?;
+            if let Err(differing) = bmc::identity::compare(&spec.identity, &facts) {
+                let why = differing.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
+                return Err(Failure::new(Cause::Mismatch, format!("{node}: check identity"), why).next(format!("rackctl bmc info {node} -o yaml")));
+            }
+            world.set_last_reset(node, last_reset);
+            Ok(())
+        }
+        StepKind::BootInstaller { .. } | StepKind::PowerOn => {
+            let client = world.bmc(node).await?;
+            let power = wait_on(&client).await;
+            close(client).await;
+            power
+        }
+        StepKind::AwaitClaim => {
+            world
+                .until_desk(Duration::from_secs(1), |desk: &Desk| {
+                    if desk.claim_of(node).is_some() { Some(Ok(())) } else { desk.refusal_of(node).cloned().map(Err) }
+                })
+                .await
+        }
+        StepKind::CheckDisks => check_disks(world, node).await,
+        StepKind::WriteDisk { .. } => {
+            let ticket = ticket_id(world, node).ok_or_else(|| no_target(node))?;
+            world
+                .until_desk(Duration::from_secs(1), |desk: &Desk| {
+                    if let Some(failure) = desk.installer_failure(node) {
+                        return Some(Err(failure));
+                    }
+                    let report = desk.report_of(node)?;
+                    (report.stage == Stage::Written && report.ticket.as_deref() == Some(ticket.as_str())).then_some(Ok(()))
+                })
+                .await
+        }
+        StepKind::WithdrawNetboot => {
+            if world.is_offered(node) {
+                return Err(Failure::new(Cause::Local, format!("{node}: withdraw network boot"), "it is still offered"));
+            }
+            let client = world.bmc(node).await?;
+            let boot = client.boot().await;
+            close(client).await;
+            let boot = boot?;
+            if boot.is_cleared() {
+                return Ok(());
+            }
+            Err(Failure::new(
+                Cause::AcceptedButIgnored,
+                format!("{node}: clear the boot override"),
+                format!("the BMC still shows {}", bmc::boot::words(boot)),
+            )
+            .next(format!("rackctl boot show {node}")))
+        }
+        StepKind::RebootToDisk => {
+            world
+                .until_desk(Duration::from_millis(200), |desk: &Desk| {
+                    let gone = desk.silent_for(node, clock::since_boot()).is_none_or(|silent| silent > SILENCE);
+                    gone.then_some(Ok(()))
+                })
+                .await
+        }
+        StepKind::AwaitInstalled { generation } => await_installed(world, node, *generation).await,
+        _ => Ok(()),
+    }
+}
+
+/// Every way out of a failed track: no network boot, no override, and an installer that touches nothing more.
+pub(super) async fn finalize(world: &World, node: &str, reason: &str) -> Result<(), Failure> {
+    world.desk().withdraw(node);
+    world.desk().order(node, Order::Stop(reason.to_owned()));
+    world.set_offer(node, None).await?;
+    clear_override(world, node).await
+}
+
+async fn clear_override(world: &World, node: &str) -> Result<(), Failure> {
+    let client = world.bmc(node).await?;
+    let done = async {
+        if client.boot().await?.is_cleared() { Ok(()) } else { client.set_boot(BootOverride::CLEARED).await }
+    }
+    .await;
+    close(client).await;
+    done
+}
+
+/// Off first where it is on: the override is set last before the power comes, so that nothing else consumes it.
+async fn boot_once(client: &bmc::Client, wanted: BootOverride) -> Result<(), Failure> {
+    if client.power().await? != PowerState::Off {
+        client.set_power(false, true, POWER_DEADLINE).await?;
+    }
+    client.set_boot(wanted).await?;
+    client.set_power(true, false, POWER_DEADLINE).await
+}
+
+async fn wait_on(client: &bmc::Client) -> Result<(), Failure> {
+    loop {
+        if client.power().await? == PowerState::On {
+            return Ok(());
+        }
+        tokio::time::sleep(POLL).await;
+    }
+}
+
+/// A session that cannot be deleted now stands in the store and is deleted at the next start.
+pub(super) async fn close(client: bmc::Client) {
+    let _ = client.close().await;
+}
+
+fn no_target(node: &str) -> Failure {
+    Failure::new(Cause::Guard, format!("{node}: write its disk"), "no disk was checked in this boot")
+}
+
+fn ticket_id(world: &World, node: &str) -> Option<String> {
+    world.target(node).map(|t| format!("{}/{node}/{}", world.run, t.disk_guid))
+}
+
+async fn check_disks(world: &World, node: &str) -> Result<(), Failure> {
+    let disks = world
+        .until_desk(Duration::from_secs(1), |desk: &Desk| {
+            if let Some(failure) = desk.installer_failure(node) {
+                return Some(Err(failure));
+            }
+            desk.report_of(node).filter(|r| r.stage >= Stage::Ready).and_then(|r| r.disks.clone()).map(Ok)
+        })
+        .await?;
+    let spec = world.node(node)?;
+    let claim = world.desk().claim_of(node).cloned().ok_or_else(|| no_target(node))?;
+    minimum(spec, claim.cores, claim.memory_bytes)?;
+    let reinstall = matches!(world.plan.goal, crate::model::goal::Goal::Install { reinstall: true, .. });
+    let record = world.record(node)?;
+    let target = wipe_guard::disk(spec, &world.run, &disks, record.as_ref(), reinstall)?;
+    let draft = Draft {
+        subject: node.to_owned(),
+        step: format!("{node}/check-disks"),
+        attempt: 1,
+        kind: RecordKind::Fact,
+        body: json!({ "target": target }),
+    };
+    world.append(draft).map_err(|e| store_failure(&e))?;
+    world.set_target(node, target);
+    Ok(())
+}
+
+/// The class's or profile's minimum, before anything is wiped.
+fn minimum(node: &Node, cores: u32, memory_bytes: u64) -> Result<(), Failure> {
+    let what = format!("{}: hardware minimum", node.name);
+    if let Some(want) = node.minimum.cores
+        && cores < want
+    {
+        return Err(Failure::new(Cause::Guard, what, format!("it has {cores} cores, the inventory asks for {want}")));
+    }
+    if let Some(want) = node.minimum.memory_bytes
+        && memory_bytes < want
+    {
+        return Err(Failure::new(Cause::Guard, what, format!("it has {memory_bytes} bytes of memory, the inventory asks for {want}")));
+    }
+    Ok(())
+}
+
+fn make_ticket(world: &World, node: &str, kind: &StepKind) -> Result<WriteTicket, Failure> {
+    let StepKind::WriteDisk { system_sha256, generation } = kind else { return Err(no_target(node)) };
+    let target = world.target(node).ok_or_else(|| no_target(node))?;
+    let id = ticket_id(world, node).ok_or_else(|| no_target(node))?;
+    let spec = world.node(node)?;
+    let interfaces = spec
+        .interfaces
+        .iter()
+        .filter(|i| !i.addresses.is_empty())
+        .map(|i| InterfaceConfig {
+            mac: i.mac.to_string(),
+            addresses: i.addresses.iter().map(ToString::to_string).collect(),
+            gateway: i.network.as_ref().and_then(|n| world.fleet.networks.get(n)).and_then(|n| {
+                let subnet = n.subnets.iter().find(|s| i.addresses.iter().any(|a| s.cidr.contains(&a.addr())))?;
+                subnet.gateway.map(|g| g.to_string())
+            }),
+        })
+        .collect();
+    Ok(WriteTicket {
+        id,
+        disk_serial: target.disk.serial.clone(),
+        disk_wwn: target.disk.wwn.clone(),
+        disk_size_bytes: target.disk.size_bytes,
+        disk_guid: target.disk_guid,
+        system_sha256: system_sha256.clone(),
+        node: NodeConfig {
+            protocol: PROTOCOL,
+            node: node.to_owned(),
+            fleet: world.fleet.id.clone(),
+            run: world.run.clone(),
+            generation: *generation,
+            hostname: node.to_owned(),
+            interfaces,
+            authorized_keys: spec.ssh.authorized_keys.clone(),
+            dns: spec.dns.iter().map(ToString::to_string).collect(),
+        },
+    })
+}
+
+async fn await_installed(world: &World, node: &str, generation: u64) -> Result<(), Failure> {
+    let record = world.record(node)?.ok_or_else(|| Failure::new(Cause::Guard, format!("{node}: wait for its system"), "the store knows no installation of it"))?;
+    loop {
+        match status(world, node, &record.system_host_key).await {
+            Ok(status) => {
+                is_the_installed_one(node, &record, generation, &status)?;
+                let record = NodeRecord { phase: InstallPhase::Installed, at: clock::unix_ms(), ..record };
+                return world.store.put_node_record(node, &record).map_err(|e| store_failure(&e));
+            }
+            // A foreign host key answers: never wait that away.
+            Err(failure) if failure.cause == Cause::Untrusted => return Err(failure),
+            Err(_) => tokio::time::sleep(POLL).await,
+        }
+    }
+}
+
+async fn status(world: &World, node: &str, host_key: &str) -> Result<NodeStatus, Failure> {
+    let ssh = world.ssh(node, host_key).await?;
+    let status = crate::remote::node_status(&ssh).await;
+    let _ = ssh.close().await;
+    status
+}
+
+/// It came up from the disk that was written, as what was written.
+fn is_the_installed_one(node: &str, record: &NodeRecord, generation: u64, status: &NodeStatus) -> Result<(), Failure> {
+    let differs = |what: &str, seen: String, want: String| {
+        Err(Failure::new(Cause::Mismatch, format!("{node}: installed system"), format!("its {what} is {seen}, expected {want}"))
+            .next(format!("rackctl ssh {node} -- rackctl-node status")))
+    };
+    if status.config.node != node {
+        return differs("name", status.config.node.clone(), node.to_owned());
+    }
+    if status.config.generation != generation {
+        return differs("generation", status.config.generation.to_string(), generation.to_string());
+    }
+    if status.root_disk_guid != record.disk_guid {
+        return differs("root disk's GUID", status.root_disk_guid.to_string(), record.disk_guid.to_string());
+    }
+    if status.system_sha256 != record.system_sha256 {
+        return differs("system", status.system_sha256.clone(), record.system_sha256.clone());
+    }
+    Ok(())
+}
+

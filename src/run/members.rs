@@ -1,0 +1,264 @@
+//! Carries the steps of a cluster's track out: etcd's own API for membership, SSH to start a member.
+
+use std::time::Duration;
+
+use rackctl_wire::EtcdMember;
+use serde_json::Value;
+use uuid::Uuid;
+
+use super::{World, world::store_failure};
+use crate::{
+    cluster::etcd::{
+        change_client::{add_learner, promote, wait_synced},
+        member::{self as seats, Seat},
+        observe_client::{observe as observe_etcd, probe_existing, wait_started},
+        observed::may_bootstrap,
+        synced::Rule,
+        verify_client::verify_member,
+    },
+    engine::Found,
+    model::{
+        Failure,
+        facts::{ClusterFacts, MemberFacts},
+        failure::Cause,
+        fleet::ClusterDriver,
+    },
+    plan::{StepKind, Subject},
+    remote,
+    store::{ClusterRecord, StoreError},
+};
+
+const CHANGE_DEADLINE: Duration = Duration::from_secs(90);
+
+fn what(cluster: &str, member: &str, doing: &str) -> String {
+    format!("cluster {cluster}: {doing} {member}")
+}
+
+fn seat(world: &World, cluster: &str, member: &str) -> Result<Seat, Failure> {
+    let bad = |why: &str| Failure::new(Cause::Guard, format!("cluster {cluster}"), why.to_owned());
+    let spec = world.fleet.clusters.get(cluster).ok_or_else(|| bad("it is not in the fleet of this run"))?;
+    let ClusterDriver::Etcd { client_port, peer_port, .. } = spec.driver else { return Err(bad("its driver is not etcd")) };
+    let record = world.record(member)?.ok_or_else(|| bad(&format!("{member} is not installed")))?;
+    let address = world.node(member)?.address().ok_or_else(|| bad(&format!("{member} has no address")))?;
+    Ok(Seat { cluster: cluster.to_owned(), name: member.to_owned(), generation: record.generation, address, client_port, peer_port })
+}
+
+/// Client URLs of the voters, `except` one.
+fn voters(world: &World, cluster: &str, except: &str) -> Result<Vec<String>, Failure> {
+    let urls: Vec<String> = world
+        .voters(cluster)
+        .iter()
+        .filter(|m| *m != except)
+        .filter_map(|m| seat(world, cluster, m).ok())
+        .map(|s| s.client_url())
+        .collect();
+    if urls.is_empty() {
+        return Err(Failure::new(Cause::Guard, format!("cluster {cluster}"), "no voter is known to ask").next(format!("rackctl describe cluster {cluster}")));
+    }
+    Ok(urls)
+}
+
+async fn facts(world: &World, cluster: &str, except: &str) -> Result<ClusterFacts, Failure> {
+    observe_etcd(&voters(world, cluster, except)?).await
+}
+
+fn member_of<'a>(facts: &'a ClusterFacts, seat: &Seat) -> Option<&'a MemberFacts> {
+    let url = seat.peer_url();
+    facts.members.iter().find(|m| m.peer_urls.contains(&url))
+}
+
+pub(super) async fn observe(world: &World, cluster: &str, kind: &StepKind, resumed: bool) -> (Found, Value) {
+    match look(world, cluster, kind, resumed).await {
+        Ok(found) => (found, Value::Null),
+        Err(failure) => (Found::Unknown(failure), Value::Null),
+    }
+}
+
+async fn look(world: &World, cluster: &str, kind: &StepKind, resumed: bool) -> Result<Found, Failure> {
+    let Some(member) = kind.member() else { return Ok(Found::NotDone) };
+    let seat = seat(world, cluster, member)?;
+    match kind {
+        StepKind::Bootstrap { .. } => {
+            let record = world.store.cluster_record(cluster).map_err(|e| store_failure(&e))?;
+            match record {
+                Some(record) if record.run != world.run => Ok(Found::Contradiction(
+                    Failure::new(
+                        Cause::Guard,
+                        what(cluster, member, "bootstrap"),
+                        format!("run {} made it before (generation {}): a cluster is never made twice by itself", record.run, record.generation),
+                    )
+                    .next(format!("rackctl describe cluster {cluster}")),
+                )),
+                // Our own ticket, given before a crash: the same token leads to the same cluster.
+                _ if !resumed => Ok(Found::NotDone),
+                _ => Ok(match observe_etcd(&[seat.client_url()]).await {
+                    Ok(_) => Found::Done,
+                    Err(_) => Found::NotDone,
+                }),
+            }
+        }
+        StepKind::AddLearner { .. } => {
+            Ok(if member_of(&facts(world, cluster, member).await?, &seat).is_some() { Found::Done } else { Found::NotDone })
+        }
+        StepKind::StartMember { .. } if resumed => {
+            let status = node_status(world, member).await?;
+            let running = status.etcd.is_some_and(|e| e.running && e.configured.cluster == cluster && e.configured.generation == seat.generation);
+            Ok(if running { Found::Done } else { Found::NotDone })
+        }
+        StepKind::Promote { .. } => match member_of(&facts(world, cluster, member).await?, &seat) {
+            Some(m) if !m.learner => Ok(Found::Done),
+            Some(_) => Ok(Found::NotDone),
+            None => Ok(Found::Contradiction(Failure::new(
+                Cause::Mismatch,
+                what(cluster, member, "promote"),
+                "it is not in the member list any more",
+            ))),
+        },
+        _ => Ok(Found::NotDone),
+    }
+}
+
+pub(super) async fn act(world: &World, cluster: &str, kind: &StepKind) -> Result<(), Failure> {
+    let Some(member) = kind.member() else { return Ok(()) };
+    let seat = seat(world, cluster, member)?;
+    match kind {
+        StepKind::Bootstrap { .. } => {
+            let token = bootstrap_ticket(world, cluster, member).await?;
+            start(world, member, &seats::bootstrap(&seat, token)).await
+        }
+        StepKind::AddLearner { .. } => {
+            add_learner(&voters(world, cluster, member)?, member, &seat.peer_url(), CHANGE_DEADLINE).await.map(|_| ())
+        }
+        StepKind::StartMember { .. } => {
+            let facts = facts(world, cluster, member).await?;
+            start(world, member, &seats::joining(&seat, &facts)?).await
+        }
+        StepKind::Promote { .. } => {
+            let facts = facts(world, cluster, member).await?;
+            let id = member_of(&facts, &seat)
+                .map(|m| m.id.clone())
+                .ok_or_else(|| Failure::new(Cause::Mismatch, what(cluster, member, "promote"), "it is not in the member list"))?;
+            promote(&voters(world, cluster, member)?, &id, CHANGE_DEADLINE).await
+        }
+        _ => Ok(()),
+    }
+}
+
+pub(super) async fn verify(world: &World, cluster: &str, kind: &StepKind) -> Result<(), Failure> {
+    let Some(member) = kind.member() else { return Ok(()) };
+    let seat = seat(world, cluster, member)?;
+    let deadline = Duration::from_secs(kind.deadline_s());
+    match kind {
+        StepKind::Bootstrap { .. } => {
+            let started = wait_started(&seat.client_url(), member, deadline, |_| {}).await?;
+            let record = world.store.cluster_record(cluster).map_err(|e| store_failure(&e))?;
+            if let Some(record) = record {
+                let known = ClusterRecord { cluster_id: Some(started.cluster_id), ..record.clone() };
+                world.store.put_cluster_record(cluster, record.generation, &known).map_err(|e| store_failure(&e))?;
+            }
+            world.add_voter(cluster, member);
+            Ok(())
+        }
+        StepKind::AddLearner { .. } => match member_of(&facts(world, cluster, member).await?, &seat) {
+            Some(_) => Ok(()),
+            None => Err(Failure::new(Cause::AcceptedButIgnored, what(cluster, member, "add"), "it is not in the member list")),
+        },
+        StepKind::StartMember { .. } => wait_started(&seat.client_url(), member, deadline, |_| {}).await.map(|_| ()),
+        StepKind::AwaitSynced { .. } => {
+            let facts = facts(world, cluster, member).await?;
+            let id = member_of(&facts, &seat)
+                .map(|m| m.id.clone())
+                .ok_or_else(|| Failure::new(Cause::Mismatch, what(cluster, member, "wait for"), "it is not in the member list"))?;
+            let rule = Rule::default();
+            wait_synced(&voters(world, cluster, member)?, &seat.client_url(), &id, rule, deadline, |_| {}).await.map(|_| ())
+        }
+        StepKind::Promote { .. } => match member_of(&facts(world, cluster, member).await?, &seat) {
+            Some(m) if !m.learner => {
+                world.add_voter(cluster, member);
+                Ok(())
+            }
+            _ => Err(Failure::new(Cause::AcceptedButIgnored, what(cluster, member, "promote"), "it is still a learner")),
+        },
+        StepKind::VerifyMember { .. } => {
+            let own = seat.client_url();
+            let old = voters(world, cluster, member).ok().and_then(|urls| urls.into_iter().next()).unwrap_or_else(|| own.clone());
+            let verified = verify_member(&old, &own).await?;
+            let recorded = world.store.cluster_record(cluster).map_err(|e| store_failure(&e))?.and_then(|r| r.cluster_id);
+            match recorded {
+                Some(id) if id != verified.cluster_id => Err(Failure::new(
+                    Cause::Mismatch,
+                    what(cluster, member, "verify"),
+                    format!("its cluster id is {}, the one that was made is {id}", verified.cluster_id),
+                )),
+                _ => Ok(()),
+            }
+        }
+        _ => Ok(()),
+    }
+}
+
+/// One ticket per generation, durable before the first start; nobody else's data may be there.
+async fn bootstrap_ticket(world: &World, cluster: &str, member: &str) -> Result<Uuid, Failure> {
+    let doing = || what(cluster, member, "bootstrap");
+    if let Some(record) = world.store.cluster_record(cluster).map_err(|e| store_failure(&e))? {
+        // `look` has refused another run's record.
+        return record.token.parse().map_err(|_| Failure::new(Cause::Malformed, doing(), "the recorded token is no UUID"));
+    }
+    let members = world.fleet.clusters.get(cluster).map(|c| c.members.clone()).unwrap_or_default();
+    let written_now = |m: &str| {
+        let subject = Subject::Node(m.to_owned());
+        world.plan.tracks.iter().any(|t| t.subject == subject && t.steps.iter().any(|s| matches!(s.kind, StepKind::WriteDisk { .. })))
+    };
+    // Machines whose disks this run writes hold nothing; all others are asked.
+    let others: Vec<String> = members
+        .iter()
+        .filter(|m| *m == member || !written_now(m))
+        .filter_map(|m| seat(world, cluster, m).ok())
+        .map(|s| s.client_url())
+        .collect();
+    let seen = probe_existing(&others).await?;
+    may_bootstrap(&doing(), &seen)?;
+    let token = Uuid::new_v4();
+    let record = ClusterRecord {
+        generation: 1,
+        run: world.run.clone(),
+        bootstrap_member: member.to_owned(),
+        token: token.to_string(),
+        cluster_id: None,
+    };
+    match world.store.put_cluster_record(cluster, 0, &record) {
+        Ok(()) => Ok(token),
+        Err(StoreError::Conflict(why)) => Err(Failure::new(Cause::Guard, doing(), why).next(format!("rackctl describe cluster {cluster}"))),
+        Err(error) => Err(store_failure(&error)),
+    }
+}
+
+async fn connect(world: &World, member: &str) -> Result<remote::Ssh, Failure> {
+    let record = world.record(member)?.ok_or_else(|| Failure::new(Cause::Guard, member, "it is not installed"))?;
+    world.ssh(member, &record.system_host_key).await
+}
+
+async fn start(world: &World, member: &str, etcd: &EtcdMember) -> Result<(), Failure> {
+    let ssh = connect(world, member).await?;
+    let started = remote::etcd_start(&ssh, etcd).await;
+    let _ = ssh.close().await;
+    let status = started?;
+    if status.running {
+        return Ok(());
+    }
+    let tail = status.log_tail.last().cloned().unwrap_or_default();
+    Err(Failure::new(
+        Cause::Refused,
+        format!("{member}: start etcd"),
+        format!("it ended: {}{}", status.last_exit.unwrap_or_else(|| "no reason".into()), if tail.is_empty() { tail } else { format!(" ({tail})") }),
+    )
+    .next(format!("rackctl ssh {member} -- rackctl-node status")))
+}
+
+async fn node_status(world: &World, member: &str) -> Result<rackctl_wire::NodeStatus, Failure> {
+    let ssh = connect(world, member).await?;
+    let status = remote::node_status(&ssh).await;
+    let _ = ssh.close().await;
+    status
+}
+

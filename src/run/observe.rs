@@ -1,0 +1,142 @@
+//! Facts: what BMCs, installed systems and clusters say now, asked in parallel, each with its age.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use futures_util::{StreamExt, stream};
+use rackctl_wire::NodeStatus;
+
+use super::{clock, world::store_failure};
+use crate::{
+    bmc,
+    cluster::etcd::observe_client,
+    model::{
+        Failure, Fleet,
+        facts::{Facts, InstallPhase, NodeFacts, NodeRecord, Observed},
+        failure::Cause,
+        fleet::{ClusterDriver, Node},
+    },
+    remote,
+    store::Store,
+};
+
+/// For a look at one machine.
+const LOOK_DEADLINE: Duration = Duration::from_secs(30);
+const SSH_DEADLINE: Duration = Duration::from_secs(5);
+
+pub struct Asking {
+    pub passwords: Arc<bmc::Passwords>,
+    pub store: Arc<dyn Store>,
+    pub read_only: bool,
+    pub concurrency: usize,
+    pub scratch: PathBuf,
+    pub observer: Option<bmc::Observer>,
+    /// Ask BMCs too, not only systems and clusters.
+    pub bmcs: bool,
+}
+
+fn observed<T>(value: Result<T, Failure>) -> Observed<T> {
+    Observed { at: clock::unix_ms(), value }
+}
+
+pub async fn facts(fleet: &Fleet, names: &[String], asking: &Asking) -> Result<Facts, Failure> {
+    let records = asking.store.node_records().map_err(|e| store_failure(&e))?;
+    let record = |name: &str| records.iter().find(|(n, _)| n == name).map(|(_, r)| r.clone());
+    let nodes: Vec<(&String, &Node)> = names.iter().filter_map(|n| fleet.nodes.get_key_value(n)).collect();
+    let mut facts = Facts::default();
+    let mut looks = stream::iter(nodes.into_iter().map(|(name, node)| {
+        let record = record(name);
+        async move { (name.clone(), look(node, record, asking).await) }
+    }))
+    .buffer_unordered(asking.concurrency.max(1));
+    while let Some((name, seen)) = looks.next().await {
+        // What is shown later by `get` and `describe`; losing it costs nothing but freshness.
+        if let Ok(value) = serde_json::to_value(&seen) {
+            let _ = asking.store.put_observed(&name, clock::unix_ms(), &value);
+        }
+        facts.nodes.insert(name, seen);
+    }
+    drop(looks);
+    for cluster in fleet.clusters.values() {
+        let ClusterDriver::Etcd { client_port, .. } = cluster.driver else { continue };
+        let endpoints: Vec<String> = cluster
+            .members
+            .iter()
+            .filter(|m| record(m).is_some_and(|r| r.phase == InstallPhase::Installed))
+            .filter_map(|m| fleet.member_address(m, client_port))
+            .map(|a| format!("http://{a}"))
+            .collect();
+        if !endpoints.is_empty() {
+            facts.clusters.insert(cluster.name.clone(), observed(observe_client::observe(&endpoints).await));
+        }
+    }
+    Ok(facts)
+}
+
+async fn look(node: &Node, record: Option<NodeRecord>, asking: &Asking) -> NodeFacts {
+    let mut facts = NodeFacts::default();
+    let bmc = async {
+        if !asking.bmcs || node.bmc.is_none() {
+            return None;
+        }
+        let asked = tokio::time::timeout(LOOK_DEADLINE, bmc_facts(node, asking)).await;
+        Some(asked.unwrap_or_else(|_| {
+            Err(Failure::new(Cause::Deadline, format!("{}: ask its BMC", node.name), format!("no answer within {} s", LOOK_DEADLINE.as_secs())))
+        }))
+    };
+    let system = async {
+        let record = record.as_ref()?;
+        Some(system_status(node, &record.system_host_key, &asking.scratch).await)
+    };
+    let (bmc, system) = tokio::join!(bmc, system);
+    if let Some(Ok(seen)) = &bmc
+        && let Err(differing) = bmc::identity::compare(&node.identity, seen)
+    {
+        facts.identity_mismatches = differing.iter().map(ToString::to_string).collect();
+    }
+    facts.bmc = bmc.map(observed);
+    facts.system = system.map(observed);
+    facts.record = record;
+    facts
+}
+
+async fn bmc_facts(node: &Node, asking: &Asking) -> Result<crate::model::facts::BmcFacts, Failure> {
+    let options = bmc::Options {
+        read_only: asking.read_only,
+        deadline: LOOK_DEADLINE,
+        ledger: Arc::new(super::StoreLedger::new(Arc::clone(&asking.store))),
+        observer: asking.observer.clone(),
+    };
+    let client = bmc::Client::open(node, &asking.passwords, options).await?;
+    let facts = client.facts().await;
+    let _ = client.close().await;
+    facts
+}
+
+pub async fn system_status(node: &Node, host_key: &str, scratch: &Path) -> Result<NodeStatus, Failure> {
+    let ask = async {
+        let ssh = remote::Ssh::connect(ssh_target(node, host_key)?, scratch).await?;
+        let status = remote::node_status(&ssh).await;
+        let _ = ssh.close().await;
+        status
+    };
+    let late = || Failure::new(Cause::Unreachable, format!("{}: ask its system", node.name), "no answer over SSH");
+    tokio::time::timeout(SSH_DEADLINE, ask).await.unwrap_or_else(|_| Err(late()))
+}
+
+pub fn ssh_target(node: &Node, host_key: &str) -> Result<remote::Target, Failure> {
+    let address = node
+        .address()
+        .ok_or_else(|| Failure::new(Cause::Guard, format!("{}: SSH", node.name), "the inventory gives it no address"))?;
+    Ok(remote::Target {
+        host: address.to_string(),
+        port: 22,
+        user: node.ssh.user.clone().unwrap_or_else(|| "root".to_owned()),
+        identity: node.ssh.identity.clone(),
+        host_key: host_key.to_owned(),
+        connect_timeout: SSH_DEADLINE,
+    })
+}

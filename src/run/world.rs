@@ -1,0 +1,278 @@
+//! What the drivers of a run share. Values of the run's start are immutable; the rest stands behind locks
+//! that are never held across a wait.
+
+use std::{
+    collections::BTreeMap,
+    path::PathBuf,
+    sync::{Arc, Mutex, MutexGuard},
+    time::Duration,
+};
+
+use tokio::sync::{Notify, mpsc, watch};
+
+use super::{
+    board::{self, Offers},
+    clock,
+    desk::Desk,
+    keys::Keys,
+};
+use crate::{
+    bmc,
+    model::{
+        Failure, Fleet,
+        boot::{BootObject, BootTable},
+        facts::NodeRecord,
+        failure::Cause,
+        fleet::Node,
+    },
+    plan::{Plan, wipe_guard::Target},
+    remote,
+    store::{BmcSession, Draft, Fence, Holder, Record, Store, StoreError},
+};
+
+/// For one log-in, look or change at a BMC.
+const BMC_DEADLINE: Duration = Duration::from_secs(60);
+/// How long the servers may take to take a new table over.
+const TABLE_DEADLINE: Duration = Duration::from_secs(10);
+
+/// What a world is made of.
+pub struct WorldParts {
+    pub fleet: Fleet,
+    pub plan: Plan,
+    pub run: String,
+    pub store: Arc<dyn Store>,
+    pub fence: Fence,
+    pub keys: Arc<Keys>,
+    pub api_pin: String,
+    pub passwords: Arc<bmc::Passwords>,
+    pub read_only: bool,
+    pub objects: Vec<BootObject>,
+    /// Our address on each network where DHCP will answer.
+    pub servers: BTreeMap<String, std::net::Ipv4Addr>,
+    /// Tables to the servers; none where the plan boots nothing.
+    pub tables: Option<mpsc::UnboundedSender<BootTable>>,
+    /// Version of the table in force.
+    pub taken: watch::Receiver<u64>,
+    pub first_table: u64,
+    pub scratch: PathBuf,
+    pub observer: Option<bmc::Observer>,
+}
+
+pub struct World {
+    pub fleet: Fleet,
+    pub plan: Plan,
+    pub run: String,
+    pub store: Arc<dyn Store>,
+    pub keys: Arc<Keys>,
+    pub desk_changed: Notify,
+    fence: Fence,
+    api_pin: String,
+    passwords: Arc<bmc::Passwords>,
+    read_only: bool,
+    objects: Vec<BootObject>,
+    servers: BTreeMap<String, std::net::Ipv4Addr>,
+    tables: Option<mpsc::UnboundedSender<BootTable>>,
+    taken: watch::Receiver<u64>,
+    scratch: PathBuf,
+    observer: Option<bmc::Observer>,
+    desk: Mutex<Desk>,
+    offers: Mutex<Offers>,
+    targets: Mutex<BTreeMap<String, Target>>,
+    /// Last reset time that the identity check read, per node: the mark by which a reset is known later.
+    last_reset: Mutex<BTreeMap<String, Option<String>>>,
+    voters: Mutex<BTreeMap<String, Vec<String>>>,
+}
+
+fn unpoisoned<T>(lock: &Mutex<T>) -> MutexGuard<'_, T> {
+    lock.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+}
+
+impl World {
+    pub fn new(parts: WorldParts) -> World {
+        let desk = Mutex::new(Desk::new(&parts.run, &parts.fleet));
+        let voters = parts.plan.tracks.iter().map(|t| (t.subject.name().to_owned(), t.voters.clone())).collect();
+        World {
+            desk,
+            offers: Mutex::new(Offers { version: parts.first_table, attempts: BTreeMap::new() }),
+            targets: Mutex::default(),
+            last_reset: Mutex::default(),
+            voters: Mutex::new(voters),
+            desk_changed: Notify::new(),
+            fleet: parts.fleet,
+            plan: parts.plan,
+            run: parts.run,
+            store: parts.store,
+            fence: parts.fence,
+            keys: parts.keys,
+            api_pin: parts.api_pin,
+            passwords: parts.passwords,
+            read_only: parts.read_only,
+            objects: parts.objects,
+            servers: parts.servers,
+            tables: parts.tables,
+            taken: parts.taken,
+            scratch: parts.scratch,
+            observer: parts.observer,
+        }
+    }
+
+    pub fn desk(&self) -> MutexGuard<'_, Desk> {
+        unpoisoned(&self.desk)
+    }
+
+    pub fn append(&self, draft: Draft) -> Result<Record, StoreError> {
+        self.store.append(&self.run, clock::unix_ms(), &self.fence, draft)
+    }
+
+    pub fn node(&self, name: &str) -> Result<&Node, Failure> {
+        self.fleet.nodes.get(name).ok_or_else(|| Failure::new(Cause::Guard, name, "it is not in the fleet of this run"))
+    }
+
+    pub fn record(&self, node: &str) -> Result<Option<NodeRecord>, Failure> {
+        let records = self.store.node_records().map_err(|e| store_failure(&e))?;
+        Ok(records.into_iter().find(|(n, _)| n == node).map(|(_, r)| r))
+    }
+
+    pub fn target(&self, node: &str) -> Option<Target> {
+        unpoisoned(&self.targets).get(node).cloned()
+    }
+    pub fn set_target(&self, node: &str, target: Target) {
+        unpoisoned(&self.targets).insert(node.to_owned(), target);
+    }
+    pub fn last_reset(&self, node: &str) -> Option<String> {
+        unpoisoned(&self.last_reset).get(node).cloned().flatten()
+    }
+    pub fn set_last_reset(&self, node: &str, at: Option<String>) {
+        unpoisoned(&self.last_reset).insert(node.to_owned(), at);
+    }
+    /// Members that vote, in the order in which they were seen to.
+    pub fn voters(&self, cluster: &str) -> Vec<String> {
+        unpoisoned(&self.voters).get(cluster).cloned().unwrap_or_default()
+    }
+    pub fn add_voter(&self, cluster: &str, member: &str) {
+        let mut voters = unpoisoned(&self.voters);
+        let list = voters.entry(cluster.to_owned()).or_default();
+        if !list.iter().any(|m| m == member) {
+            list.push(member.to_owned());
+        }
+    }
+
+    /// A log-in at the node's BMC. Close it on every way out.
+    pub async fn bmc(&self, node: &str) -> Result<bmc::Client, Failure> {
+        let options = bmc::Options {
+            read_only: self.read_only,
+            deadline: BMC_DEADLINE,
+            ledger: Arc::new(StoreLedger::new(Arc::clone(&self.store))),
+            observer: self.observer.clone(),
+        };
+        bmc::Client::open(self.node(node)?, &self.passwords, options).await
+    }
+
+    /// SSH to the installed system, with the host key that its claim brought.
+    pub async fn ssh(&self, node: &str, host_key: &str) -> Result<remote::Ssh, Failure> {
+        let target = super::observe::ssh_target(self.node(node)?, host_key)?;
+        remote::Ssh::connect(target, &self.scratch).await
+    }
+
+    pub fn offer_in_memory(&self, node: &str, attempt: u32) {
+        unpoisoned(&self.offers).attempts.insert(node.to_owned(), attempt);
+    }
+    pub fn is_offered(&self, node: &str) -> bool {
+        unpoisoned(&self.offers).attempts.contains_key(node)
+    }
+
+    /// Offers network boot to the node, or withdraws it, and waits until the servers have taken that over.
+    pub async fn set_offer(&self, node: &str, attempt: Option<u32>) -> Result<(), Failure> {
+        let changed = {
+            let mut offers = unpoisoned(&self.offers);
+            let before = offers.attempts.get(node).copied();
+            match attempt {
+                Some(a) => offers.attempts.insert(node.to_owned(), a),
+                None => offers.attempts.remove(node),
+            };
+            before != attempt
+        };
+        if changed { self.publish().await } else { Ok(()) }
+    }
+
+    /// Sends the table as it is now and waits until it is in force.
+    pub async fn publish(&self) -> Result<(), Failure> {
+        let Some(tables) = &self.tables else { return Ok(()) };
+        let offers = {
+            let mut offers = unpoisoned(&self.offers);
+            offers.version += 1;
+            offers.clone()
+        };
+        for (network, server) in &self.servers {
+            let frame = board::Frame {
+                fleet: &self.fleet,
+                plan: &self.plan,
+                run: &self.run,
+                server: *server,
+                api_pin: &self.api_pin,
+                objects: &self.objects,
+            };
+            let table = board::table(&frame, network, &offers, &self.keys)?;
+            if tables.send(table).is_err() {
+                return Err(Failure::new(Cause::Local, "network-boot servers", "their process has ended").next("rackctl resume"));
+            }
+        }
+        let mut taken = self.taken.clone();
+        let version = offers.version;
+        let waited = tokio::time::timeout(TABLE_DEADLINE, taken.wait_for(|v| *v >= version)).await;
+        match waited {
+            Ok(Ok(_)) => Ok(()),
+            _ => Err(Failure::new(Cause::Local, "network-boot servers", format!("table {version} was not taken over within {} s", TABLE_DEADLINE.as_secs()))),
+        }
+    }
+
+    /// Waits until `look` says something, woken by every claim and report, and at least every `pulse`.
+    pub async fn until_desk<T>(&self, pulse: Duration, mut look: impl FnMut(&Desk) -> Option<T>) -> T {
+        loop {
+            let woken = self.desk_changed.notified();
+            tokio::pin!(woken);
+            // Registered before the look: nothing between the two is missed.
+            woken.as_mut().enable();
+            if let Some(value) = look(&self.desk()) {
+                return value;
+            }
+            let _ = tokio::time::timeout(pulse, woken).await;
+        }
+    }
+}
+
+pub fn store_failure(error: &StoreError) -> Failure {
+    match error {
+        StoreError::Failed(failure) => failure.clone(),
+        other => Failure::new(Cause::Local, "state", other.to_string()),
+    }
+}
+
+/// Keeps BMC sessions in the store, so that the next start can delete what a crash left behind.
+pub struct StoreLedger {
+    store: Arc<dyn Store>,
+    holder: Holder,
+}
+
+impl StoreLedger {
+    pub fn new(store: Arc<dyn Store>) -> StoreLedger {
+        StoreLedger { store, holder: Holder::this() }
+    }
+    fn note(&self, node: &str, uri: Option<&str>) {
+        let session = BmcSession { node: node.to_owned(), uri: uri.map(str::to_owned), holder: self.holder.clone() };
+        // A store that cannot be written fails the next intent; a session alone is no reason to stop.
+        let _ = self.store.put_bmc_session(&session);
+    }
+}
+
+impl bmc::SessionLedger for StoreLedger {
+    fn opening(&self, node: &str) {
+        self.note(node, None);
+    }
+    fn opened(&self, node: &str, session_uri: &str) {
+        self.note(node, Some(session_uri));
+    }
+    fn closed(&self, node: &str) {
+        let _ = self.store.drop_bmc_session(node);
+    }
+}
