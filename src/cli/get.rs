@@ -29,7 +29,11 @@ pub fn run(globals: &Globals, args: &Get) -> Result<Exit, Stop> {
     } else {
         stdout::print(&view.render(globals, &view.items))?;
     }
-    while args.watch {
+    if !args.watch {
+        return Ok(Exit::Done);
+    }
+    // Until ^C, a closed pipe or a fault.
+    loop {
         std::thread::sleep(WATCH_EVERY);
         let now = View::look(globals, &fleet, kind, &names, args)?;
         let news = news(&view.items, &now.items);
@@ -45,7 +49,6 @@ pub fn run(globals: &Globals, args: &Get) -> Result<Exit, Stop> {
         }
         view = now;
     }
-    Ok(Exit::Done)
 }
 
 /// `get nodes n1`, and `get node/n1` as `-o name` prints it.

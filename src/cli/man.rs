@@ -22,7 +22,7 @@ pub fn run(args: &Man) -> Result<Exit, Stop> {
         return Ok(Exit::Done);
     }
     let wanted = match &args.verb {
-        Some(verb) => format!("rackctl-{verb}.1"),
+        Some(verb) => format!("rackctl-{}.1", verb.replace(' ', "-")),
         None => "rackctl.1".to_owned(),
     };
     match pages.into_iter().find(|(name, _)| *name == wanted) {
@@ -36,25 +36,26 @@ pub fn run(args: &Man) -> Result<Exit, Stop> {
 
 /// File name and text of every page, the same on every machine.
 pub fn pages() -> io::Result<Vec<(String, String)>> {
-    // Wide enough that no help text is wrapped by whoever renders the page.
-    let mut command = Cli::command();
+    let mut command = Cli::command().disable_help_subcommand(true);
     command.build();
-    let mut pages = vec![("rackctl.1".to_owned(), page(command.clone(), "rackctl")?)];
-    for verb in command.get_subcommands().filter(|v| !v.is_hide_set() && v.get_name() != "help") {
-        let name = format!("rackctl-{}", verb.get_name());
-        pages.push((format!("{name}.1"), page(verb.clone(), &name)?));
-    }
+    let mut pages = Vec::new();
+    add(&command, "rackctl", &mut pages)?;
     Ok(pages)
 }
 
-fn page(command: clap::Command, name: &str) -> io::Result<String> {
-    let command = command.display_name(name.to_owned()).disable_help_subcommand(true);
+/// The page of a command and those of its verbs: `rackctl-lab-create.1`.
+fn add(command: &clap::Command, name: &str, pages: &mut Vec<(String, String)>) -> io::Result<()> {
+    let shown = command.clone().display_name(name.to_owned()).disable_help_subcommand(true);
     let mut text = Vec::new();
-    clap_mangen::Man::new(command)
+    clap_mangen::Man::new(shown)
         .title(name)
         .section("1")
         .source(format!("rackctl {}", super::version::VERSION))
         .manual("rackctl manual")
         .render(&mut text)?;
-    String::from_utf8(text).map_err(io::Error::other)
+    pages.push((format!("{name}.1"), String::from_utf8(text).map_err(io::Error::other)?));
+    for verb in command.get_subcommands().filter(|v| !v.is_hide_set() && v.get_name() != "help") {
+        add(verb, &format!("{name}-{}", verb.get_name()), pages)?;
+    }
+    Ok(())
 }

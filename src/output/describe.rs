@@ -113,7 +113,13 @@ impl Page<'_> {
     }
 
     fn entry(&mut self, indent: usize, name: &str, path: &str, value: &Value) {
-        let from = self.origins.and_then(|o| o.get(path)).map(|o| format!("   (from {o})")).unwrap_or_default();
+        // Sizes are bytes here and `memory: 32Gi` in the manifests.
+        let written = path.strip_suffix("Bytes").unwrap_or(path);
+        let from = self
+            .origins
+            .and_then(|o| o.get(path).or_else(|| o.get(written)))
+            .map(|o| format!("   (from {o})"))
+            .unwrap_or_default();
         match value {
             Value::Null => {}
             Value::Object(map) if map.is_empty() => {}

@@ -63,7 +63,7 @@ impl Exit {
                 return outranking;
             }
         }
-        let done = all.iter().any(|e| *e == Exit::Done);
+        let done = all.contains(&Exit::Done);
         all.retain(|e| *e != Exit::Done);
         match (all.first(), done) {
             (None, _) => Exit::Done,

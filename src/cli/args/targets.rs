@@ -17,7 +17,7 @@ pub struct Targets {
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Args)]
 pub struct Select {
-    /// By label, as in role=db,tier!=test or 'role in (db,web)'
+    /// By label, as in role=db,tier!=test,gpu,!old
     #[arg(short = 'l', long, value_name = "SELECTOR")]
     pub selector: Option<String>,
     /// By field, as in power=off,rack=r1

@@ -105,7 +105,7 @@ fn ports(host: &Host) -> Vec<Check> {
 /// a namespace of their own are that namespace's.
 pub fn wanted_ports(fleet: &Fleet) -> Vec<(u16, &'static str, &'static str)> {
     let mut wanted = vec![(69, "udp", "TFTP")];
-    let here = || fleet.networks.values().filter(|n| n.netns.is_none());
+    let here = || fleet.networks.values().filter(|n| n.netns.is_none() && !n.interface.is_empty());
     if fleet.networks.is_empty() || here().any(|n| n.dhcp != DhcpMode::Off) {
         wanted.push((67, "udp", "DHCP"));
     }

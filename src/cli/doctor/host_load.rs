@@ -44,6 +44,8 @@ impl Host {
         let mut wanted: Vec<String> = interfaces.to_vec();
         if wanted.is_empty() {
             wanted = fleet.networks.values().filter(|n| n.netns.is_none()).map(|n| n.interface.clone()).collect();
+            // A network that nothing boots from names no interface.
+            wanted.retain(|name| !name.is_empty());
         }
         let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
         let udp = format!("{}{}", read("/proc/net/udp"), read("/proc/net/udp6"));
