@@ -35,6 +35,7 @@ const POLL_FIRST: Duration = Duration::from_millis(500);
 const POLL_MOST: Duration = Duration::from_secs(3);
 /// How long an operating system is given to shut down before force, at most; else half of the deadline.
 const GRACE: Duration = Duration::from_secs(60);
+const STEP_LEAST: Duration = Duration::from_secs(1);
 /// A transition (`PoweringOn`) that lasts longer than this does not keep a request back any more.
 const TRANSITION: Duration = Duration::from_secs(30);
 
@@ -186,6 +187,8 @@ impl Client {
     pub async fn set_power(&self, on: bool, force: bool, deadline: Duration) -> Result<(), Failure> {
         let doing = if on { "power on" } else { "power off" };
         let started = Instant::now();
+        // What one request may take: never longer than what is left, and always long enough to be tried.
+        let step = || self.deadline.min(deadline.saturating_sub(started.elapsed()).max(STEP_LEAST));
         let mut ways = match (on, force) {
             (true, _) => vec![PowerAction::On],
             (false, false) => vec![PowerAction::GracefulShutdown],
@@ -195,7 +198,7 @@ impl Client {
         let mut accepted = false;
         let mut lost: Option<Failure>;
         loop {
-            match self.limited(doing, self.power_now()).await {
+            match self.within(step(), doing, self.power_now()).await {
                 Ok(now) => {
                     state = now;
                     lost = None;
@@ -216,7 +219,7 @@ impl Client {
                 && ready
                 && let Some(action) = ways.pop()
             {
-                match self.limited(doing, self.send_reset(action, doing)).await {
+                match self.within(step(), doing, self.send_reset(action, doing)).await {
                     Ok(Sent::Accepted) => {
                         accepted = true;
                         told.push(format!("{action:?}: accepted"));
@@ -233,9 +236,14 @@ impl Client {
                             ways.push(action);
                             next_at = now + POLL_MOST;
                         } else if ways.is_empty() {
-                            let last = self.limited(doing, self.power_now()).await?;
+                            let last = self.within(step(), doing, self.power_now()).await?;
                             return if reset::reached(on, last) { Ok(()) } else { Err(failure) };
                         }
+                    }
+                    // Cut off by the clock: it may have been sent.
+                    Err(failure) if failure.cause == Cause::Deadline => {
+                        told.push(format!("{action:?}: no answer"));
+                        next_at = now + GRACE.min(deadline / 2);
                     }
                     // The BMC does not offer this way: the next one, if there is one.
                     Err(failure) if failure.cause == Cause::Refused && !ways.is_empty() => told.push(failure.why),

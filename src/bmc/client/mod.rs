@@ -169,7 +169,7 @@ impl Client {
     pub fn endpoint(&self) -> &str {
         &self.endpoint
     }
-    /// `SessionTimeout` and the like are not needed: a session that has ended is opened again once.
+    /// The session in use; `None` under Basic auth. One that has ended is opened again, so it may change.
     pub fn session_uri(&self) -> Option<String> {
         self.wire.session_uri()
     }
@@ -269,11 +269,20 @@ impl Client {
         doing: &str,
         work: impl std::future::Future<Output = Result<T, Failure>>,
     ) -> Result<T, Failure> {
+        self.within(self.deadline, doing, work).await
+    }
+
+    async fn within<T>(
+        &self,
+        limit: Duration,
+        doing: &str,
+        work: impl std::future::Future<Output = Result<T, Failure>>,
+    ) -> Result<T, Failure> {
         let late = |_| {
-            let why = format!("not done within {} s", self.deadline.as_secs());
+            let why = format!("not done within {} s", limit.as_secs_f32());
             Err(Failure::new(Cause::Deadline, self.what(doing), why))
         };
-        tokio::time::timeout(self.deadline, work).await.unwrap_or_else(late)
+        tokio::time::timeout(limit, work).await.unwrap_or_else(late)
     }
 }
 

@@ -182,15 +182,17 @@ impl Wire {
 
     /// Sends, and asks again where the BMC says "later" or where the session has ended. Any status is an answer.
     pub async fn send(&self, request: &Request) -> Result<Answer, Failure> {
-        let mut tries = 0;
+        let (mut tries, mut again) = (0, false);
         loop {
             tries += 1;
             let token = self.token();
             let answer = self.once(request).await?;
             if answer.status == 401
                 && request.purpose == Purpose::Resource
+                && !again
                 && let Some((token, true)) = token
             {
+                again = true;
                 // Worked before, works no more: the session timed out or the BMC restarted. The new token is unproven,
                 // so a second 401 ends it: no password is ever tried twice in a row.
                 Box::pin(session::enter_again(self, &token)).await?;

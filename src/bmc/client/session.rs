@@ -46,9 +46,18 @@ fn sessions_path(root: &ServiceRoot) -> Option<String> {
 /// Logs in anew after the session of `ended` is gone; once, however many requests found that out together.
 pub(super) async fn enter_again(wire: &Wire, ended: &Arc<Secret>) -> Result<(), Failure> {
     let _one = wire.relogin.lock().await;
-    if wire.holds(ended) {
+    if !wire.holds(ended) {
+        return Ok(());
+    }
+    let old = wire.session_uri().filter(|uri| !uri.is_empty());
+    // The old token stays until there is a new one: a request beside this one must not go out without any.
+    if let Err(failure) = log_in(wire).await {
         wire.set_auth(Auth::Anonymous);
-        log_in(wire).await?;
+        return Err(failure);
+    }
+    // Most likely gone. Where the 401 had another reason it is not, and would fill the BMC's table.
+    if let Some(uri) = old.filter(|old| wire.session_uri().is_none_or(|new| !link::same(&new, old))) {
+        let _ = wire.send(&delete(&uri)).await;
     }
     Ok(())
 }

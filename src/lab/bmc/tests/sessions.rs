@@ -98,6 +98,10 @@ async fn a_session_that_ended_is_opened_again_once() {
     bench.bmc.drop_sessions();
     assert_eq!(client.power().await.unwrap(), PowerState::Off);
     assert_eq!(bench.count("POST", "/Sessions"), 2);
+    bench.bmc.drop_sessions();
+    // A whole walk after it: still one log-in.
+    assert_eq!(client.facts().await.unwrap().drives.len(), 1);
+    assert_eq!((bench.count("POST", "/Sessions"), bench.bmc.open_sessions()), (3, 1));
     client.close().await.unwrap();
     assert_eq!(bench.bmc.open_sessions(), 0);
 }
