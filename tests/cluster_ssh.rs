@@ -15,8 +15,8 @@ use cluster_support::sshd::{Sshd, keygen};
 use rackctl::{
     model::failure::Cause,
     remote::{
-        argv::Target,
-        client::Ssh,
+        argv::{self, Target, Terminal},
+        client::{Ssh, pin},
         key::HostKey,
         node_client::{etcd_start, etcd_stop, node_status},
     },
@@ -253,4 +253,21 @@ esac"#,
     sshd.provide("rackctl-node", &answer);
     assert_eq!(etcd_start(&ssh, &member).await.unwrap_err().cause, Cause::AcceptedButIgnored);
     assert_eq!(node_status(&ssh).await.unwrap_err().cause, Cause::Malformed);
+}
+
+/// The argv of `rackctl ssh`, run as it is.
+#[test]
+fn the_interactive_argv_passes_the_pinned_host() {
+    let Some(sshd) = Sshd::start() else { return };
+    let work = tempfile::tempdir().unwrap();
+    let other = keygen(&work.path().join("other"));
+    for (key, passes) in [(other, false), (sshd.host_key.clone(), true)] {
+        let target = Target { host_key: key, ..target(&sshd) };
+        let known_hosts = work.path().join("pins/n 1");
+        let key = pin(&target, &known_hosts).unwrap();
+        let argv = argv::ssh(&target, &key, &known_hosts, None, Terminal::Yes, &words(&["echo", "it's me"])).unwrap();
+        let out = Command::new(&argv[0]).args(&argv[1..]).stdin(Stdio::null()).output().unwrap();
+        assert_eq!(out.stdout == b"it's me\n", passes, "{}", String::from_utf8_lossy(&out.stderr));
+        assert_eq!(out.status.success(), passes);
+    }
 }
