@@ -1,5 +1,8 @@
 //! The etcd drivers against real etcd on loopback ports.
 
+// Helpers of tests are tests; clippy's own exception knows only functions with the attribute.
+#![allow(clippy::unwrap_used, clippy::panic)]
+
 mod cluster_support;
 
 use std::{net::Ipv4Addr, time::Duration};
@@ -182,6 +185,14 @@ async fn without_quorum_the_outcome_is_unknown_and_the_members_are_still_listed(
     running[1].restart();
     wait_started(&[], &seats[1].client_url(), "n2", WAIT, |_| {}).await.unwrap();
     let added = add_learner(&one, "n3", "http://127.0.0.1:1", WAIT).await.unwrap();
+    // A learner that never starts is waited for until the deadline, cannot be promoted, and can be removed.
+    let both = [one[0].clone(), seats[1].client_url()];
+    let never = format!("http://127.0.0.1:{}", free_port());
+    let waited = wait_synced(&both, &never, &added.id, Rule::default(), Duration::from_secs(1), |_| {}).await;
+    let failure = waited.unwrap_err();
+    assert_eq!(failure.cause, Cause::Deadline);
+    assert!(failure.why.contains("connection refused"), "{failure}");
+    assert_eq!(promote(&both, &added.id, Duration::from_secs(1)).await.unwrap_err().cause, Cause::Busy);
     remove(&one, &added.id, WAIT).await.unwrap();
 }
 

@@ -1,5 +1,8 @@
 //! SSH against a real sshd on a loopback port.
 
+// Helpers of tests are tests; clippy's own exception knows only functions with the attribute.
+#![allow(clippy::unwrap_used, clippy::panic)]
+
 mod cluster_support;
 
 use std::{
@@ -11,7 +14,12 @@ use std::{
 use cluster_support::sshd::{Sshd, keygen};
 use rackctl::{
     model::failure::Cause,
-    remote::{argv::Target, client::Ssh, key::HostKey, node_client::node_status},
+    remote::{
+        argv::{self, Target, Terminal},
+        client::{Ssh, pin},
+        key::HostKey,
+        node_client::{etcd_start, etcd_stop, node_status},
+    },
 };
 
 const WAIT: Duration = Duration::from_secs(20);
@@ -203,4 +211,63 @@ fn after_kill_9_of_the_caller_no_ssh_is_left() {
     caller.kill().unwrap();
     caller.wait().unwrap();
     assert_gone(work.path());
+}
+
+/// The node program is played by a script that answers with what it was told.
+#[tokio::test]
+async fn the_node_program_is_given_its_order_and_believed_only_if_it_took_it() {
+    let Some(sshd) = Sshd::start() else { return };
+    let work = tempfile::tempdir().unwrap();
+    let ssh = Ssh::connect(target(&sshd), work.path()).await.unwrap();
+    let told = work.path().join("told");
+    let body = format!(
+        r#"case "$*" in
+"etcd start") cat > {0}; printf '{{"configured":%s,"running":true,"starts":1,"hasData":true}}' "$(cat {0})" ;;
+"etcd stop") rm {0} ;;
+*) echo "unknown: $*" >&2; exit 64 ;;
+esac"#,
+        told.display()
+    );
+    sshd.provide("rackctl-node", &body);
+    let seat = rackctl::cluster::etcd::member::Seat {
+        cluster: "it's".into(),
+        name: "n1".into(),
+        generation: 2,
+        address: std::net::Ipv4Addr::new(10, 0, 0, 1),
+        client_port: 2379,
+        peer_port: 2380,
+    };
+    let member = rackctl::cluster::etcd::member::bootstrap(&seat, uuid::Uuid::new_v4());
+    let status = etcd_start(&ssh, &member).await.unwrap();
+    assert!(status.running && status.configured == member);
+    let read: rackctl_wire::EtcdMember = serde_json::from_slice(&std::fs::read(&told).unwrap()).unwrap();
+    assert_eq!(read, member);
+    etcd_stop(&ssh).await.unwrap();
+    assert!(!told.exists());
+
+    let other = serde_json::to_string(&rackctl_wire::EtcdMember { name: "n9".into(), ..member.clone() }).unwrap();
+    let answer = format!(
+        r#"printf '{{"configured":%s,"running":true,"starts":1,"hasData":true}}' '{}'"#,
+        other.replace('\'', r"'\''")
+    );
+    sshd.provide("rackctl-node", &answer);
+    assert_eq!(etcd_start(&ssh, &member).await.unwrap_err().cause, Cause::AcceptedButIgnored);
+    assert_eq!(node_status(&ssh).await.unwrap_err().cause, Cause::Malformed);
+}
+
+/// The argv of `rackctl ssh`, run as it is.
+#[test]
+fn the_interactive_argv_passes_the_pinned_host() {
+    let Some(sshd) = Sshd::start() else { return };
+    let work = tempfile::tempdir().unwrap();
+    let other = keygen(&work.path().join("other"));
+    for (key, passes) in [(other, false), (sshd.host_key.clone(), true)] {
+        let target = Target { host_key: key, ..target(&sshd) };
+        let known_hosts = work.path().join("pins/n 1");
+        let key = pin(&target, &known_hosts).unwrap();
+        let argv = argv::ssh(&target, &key, &known_hosts, None, Terminal::Yes, &words(&["echo", "it's me"])).unwrap();
+        let out = Command::new(&argv[0]).args(&argv[1..]).stdin(Stdio::null()).output().unwrap();
+        assert_eq!(out.stdout == b"it's me\n", passes, "{}", String::from_utf8_lossy(&out.stderr));
+        assert_eq!(out.status.success(), passes);
+    }
 }

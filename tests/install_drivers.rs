@@ -1,5 +1,8 @@
 //! The install drivers against programs that record what they were given and do what the test says.
 
+// Helpers of tests are tests; clippy's own exception knows only functions with the attribute.
+#![allow(clippy::unwrap_used, clippy::panic)]
+
 mod cluster_support;
 
 use std::{

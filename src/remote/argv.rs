@@ -83,7 +83,6 @@ fn options(target: &Target, key: &HostKey, known_hosts: &Path, terminal: Termina
     let mut file = OsString::from("UserKnownHostsFile=");
     file.push(config_path(known_hosts));
     let mut options = vec![
-        "BatchMode=yes".into(),
         "StrictHostKeyChecking=yes".into(),
         file,
         "GlobalKnownHostsFile=/dev/null".into(),
@@ -113,7 +112,8 @@ fn options(target: &Target, key: &HostKey, known_hosts: &Path, terminal: Termina
         options.push("IdentityAgent=none".into());
     }
     match terminal {
-        Terminal::No => options.extend(["RequestTTY=no".into(), "EscapeChar=none".into()]),
+        Terminal::No => options.extend(["BatchMode=yes".into(), "RequestTTY=no".into(), "EscapeChar=none".into()]),
+        // A person may be asked for the passphrase of a key; there is nothing else that could be asked.
         Terminal::Yes => options.push("RequestTTY=auto".into()),
     }
     options
@@ -201,7 +201,12 @@ mod tests {
         let t = Target { agent: true, identity: None, ..target() };
         let argv = ssh(&t, &t.check().unwrap(), Path::new("/kh"), None, Terminal::Yes, &[]).unwrap();
         let text = format!("{argv:?}");
-        assert!(text.contains("RequestTTY=auto") && !text.contains("EscapeChar") && !text.contains("IdentityAgent"));
+        assert!(
+            text.contains("RequestTTY=auto")
+                && !text.contains("EscapeChar")
+                && !text.contains("BatchMode")
+                && !text.contains("IdentityAgent")
+        );
         assert_eq!(argv.last().unwrap(), "10.0.0.1");
     }
 

@@ -26,6 +26,21 @@ use crate::model::{Failure, failure::Cause};
 /// Of ssh's own messages.
 const LOG_MAX_BYTES: u64 = 64 << 10;
 
+/// Writes the known_hosts file of a target to `path`, replacing it whole: for [`argv::ssh`] with
+/// [`Terminal::Yes`], where this process becomes `ssh` and cannot remove the file afterwards.
+pub fn pin(target: &Target, path: &Path) -> Result<HostKey, Failure> {
+    let key = target.check()?;
+    let local = |e: std::io::Error| {
+        Failure::new(Cause::Local, format!("{}: pin the host key", target.host), format!("{}: {e}", path.display()))
+    };
+    let folder = path.parent().unwrap_or(Path::new("."));
+    fs::create_dir_all(folder).map_err(local)?;
+    let mut file = tempfile::NamedTempFile::new_in(folder).map_err(local)?;
+    file.write_all(key.known_hosts_line(argv::ALIAS).as_bytes()).map_err(local)?;
+    file.persist(path).map_err(|e| local(e.error))?;
+    Ok(key)
+}
+
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Output {
     /// Of the remote command; by its shell 128 + n if signal n ended it.

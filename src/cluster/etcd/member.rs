@@ -70,7 +70,7 @@ pub fn joining(seat: &Seat, cluster: &ClusterFacts) -> Result<EtcdMember, Failur
     let what = format!("{}: make the configuration of a joining member", seat.name);
     let refuse = |why: String| Failure::new(Cause::Mismatch, &what, why);
     let own_url = seat.peer_url();
-    let is_own = |m: &&MemberFacts| m.peer_urls.iter().any(|u| *u == own_url);
+    let is_own = |m: &&MemberFacts| m.peer_urls.contains(&own_url);
     let own = cluster
         .members
         .iter()
