@@ -67,7 +67,9 @@ fn envelope(tree: &Tree, report: &mut Report) -> Option<Kind> {
                 at.at,
                 "apiVersion",
                 format!("this rackctl ({}) reads {API_VERSION}, not {version}", env!("CARGO_PKG_VERSION")),
-                Some(format!("read it with the rackctl release that reads {version} (`rackctl version` lists what a release reads)")),
+                Some(format!(
+                    "install the rackctl release that reads {version}, or write the manifest as {API_VERSION}"
+                )),
             );
             return None;
         }

@@ -30,7 +30,7 @@ pub enum Value {
     Float(f64),
     Text(String),
     List(Vec<Tree>),
-    /// In the order of the file; no key twice.
+    /// In the order of the file. A key that stands twice was reported.
     Map(Vec<Entry>),
 }
 
@@ -191,6 +191,10 @@ impl Reader<'_> {
 
     fn syntax(&self, error: &ScanError) -> Stop {
         let at = self.at(error.marker().line(), error.marker().col());
+        // The parser reads ahead, and stops at a depth of its own before ours is reached.
+        if error.info().contains("recursion limit") {
+            return too_deep(at);
+        }
         let help = match error.info() {
             info if info.contains("tab") => Some("indent with spaces".into()),
             info if info.contains("mapping values are not allowed") => {
