@@ -75,7 +75,11 @@ impl Tree {
             Value::Float(f) => (*f).into(),
             Value::Text(t) => t.as_str().into(),
             Value::List(items) => items.iter().map(Tree::to_json).collect(),
-            Value::Map(entries) => entries.iter().map(|e| (e.key.clone(), e.value.to_json())).collect(),
+            // A field without a value is a field that is not there.
+            Value::Map(entries) => {
+                let said = entries.iter().filter(|e| e.value.value != Value::Null);
+                said.map(|e| (e.key.clone(), e.value.to_json())).collect()
+            }
         }
     }
     /// `a map`, `text`, …: for messages.
