@@ -32,3 +32,82 @@ fn samples_load_and_resolve() {
     assert_eq!(origins["install.driver.image.system"], "Profile/control-plane");
     assert!(fleet.places["Node/n2"].contains("nodes.yaml:"), "{}", fleet.places["Node/n2"]);
 }
+
+#[test]
+fn values_flow_maps_merge_lists_replace_and_paths_stay_with_their_manifest() {
+    let folder = tempfile::tempdir().unwrap_or_else(|e| panic!("{e}"));
+    let write = |name: &str, text: &str| {
+        let path = folder.path().join(name);
+        std::fs::create_dir_all(path.parent().unwrap()).and_then(|()| std::fs::write(path, text)).unwrap();
+    };
+    let head = |kind: &str, name: &str| {
+        format!("apiVersion: rackctl.dev/v1alpha1\nkind: {kind}\nmetadata: {{ name: {name}, labels: {{ team: a }} }}\n")
+    };
+    write("a/site.yaml", &(head("Site", "s") + "spec: { dns: [10.0.0.1], ssh: { user: ops, identity: keys/id } }\n"));
+    write(
+        "a/class.yml",
+        &(head("HardwareClass", "h")
+            + "spec: { bootMode: bios, kernelParams: [a, b], identity: { serialFrom: sku } }\n"),
+    );
+    write(
+        "b/profile.json",
+        r##"{"apiVersion":"rackctl.dev/v1alpha1","kind":"Profile","metadata":{"name":"p"},"spec":{
+            "kernelParams":["host={{ node.name }}","team={{ node.labels.team }}"],
+            "install":{"driver":{"nixosAnywhere":{"flake":"./nix#{{ node.name }}"}}}}}"##,
+    );
+    let node =
+        |name: &str, spec: &str| head("Node", name) + "spec:\n  site: s\n  hardwareClass: h\n  profile: p\n" + spec;
+    write(
+        "b/n1.yaml",
+        &node(
+            "n1",
+            "  ssh: { user: root }\n  identity: { serial: X1 }\n  bmc: { endpoints: [{ redfish: 'https://{{ node.name }}.bmc', credential: c, tls: { ca: ca.pem } }] }\n",
+        ),
+    );
+    write(
+        "b/n2.yaml",
+        &node(
+            "n2",
+            "  bootMode: uefi\n  dns: [10.0.0.2]\n  install: { driver: { exec: { command: [./put.sh], deadline: 1m } } }\n",
+        ),
+    );
+    write(
+        "b/c.yaml",
+        &(head("Credential", "c")
+            + "spec: { username: u, passwordFrom: { exec: { command: [pass, 'bmc/{{ node.serial }}'] } } }\n"),
+    );
+    write("b/rackctl.lock.yaml", "not: a manifest\n");
+    write("b/.hidden.yaml", "not: a manifest\n");
+
+    let loaded = load(&[rackctl::inventory::Source::Path(folder.path().to_owned())]).unwrap_or_else(|e| panic!("{e}"));
+    let (n1, n2) = (&loaded.fleet.nodes["n1"], &loaded.fleet.nodes["n2"]);
+    let at = |rest: &str| folder.path().join(rest);
+    assert_eq!(n1.ssh.user.as_deref(), Some("root"), "the node's own word is the last");
+    assert_eq!(n1.ssh.identity, Some(at("a/keys/id")), "maps merge; a path is relative to the manifest that says it");
+    assert_eq!(n1.kernel_params, ["host=n1", "team=a"], "lists replace");
+    assert_eq!(n1.identity.serial_from, rackctl::model::fleet::SerialFrom::Sku);
+    assert_eq!(n1.boot_mode, rackctl::model::fleet::BootMode::Bios);
+    let endpoint = &n1.bmc.as_ref().unwrap().endpoints[0];
+    assert_eq!(endpoint.at, rackctl::model::fleet::EndpointAt::Redfish("https://n1.bmc".into()));
+    assert_eq!(endpoint.trust, rackctl::model::fleet::Trust::Ca(at("b/ca.pem")));
+    assert!(
+        matches!(&n1.install, Some(Install::NixosAnywhere { flake, .. }) if *flake == format!("{}#n1", at("b/nix").display()))
+    );
+    assert_eq!(n2.install, Some(Install::Exec { command: vec![at("b/put.sh").display().to_string()], deadline_s: 60 }));
+    assert_eq!(n2.dns, [std::net::Ipv4Addr::new(10, 0, 0, 2)]);
+    assert_eq!(loaded.fleet.origins["n2"]["bootMode"], "Node/n2");
+    assert_eq!(loaded.fleet.origins["n1"]["kernelParams"], "Profile/p");
+    assert!(
+        !loaded.fleet.origins["n2"].keys().any(|k| k.contains("nixosAnywhere")),
+        "a driver replaces the other whole"
+    );
+    let credential = rackctl::inventory::template::credential_for(&loaded.fleet.credentials["c"], n1).unwrap();
+    assert_eq!(
+        credential.password_from,
+        rackctl::model::fleet::SecretSource::Exec { command: vec!["pass".into(), "bmc/X1".into()] }
+    );
+    assert!(
+        rackctl::inventory::template::credential_for(&loaded.fleet.credentials["c"], n2).is_err(),
+        "n2 has no serial"
+    );
+}

@@ -67,7 +67,9 @@ fn envelope(tree: &Tree, report: &mut Report) -> Option<Kind> {
                 at.at,
                 "apiVersion",
                 format!("this rackctl ({}) reads {API_VERSION}, not {version}", env!("CARGO_PKG_VERSION")),
-                Some(format!("read it with the rackctl release that reads {version} (`rackctl version` lists what a release reads)")),
+                Some(format!(
+                    "install the rackctl release that reads {version}, or write the manifest as {API_VERSION}"
+                )),
             );
             return None;
         }
@@ -138,10 +140,10 @@ fn value(tree: &Tree, shape: &Shape, path: &str, report: &mut Report) {
             }
         }
         (Rule::Text { format: Some(name) }, Value::Text(text)) => {
-            // A template is checked once it is filled in.
-            if !text.contains("{{")
-                && let Err(want) = format::check(name, text)
-            {
+            // Addresses of endpoints are checked once they are filled in (`rules::machine`); nothing else with a form
+            // of its own takes templates.
+            let later = text.contains("{{") && matches!(name.as_str(), "rackctl-https-url" | "rackctl-host-port");
+            if !later && let Err(want) = format::check(name, text) {
                 fault(format!("`{}` is not {want}", without_password(text)), None);
             }
         }
@@ -167,6 +169,9 @@ fn value(tree: &Tree, shape: &Shape, path: &str, report: &mut Report) {
                 fault(format!("{} values where {want} are wanted", items.len()), None);
             }
             for (index, one) in items.iter().enumerate() {
+                if one.value == Value::Null {
+                    report.add(one.at, format!("{path}[{index}]"), wrong(wanted(&item.rule), one), None);
+                }
                 value(one, item, &format!("{path}[{index}]"), report);
             }
         }
@@ -195,7 +200,7 @@ fn map(tree: &Tree, rule: &MapRule, path: &str, report: &mut Report) {
         }
     }
     let there = |name: &str| tree.get(name).is_some_and(|v| v.value != Value::Null);
-    for name in rule.required.iter().filter(|name| !there(name) && !(path.is_empty() && is_envelope(name))) {
+    for name in rule.required.iter().filter(|name| !there(name)).filter(|name| !path.is_empty() || !is_envelope(name)) {
         let help = rule.field(name).and_then(|s| s.description.clone()).map(|d| first_sentence(&d).to_owned());
         report.add(tree.at, path, format!("`{name}` is missing"), help);
     }

@@ -51,6 +51,8 @@ fn clean(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
 }
 
+/// Faults that are collected at most: a file of garbage has no end of them.
+pub const MAX_FAULTS: usize = 10_000;
 /// Faults that are shown at most; the rest is counted.
 pub const MAX_FAULTS_SHOWN: usize = 200;
 
@@ -81,7 +83,9 @@ pub(crate) struct Report {
 
 impl Report {
     pub(crate) fn add(&mut self, at: At, path: impl Into<String>, message: impl Into<String>, help: Option<String>) {
-        self.faults.push((at, path.into(), message.into(), help));
+        if self.faults.len() < MAX_FAULTS {
+            self.faults.push((at, path.into(), message.into(), help));
+        }
     }
     pub(crate) fn is_empty(&self) -> bool {
         self.faults.is_empty()

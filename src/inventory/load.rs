@@ -232,7 +232,7 @@ fn read(texts: Vec<Text>, home: Option<&Path>, mut faults: Vec<Fault>) -> Result
     }
     let index = effective::index(&objects);
     let nodes = effective(&objects, &index, &mut report);
-    rules::check(&objects, &index, &nodes, &mut report, &mut warnings);
+    rules::check(&objects, &index, &nodes, &files, &mut report, &mut warnings);
     let mut fleet = Fleet::default();
     if report.is_empty() && faults.is_empty() {
         fleet = resolve::fleet(&objects, &nodes, &mut report);

@@ -6,6 +6,7 @@
 
 mod check;
 mod effective;
+pub mod explain;
 pub mod fault;
 pub mod format;
 pub mod kinds;
@@ -20,6 +21,7 @@ pub mod select;
 pub mod template;
 pub mod yaml;
 
+pub use explain::explain;
 pub use fault::{Fault, Faults};
 pub use kinds::Kind;
 pub use load::{Loaded, Source, default_sources, load};

@@ -89,15 +89,7 @@ fn put(object: &Object, fleet: &mut Fleet) -> Fine<()> {
 }
 
 fn read<T: DeserializeOwned>(spec: &Tree) -> Fine<T> {
-    let json = serde_json::Value::Object(
-        // An empty field is a field that is not there.
-        spec.entries()
-            .iter()
-            .map(|e| (e.key.clone(), e.value.to_json()))
-            .filter(|(_, value)| !value.is_null())
-            .collect(),
-    );
-    serde_json::from_value(json).map_err(|e| e.to_string())
+    serde_json::from_value(spec.to_json()).map_err(|e| e.to_string())
 }
 
 fn node(name: &str, labels: BTreeMap<String, String>, spec: NodeSpec) -> Fine<fleet::Node> {

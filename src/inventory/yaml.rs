@@ -30,7 +30,7 @@ pub enum Value {
     Float(f64),
     Text(String),
     List(Vec<Tree>),
-    /// In the order of the file; no key twice.
+    /// In the order of the file. A key that stands twice was reported.
     Map(Vec<Entry>),
 }
 
@@ -75,7 +75,11 @@ impl Tree {
             Value::Float(f) => (*f).into(),
             Value::Text(t) => t.as_str().into(),
             Value::List(items) => items.iter().map(Tree::to_json).collect(),
-            Value::Map(entries) => entries.iter().map(|e| (e.key.clone(), e.value.to_json())).collect(),
+            // A field without a value is a field that is not there.
+            Value::Map(entries) => {
+                let said = entries.iter().filter(|e| e.value.value != Value::Null);
+                said.map(|e| (e.key.clone(), e.value.to_json())).collect()
+            }
         }
     }
     /// `a map`, `text`, …: for messages.
@@ -191,6 +195,10 @@ impl Reader<'_> {
 
     fn syntax(&self, error: &ScanError) -> Stop {
         let at = self.at(error.marker().line(), error.marker().col());
+        // The parser reads ahead, and stops at a depth of its own before ours is reached.
+        if error.info().contains("recursion limit") {
+            return too_deep(at);
+        }
         let help = match error.info() {
             info if info.contains("tab") => Some("indent with spaces".into()),
             info if info.contains("mapping values are not allowed") => {
