@@ -1,0 +1,201 @@
+//! `rackctl explain node.bmc.endpoints`: the documentation of a field, from the schema. Pure.
+
+use std::fmt::Write as _;
+
+use super::{
+    check::list,
+    fault::did_you_mean,
+    kinds::Kind,
+    manifest::API_VERSION,
+    schema::{MapRule, Rule, Shape, shape},
+};
+
+/// A path that leads nowhere.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{message}{}", .help.as_ref().map(|h| format!("; {h}")).unwrap_or_default())]
+pub struct ExplainError {
+    pub message: String,
+    pub help: Option<String>,
+}
+
+/// Explains `KIND[.field…]`, as text that ends with a newline. `KIND` is any word of [`Kind::words`]; `spec` may be
+/// left out, and `[]` or `[0]` behind a list as well.
+pub fn explain(path: &str) -> Result<String, ExplainError> {
+    let mut words = path.split('.');
+    let kind_word = words.next().unwrap_or_default();
+    let kind = Kind::from_word(kind_word).ok_or_else(|| {
+        let known = || Kind::ALL.into_iter().flat_map(|k| k.words().iter().copied());
+        let all = || format!("known are {}", list(Kind::ALL.into_iter().map(|k| k.words()[0])));
+        ExplainError {
+            message: format!("unknown kind `{kind_word}`"),
+            help: did_you_mean(&kind_word.to_lowercase(), known()).or_else(|| Some(all())),
+        }
+    })?;
+    let root = shape(kind);
+    let spec = map_of(root).and_then(|m| m.field("spec")).unwrap_or(root);
+    let mut here = root;
+    let mut said = String::new();
+    for word in words {
+        let name = word.split('[').next().unwrap_or(word);
+        let rule = map_of(here);
+        let found = rule.and_then(|m| m.field(name).or(m.rest.as_deref()));
+        // `node.bmc` is `node.spec.bmc`.
+        let (found, rule, prefix) = match found {
+            None if said.is_empty() => (map_of(spec).and_then(|m| m.field(name)), map_of(spec), "spec."),
+            found => (found, rule, ""),
+        };
+        here = found.ok_or_else(|| {
+            let place = if said.is_empty() { kind.name().to_owned() } else { said.clone() };
+            ExplainError {
+                message: format!("{place} has no field `{name}`"),
+                help: rule.and_then(|m| {
+                    did_you_mean(name, m.names()).or_else(|| Some(format!("known are {}", list(m.names()))))
+                }),
+            }
+        })?;
+        let _ = write!(said, "{}{prefix}{name}", if said.is_empty() { "" } else { "." });
+    }
+    Ok(render(kind, &said, if said.is_empty() { spec } else { here }, said.is_empty().then_some(root)))
+}
+
+/// The fields of a map, or of the maps in a list.
+fn map_of(shape: &Shape) -> Option<&MapRule> {
+    match &shape.rule {
+        Rule::Map(map) => Some(map),
+        Rule::List { item, .. } => map_of(item),
+        _ => None,
+    }
+}
+
+fn render(kind: Kind, path: &str, shape: &Shape, object: Option<&Shape>) -> String {
+    let mut text = format!("KIND:     {}\nVERSION:  {API_VERSION}\n", kind.name());
+    if path.is_empty() {
+        let _ = writeln!(text, "NAMES:    {}", kind.words().join(", "));
+    } else {
+        let _ = writeln!(text, "FIELD:    {path}\nTYPE:     {}", type_of(&shape.rule));
+    }
+    if let Some(default) = shape.default.as_ref().filter(|d| !d.is_null()) {
+        let _ = writeln!(text, "DEFAULT:  {default}");
+    }
+    let _ = writeln!(text, "\nDESCRIPTION:");
+    indent(&mut text, shape.description.as_deref().unwrap_or("No more is said."), 4);
+    if let Rule::Words(words) = &shape.rule {
+        let _ = writeln!(text, "\nWORDS:");
+        for (word, note) in words {
+            let _ = writeln!(text, "    {word}{}", note.as_ref().map(|n| format!(" — {n}")).unwrap_or_default());
+        }
+    }
+    let (heading, fields) = match object {
+        Some(_) => ("FIELDS (of spec)", map_of(shape)),
+        None => ("FIELDS", map_of(shape)),
+    };
+    if let Some(map) = fields.filter(|m| !m.fields.is_empty()) {
+        let _ = writeln!(text, "\n{heading}:");
+        for (name, field) in &map.fields {
+            let required = if map.required.contains(name) { " (required)" } else { "" };
+            let _ = writeln!(text, "    {name} <{}>{required}", type_of(&field.rule));
+            if let Some(description) = &field.description {
+                indent(&mut text, description, 8);
+            }
+        }
+    }
+    text
+}
+
+fn type_of(rule: &Rule) -> String {
+    match rule {
+        Rule::Any => "any".into(),
+        Rule::Bool => "boolean".into(),
+        Rule::Number => "number".into(),
+        Rule::Integer { .. } => "integer".into(),
+        Rule::Count => "integer or percentage".into(),
+        Rule::Text { format: None } => "string".into(),
+        Rule::Text { format: Some(format) } => format.trim_start_matches("rackctl-").replace('-', " "),
+        Rule::Words(words) => words.iter().map(|(w, _)| w.as_str()).collect::<Vec<_>>().join(" | "),
+        Rule::List { item, .. } => format!("list of {}", type_of(&item.rule)),
+        Rule::Map(MapRule { fields, rest: Some(rest), .. }) if fields.is_empty() => {
+            format!("map of {}", type_of(&rest.rule))
+        }
+        Rule::Map(_) => "object".into(),
+    }
+}
+
+/// Columns of a line of explanation.
+const WIDTH: usize = 88;
+
+/// Paragraphs are filled; lines inside a fence stand as they are.
+fn indent(text: &mut String, description: &str, by: usize) {
+    let pad = " ".repeat(by);
+    let mut line = String::new();
+    let mut fenced = false;
+    let flush = |line: &mut String, text: &mut String| {
+        if !line.is_empty() {
+            let _ = writeln!(text, "{pad}{line}");
+            line.clear();
+        }
+    };
+    for one in description.lines() {
+        if one.trim_start().starts_with("```") {
+            fenced = !fenced;
+            flush(&mut line, text);
+        } else if fenced {
+            let _ = writeln!(text, "{pad}{one}");
+        } else if one.trim().is_empty() {
+            flush(&mut line, text);
+            text.push('\n');
+        } else {
+            for word in one.split_whitespace() {
+                if !line.is_empty() && line.chars().count() + word.chars().count() + 1 > WIDTH - by {
+                    flush(&mut line, text);
+                }
+                if !line.is_empty() {
+                    line.push(' ');
+                }
+                line.push_str(word);
+            }
+        }
+    }
+    flush(&mut line, text);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn explains_with_and_without_spec() {
+        let text = explain("node.bmc.endpoints").unwrap();
+        assert!(text.contains("FIELD:    spec.bmc.endpoints\nTYPE:     list of object"), "{text}");
+        assert!(text.contains("credential <name> (required)"), "{text}");
+        assert_eq!(explain("no.spec.bmc.endpoints[0]").unwrap(), text);
+        assert!(explain("hc.boot.method").unwrap().contains("pxe | uefi-http | virtual-media"));
+        assert!(explain("nodes").unwrap().contains("hardwareClass <name>"));
+        assert!(explain("cl.metadata.labels").unwrap().contains("map of label"));
+    }
+
+    #[test]
+    fn unknown_paths_have_a_suggestion() {
+        let fault = |path: &str| explain(path).unwrap_err().to_string();
+        assert_eq!(fault("noed"), "unknown kind `noed`; did you mean `node`?");
+        assert_eq!(fault("node.bmc.endpoint"), "spec.bmc has no field `endpoint`; did you mean `endpoints`?");
+        assert_eq!(fault("node.lifecylce"), "Node has no field `lifecylce`; did you mean `lifecycle`?");
+    }
+
+    #[test]
+    fn every_field_of_every_kind_is_documented() {
+        fn walk(shape: &Shape, path: &str, bare: &mut Vec<String>) {
+            if let Some(map) = map_of(shape) {
+                for (name, field) in &map.fields {
+                    let path = format!("{path}.{name}");
+                    if field.description.as_deref().is_none_or(str::is_empty) {
+                        bare.push(path.clone());
+                    }
+                    walk(field, &path, bare);
+                }
+            }
+        }
+        let mut bare = Vec::new();
+        Kind::ALL.into_iter().for_each(|kind| walk(shape(kind), kind.name(), &mut bare));
+        assert_eq!(bare, Vec::<String>::new());
+    }
+}

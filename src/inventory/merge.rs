@@ -1,0 +1,79 @@
+//! Values flow site → hardware class → profile → node: maps merge, lists replace. Pure.
+
+use std::collections::BTreeMap;
+
+use super::yaml::{Entry, Tree, Value};
+
+/// Maps of which one field excludes the others: the later one replaces the earlier one whole.
+const WHOLE: &[&str] = &["install.driver", "image"];
+/// What belongs to an object itself and does not flow.
+const OWN: &[&str] = &["changeWindows"];
+
+/// Which object a value comes from: path → `Kind/name`.
+pub(crate) type Origins = BTreeMap<String, String>;
+
+/// Lays `from` (a spec) over `into`, and notes where each value comes from.
+pub(crate) fn lay(into: &mut Tree, from: &Tree, origin: &str, origins: &mut Origins) {
+    let mut path = String::new();
+    for entry in from.entries().iter().filter(|e| !OWN.contains(&e.key.as_str())) {
+        merge_entry(into, entry, &mut path, origin, origins);
+    }
+}
+
+fn merge_entry(into: &mut Tree, entry: &Entry, path: &mut String, origin: &str, origins: &mut Origins) {
+    if entry.value.value == Value::Null {
+        return;
+    }
+    let length = path.len();
+    if !path.is_empty() {
+        path.push('.');
+    }
+    path.push_str(&entry.key);
+    let Value::Map(entries) = &mut into.value else { return path.truncate(length) };
+    let there = entries.iter_mut().find(|e| e.key == entry.key);
+    match (there, &entry.value.value) {
+        (Some(old), Value::Map(new)) if matches!(old.value.value, Value::Map(_)) && !WHOLE.contains(&path.as_str()) => {
+            for inner in new {
+                merge_entry(&mut old.value, inner, path, origin, origins);
+            }
+        }
+        (Some(old), _) => {
+            old.value = entry.value.clone();
+            old.key_at = entry.key_at;
+            forget(path, origins);
+            note(&entry.value, path, origin, origins);
+        }
+        (None, _) => {
+            entries.push(entry.clone());
+            note(&entry.value, path, origin, origins);
+        }
+    }
+    path.truncate(length);
+}
+
+/// What stood at a path and below it comes from nowhere any more.
+fn forget(path: &str, origins: &mut Origins) {
+    let below: Vec<String> = origins
+        .range(path.to_owned()..)
+        .map(|(p, _)| p)
+        .take_while(|p| p.starts_with(path))
+        .filter(|p| p.len() == path.len() || p.as_bytes().get(path.len()) == Some(&b'.'))
+        .cloned()
+        .collect();
+    below.iter().for_each(|p| drop(origins.remove(p)));
+}
+
+fn note(tree: &Tree, path: &mut String, origin: &str, origins: &mut Origins) {
+    match &tree.value {
+        Value::Map(entries) if !entries.is_empty() => {
+            for entry in entries {
+                let length = path.len();
+                path.push('.');
+                path.push_str(&entry.key);
+                note(&entry.value, path, origin, origins);
+                path.truncate(length);
+            }
+        }
+        _ => drop(origins.insert(path.clone(), origin.to_owned())),
+    }
+}

@@ -1,0 +1,139 @@
+//! What may stand in the inventory once: names, MACs, addresses, (BMC, system) pairs, serials, UUIDs.
+
+use std::collections::HashMap;
+
+use super::{Rules, items};
+use crate::{
+    inventory::{
+        fault::{At, Report},
+        yaml::Tree,
+    },
+    model::Mac,
+};
+
+/// Serials that many machines bear: vendors' placeholders, compared without case and white space.
+const PLACEHOLDERS: [&str; 9] = [
+    "defaultstring",
+    "0123456789",
+    "tobefilledbyo.e.m.",
+    "notspecified",
+    "systemserialnumber",
+    "none",
+    "n/a",
+    "unknown",
+    "0",
+];
+
+/// Values seen so far: value → place and owner of the first.
+struct Once {
+    what: &'static str,
+    seen: HashMap<String, (At, String)>,
+}
+
+impl Once {
+    fn new(what: &'static str) -> Self {
+        Once { what, seen: HashMap::new() }
+    }
+    fn take(
+        &mut self,
+        value: String,
+        shown: &str,
+        at: At,
+        owner: &str,
+        path: &str,
+        rules: &Rules<'_>,
+        report: &mut Report,
+    ) {
+        match self.seen.get(&value) {
+            None => drop(self.seen.insert(value, (at, owner.to_owned()))),
+            Some((first, other)) => {
+                let message = format!("{} `{shown}` stands twice: {other} has it too", self.what);
+                report.add(at, path, message, Some(format!("the first one stands at {}", rules.place(*first))));
+            }
+        }
+    }
+}
+
+pub(super) fn check(rules: &Rules<'_>, report: &mut Report, warnings: &mut Report) {
+    let mut names = Once::new("the name");
+    for object in rules.objects {
+        let at = object.root.dig(&["metadata", "name"]).map_or(object.root.at, |t| t.at);
+        names.take(object.id(), &object.id(), at, "another object", "metadata.name", rules, report);
+    }
+    let mut macs = Once::new("the MAC address");
+    let mut addresses = Once::new("the address");
+    let mut systems = Once::new("the BMC system");
+    let mut serials = Once::new("the serial");
+    let mut uuids = Once::new("the UUID");
+    for node in rules.nodes {
+        let Some(spec) = node.object.spec() else { continue };
+        let owner = node.object.name.as_str();
+        let mut mac = |tree: Option<&Tree>, path: &str, report: &mut Report| {
+            if let Some((tree, text)) = tree.and_then(|t| Some((t, t.text()?)))
+                && let Ok(mac) = text.parse::<Mac>()
+            {
+                macs.take(mac.to_string(), text, tree.at, owner, path, rules, report);
+            }
+        };
+        mac(spec.dig(&["bmc", "mac"]), "spec.bmc.mac", report);
+        for (index, interface) in items(spec, &["interfaces"]) {
+            mac(interface.get("mac"), &format!("spec.interfaces[{index}].mac"), report);
+        }
+        for list in ["interfaces", "bonds", "vlans"] {
+            for (index, one) in items(spec, &[list]) {
+                for (_, address) in items(one, &["addresses"]) {
+                    let text = address.text().unwrap_or_default();
+                    let host = text.split_once('/').map_or(text, |(host, _)| host);
+                    if !host.is_empty() {
+                        let path = format!("spec.{list}[{index}].addresses");
+                        addresses.take(host.to_owned(), host, address.at, owner, &path, rules, report);
+                    }
+                }
+            }
+        }
+        let system = spec.dig(&["bmc", "system"]).and_then(Tree::text).unwrap_or_default();
+        for (index, endpoint) in items(spec, &["bmc", "endpoints"]) {
+            for protocol in ["redfish", "ipmi"] {
+                let Some(at) = endpoint.get(protocol) else { continue };
+                let Some(text) = at.text() else { continue };
+                let key = format!("{protocol} {} {system}", host(text, protocol));
+                let shown = if system.is_empty() { text.to_owned() } else { format!("{text} system {system}") };
+                systems.take(
+                    key,
+                    &shown,
+                    at.at,
+                    owner,
+                    &format!("spec.bmc.endpoints[{index}].{protocol}"),
+                    rules,
+                    report,
+                );
+            }
+        }
+        if let Some((tree, text)) = spec.dig(&["identity", "serial"]).and_then(|t| Some((t, t.text()?))) {
+            let plain: String = text.to_lowercase().split_whitespace().collect();
+            if PLACEHOLDERS.contains(&plain.as_str()) || plain.bytes().all(|b| b == b'0') {
+                let help = Some("leave it out, or write the one that is printed on the machine".into());
+                warnings.add(
+                    tree.at,
+                    "spec.identity.serial",
+                    format!("`{text}` is a placeholder of the vendor and identifies nothing"),
+                    help,
+                );
+            } else {
+                serials.take(plain, text, tree.at, owner, "spec.identity.serial", rules, report);
+            }
+        }
+        if let Some((tree, text)) = spec.dig(&["identity", "uuid"]).and_then(|t| Some((t, t.text()?))) {
+            uuids.take(text.to_lowercase(), text, tree.at, owner, "spec.identity.uuid", rules, report);
+        }
+    }
+}
+
+/// The host and port of an endpoint, as one spelling.
+fn host(text: &str, protocol: &str) -> String {
+    let (bare, port) = match protocol {
+        "redfish" => (text.strip_prefix("https://").unwrap_or(text).trim_end_matches('/'), ":443"),
+        _ => (text, ":623"),
+    };
+    bare.strip_suffix(port).unwrap_or(bare).to_lowercase()
+}

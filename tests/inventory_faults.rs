@@ -1,0 +1,209 @@
+//! What is wrong is said all at once, each with file, line and suggestion; and nothing that stands in a file panics.
+
+use std::path::PathBuf;
+
+use proptest::prelude::*;
+use rackctl::inventory::{Fault, Kind, Loaded, Source, load, schema};
+
+fn text(text: &str) -> Result<Loaded, Vec<Fault>> {
+    load(&[Source::Stdin(text.to_owned())]).map_err(|f| f.0)
+}
+
+fn faults(content: &str) -> Vec<String> {
+    text(content).err().unwrap_or_default().iter().map(ToString::to_string).collect()
+}
+
+fn object(kind: &str, name: &str, spec: &str) -> String {
+    format!("apiVersion: rackctl.dev/v1alpha1\nkind: {kind}\nmetadata: {{ name: {name} }}\nspec: {spec}\n---\n")
+}
+
+#[test]
+fn all_faults_at_once() {
+    let error = load(&[Source::Path(PathBuf::from("tests/fixtures/ten-faults"))]).unwrap_err();
+    assert!(error.0.iter().all(|f| f.line > 0 && f.column > 0), "{error}");
+    assert!(!error.to_string().contains("correct-horse"), "a password must not be repeated");
+    insta::assert_snapshot!(error.to_string());
+}
+
+#[test]
+fn duplicates_name_both_places() {
+    let node = |name: &str, rest: &str| object("Node", name, rest);
+    let bmc = |system: &str| {
+        format!("{{ bmc: {{ endpoints: [{{ redfish: 'https://10.0.0.1', credential: c }}], system: '{system}' }} }}")
+    };
+    let credential = object("Credential", "c", "{ username: a, passwordFrom: { env: P } }");
+    let twice = |a: &str, b: &str| faults(&format!("{credential}{}{}", node("n1", a), node("n2", b)));
+    for (one, other, what) in [
+        ("{ identity: { serial: AbC1 } }", "{ identity: { serial: ABC1 } }", "the serial"),
+        (
+            "{ identity: { uuid: 4c4c4544-0034-5010-8031-c6c04f474831 } }",
+            "{ identity: { uuid: 4C4C4544-0034-5010-8031-c6c04f474831 } }",
+            "the UUID",
+        ),
+        (
+            "{ interfaces: [{ mac: '52:54:00:00:00:01', addresses: [10.0.0.1/24] }] }",
+            "{ interfaces: [{ mac: '52:54:00:00:00:02', addresses: [10.0.0.1/24] }] }",
+            "the address `10.0.0.1`",
+        ),
+        (&bmc("1"), &bmc("1"), "the BMC system"),
+    ] {
+        let said = twice(one, other);
+        assert!(
+            matches!(said.as_slice(), [f] if f.contains(what) && f.contains("n1 has it too") && f.contains("stdin:9")),
+            "{said:?}"
+        );
+    }
+    assert_eq!(twice(&bmc("1"), &bmc("2")), Vec::<String>::new(), "one BMC may have several systems");
+    let said = faults(&format!("{credential}{}{}", node("n1", "{}"), node("n1", "{}")));
+    assert!(matches!(said.as_slice(), [f] if f.contains("the name `Node/n1` stands twice")), "{said:?}");
+}
+
+#[test]
+fn each_of_these_is_one_fault() {
+    let network = |spec: &str| object("Network", "prov", spec);
+    let cluster =
+        |spec: &str| object("Cluster", "core", &format!("{{ driver: {{ etcd: {{ version: '3.4.23' }} }}, {spec} }}"));
+    let labelled = |n: u32| {
+        (1..=n)
+            .map(|i| {
+                format!("apiVersion: rackctl.dev/v1alpha1\nkind: Node\nmetadata: {{ name: n{i}, labels: {{ role: cp }} }}\nspec: {{}}\n---\n")
+            })
+            .collect::<String>()
+    };
+    for (content, wanted) in [
+        (network("{ subnets: [{ cidr: 10.0.0.1/24 }] }"), "10.0.0.0/24"),
+        (network("{ subnets: [{ cidr: 10.0.0.0/24, gateway: 10.0.1.1 }] }"), "10.0.1.1 is not in 10.0.0.0/24"),
+        (network("{ subnets: [{ cidr: 10.0.0.0/24, pool: [10.0.0.9, 10.0.0.2] }] }"), "before it begins"),
+        (network("{ subnets: [] }"), "at least 1"),
+        (network("{ subnets: [{ cidr: 10.0.0.0/24 }], mtu: 70000 }"), "out of range"),
+        (object("Node", "n1", "{ disks: { r: { match: { minSize: 400GiB5 } } } }"), "a size with its unit"),
+        (object("Node", "n1", "{ protect: 'no' }"), "true or false is wanted here, not text"),
+        (object("Node", "n1", "{ bmc: { endpoints: [{ credential: c }] } }") + &object("Credential", "c", "{ username: a, passwordFrom: { env: P } }"), "exactly one of `redfish`, `ipmi`"),
+        (object("Node", "n1", "{ bmc: { endpoints: [{ redfish: 'https://root:hunter2@10.0.0.1', credential: c }] } }") + &object("Credential", "c", "{ username: a, passwordFrom: { env: P } }"), "without user or password"),
+        (object("Credential", "c", "{ username: a }"), "`passwordFrom` is missing"),
+        (object("Credential", "c", "{ username: a, passwordFrom: { env: P, file: x } }"), "exclude each other"),
+        (object("Node", "n1", "{ kernelParams: ['a b'] }"), "one kernel argument"),
+        (object("Node", "n1", "{ kernelParams: ['x={{ node.serial }}'] }"), "has no serial"),
+        (labelled(2) + &cluster("members: { selector: role=cp, size: 1 }"), "2 active nodes match the selector, and the size is 1"),
+        (labelled(2) + &cluster("members: { selector: role=cp, size: 5 }"), "size 5 cannot be reached"),
+        (labelled(1) + &cluster("members: { selector: role=cp, size: 1 }, rollout: { maxUnavailable: '0%' }"), "nothing can ever be changed"),
+        (labelled(1) + &cluster("members: { selector: role=cp, size: 1 }, rollout: { waves: ['250%'] }"), "from 0% to 100%"),
+        (labelled(1) + &cluster("members: { selector: role=cp, size: 1 }, dependsOn: [core]"), "waits for itself"),
+        (object("Playbook", "p", "{ parameters: { old: { type: node } }, steps: [{ drain: { node: '{{ odl }}' } }] }"), "did you mean `old`?"),
+        ("apiVersion: v1\nkind: Pod\n".into(), "kubectl"),
+        ("kind: Node\nmetadata: { name: n1 }\nspec: {}\n".into(), "begin with `apiVersion: rackctl.dev/v1alpha1`"),
+        ("- 1\n".into(), "a map with apiVersion"),
+        ("a: &a [x, x, x, x, x, x, x, x, x]\nb: &b [*a, *a, *a, *a, *a, *a, *a, *a, *a]\nc: &c [*b, *b, *b, *b, *b, *b, *b, *b, *b]\nd: &d [*c, *c, *c, *c, *c, *c, *c, *c, *c]\ne: &e [*d, *d, *d, *d, *d, *d, *d, *d, *d]\nf: [*e, *e, *e, *e, *e, *e, *e, *e]\n".into(), "more than 200000 values"),
+        ("[".repeat(2000), "inside each other"),
+        (object("Node", "n1", "{ protect: !tagged true }"), "tags (`!name`) mean nothing here"),
+    ] {
+        let said = faults(&content);
+        assert!(said.iter().any(|f| f.contains(wanted)), "wanted {wanted:?} of {content}\n{said:#?}");
+        assert!(!said.iter().any(|f| f.contains("hunter2")), "{said:#?}");
+        assert!(said.len() <= 2, "{content}\n{said:#?}");
+    }
+}
+
+#[test]
+fn a_class_that_is_faulty_is_not_also_missing() {
+    let said = faults(
+        &(object("HardwareClass", "r750", "{ bootMod: uefi }") + &object("Node", "n1", "{ hardwareClass: r750 }")),
+    );
+    assert!(matches!(said.as_slice(), [f] if f.contains("did you mean `bootMode`?")), "{said:?}");
+}
+
+/// The YAML blocks of the documentation of the manifests' types.
+#[test]
+fn every_documented_example_is_valid() {
+    let mut whole = String::new();
+    for kind in Kind::ALL {
+        let description = schema::of(kind)["$defs"][format!("{}Spec", kind.name())]["description"]
+            .as_str()
+            .unwrap_or_default()
+            .to_owned();
+        let example = description
+            .split("```")
+            .nth(1)
+            .unwrap_or_else(|| panic!("{} has no example", kind.name()))
+            .trim_start_matches("yaml");
+        assert!(example.contains(&format!("kind: {}", kind.name())));
+        whole += &format!("{example}---\n");
+    }
+    // What the examples speak of beside themselves.
+    whole += &object("Network", "cluster", "{ subnets: [{ cidr: 10.20.0.0/24 }] }");
+    whole += "apiVersion: rackctl.dev/v1alpha1\nkind: Node\nmetadata: { name: n2, labels: { role: control-plane } }\nspec: { lifecycle: spare }\n---\n";
+    whole += "apiVersion: rackctl.dev/v1alpha1\nkind: Node\nmetadata: { name: n3 }\nspec: { lifecycle: spare }\n";
+    let loaded = text(&whole).unwrap_or_else(|f| panic!("{f:#?}"));
+    assert_eq!(loaded.fleet.nodes["n1"].disks["root"].serial.as_deref(), Some("S3X1"));
+    assert_eq!(loaded.fleet.nodes["n1"].disks["root"].min_size_bytes, Some(400 << 30), "maps merge");
+}
+
+#[test]
+fn json_and_lists_are_read_too() {
+    let node = r#"{"apiVersion":"rackctl.dev/v1alpha1","kind":"Node","metadata":{"name":"n1"},"spec":{"protect":true},"status":{"phase":"x"}}"#;
+    let loaded = text(&format!(r#"{{"apiVersion":"rackctl.dev/v1alpha1","kind":"List","items":[{node}]}}"#)).unwrap();
+    assert!(loaded.fleet.nodes["n1"].protect);
+}
+
+#[test]
+fn ten_thousand_nodes() {
+    let mut sources = vec![Source::Stdin(
+        object("Credential", "c", "{ username: a, passwordFrom: { env: P } }")
+            + &object(
+                "HardwareClass",
+                "h",
+                "{ bootMode: uefi, disks: { root: { match: { minSize: 1Gi }, use: root } } }",
+            )
+            + &object("Profile", "p", "{ kernelParams: ['host={{ node.name }}'] }")
+            + &object("Network", "prov", "{ subnets: [{ cidr: 10.0.0.0/8 }] }"),
+    )];
+    for chunk in 0..20u32 {
+        let nodes = (chunk * 500..(chunk + 1) * 500).map(|i| {
+            let (a, b) = (i / 250, i % 250 + 1);
+            object("Node", &format!("n{i:05}"), &format!(
+                "\n  hardwareClass: h\n  profile: p\n  identity: {{ serial: S{i} }}\n  bmc: {{ endpoints: [{{ redfish: 'https://10.200.{a}.{b}', credential: c }}] }}\n  interfaces: [{{ mac: '52:54:00:01:{a:02x}:{b:02x}', network: prov, addresses: [10.1.{a}.{b}/8] }}]"
+            ))
+        });
+        sources.push(Source::Stdin(nodes.collect()));
+    }
+    let begin = std::time::Instant::now();
+    let loaded = load(&sources).unwrap_or_else(|e| panic!("{e}"));
+    eprintln!("10,000 nodes: {:?}", begin.elapsed());
+    assert_eq!(loaded.fleet.nodes.len(), 10_000);
+    assert_eq!(loaded.fleet.nodes["n09999"].kernel_params, ["host=n09999"]);
+    // Unoptimised and on a busy machine: a quadratic check would take minutes.
+    assert!(begin.elapsed().as_secs() < 60);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 300, failure_persistence: None, ..ProptestConfig::default() })]
+    #[test]
+    fn arbitrary_text_never_panics(content in ".{0,400}") {
+        let _ = text(&content);
+    }
+
+    #[test]
+    fn arbitrary_bytes_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..400)) {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("a.yaml");
+        std::fs::write(&file, bytes).unwrap();
+        let _ = load(&[Source::Path(file)]);
+    }
+
+    #[test]
+    fn yaml_like_text_never_panics(words in proptest::collection::vec(prop_oneof![
+        "[a-z]{1,4}: ?", "- ", "\n", "  ", "---\n", "\\{", "\\}", "\\[", "\\]", "&a ", "\\*a ", "!!str ", "'", "\"", "\\|\n", ">-\n", "# x", "\\? ",
+        ", ", "%YAML 1.2\n", "\t", "kind: Node\n", "apiVersion: rackctl.dev/v1alpha1\n", "metadata: \\{ name: a \\}\n", "spec:\n", "\\{\\{ node.name \\}\\}",
+    ], 0..60)) {
+        let _ = text(&words.concat());
+    }
+
+    #[test]
+    fn mutated_samples_never_panic(at in 0usize..4000, byte in any::<u8>(), cut in 0usize..40) {
+        let mut bytes = include_bytes!("../inventory/nodes.yaml").to_vec();
+        let at = at % bytes.len();
+        bytes[at] = byte;
+        bytes.drain(at..(at + cut).min(bytes.len()));
+        let _ = text(&String::from_utf8_lossy(&bytes));
+    }
+}
