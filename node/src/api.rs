@@ -135,7 +135,9 @@ mod tests {
     #[test]
     fn which_refusals_are_final() {
         let body = br#"{"kind":"tokenUsed","message":"the token was used"}"#;
-        for (status, last) in [(400, true), (401, true), (404, true), (408, false), (429, false), (500, false), (503, false)] {
+        for (status, last) in
+            [(400, true), (401, true), (404, true), (408, false), (429, false), (500, false), (503, false)]
+        {
             assert_eq!(matches!(refusal(status, body), CallError::Refused { .. }), last, "{status}");
         }
         assert_eq!(refusal(409, body).text(), "the token was used (tokenUsed, HTTP 409)");

@@ -2,7 +2,9 @@
 
 use crate::node_error::{NodeError, Result};
 use rackctl_wire::cmdline as keys;
+use rackctl_wire::image::layout;
 use std::net::IpAddr;
+use uuid::Uuid;
 
 /// `key=value` words; double quotes hold blanks together, as in the kernel's own parser.
 pub fn words(line: &str) -> Vec<(String, String)> {
@@ -110,25 +112,29 @@ impl InstallerLine {
     }
 }
 
-/// Keys of the installed system's command line (see `README.md`).
+/// Keys of the installed system's command line, set by the boot loader (see [`layout`]).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SystemLine {
     /// `a` or `b`.
     pub slot: String,
-    pub disk: Option<uuid::Uuid>,
-    pub esp: Option<uuid::Uuid>,
+    /// Partition GUID of the ESP that this boot came from.
+    pub esp: Uuid,
+    /// The slot is on trial.
+    pub trial: bool,
 }
 
 impl SystemLine {
     pub fn parse(line: &str) -> Result<Self> {
         let words = words(line);
-        let guid = |key: &str| value(&words, key).and_then(|text| text.parse().ok());
-        match value(&words, "rackctl.slot") {
-            Some(slot @ ("a" | "b")) => {
-                Ok(Self { slot: slot.to_owned(), disk: guid("rackctl.disk"), esp: guid("rackctl.esp") })
-            }
-            other => Err(NodeError::new("cmdline", format!("rackctl.slot is {other:?}, must be a or b"))),
-        }
+        let slot = match value(&words, layout::SLOT) {
+            Some(slot @ ("a" | "b")) => slot.to_owned(),
+            other => return Err(NodeError::new("cmdline", format!("{} is {other:?}, must be a or b", layout::SLOT))),
+        };
+        let esp = value(&words, layout::ESP).and_then(|text| text.parse().ok()).ok_or_else(|| {
+            let message = format!("{} is missing or no GUID: which disk is this system's?", layout::ESP);
+            NodeError::new("cmdline", message)
+        })?;
+        Ok(Self { slot, esp, trial: value(&words, layout::TRY) == Some("1") })
     }
 }
 
@@ -140,7 +146,7 @@ pub enum Role {
 
 pub fn role(line: &str) -> Option<Role> {
     let words = words(line);
-    match (value(&words, "rackctl.boot"), value(&words, keys::NODE)) {
+    match (value(&words, layout::BOOT), value(&words, keys::NODE)) {
         (Some("system"), _) => Some(Role::System),
         (None, Some(_)) => Some(Role::Installer),
         _ => None,
@@ -201,9 +207,11 @@ mod tests {
     #[test]
     fn system_line() {
         let guid = "6ba7b810-9dad-11d1-80b4-00c04fd430c8";
-        let parsed = SystemLine::parse(&format!("rackctl.boot=system rackctl.slot=b rackctl.disk={guid}")).unwrap();
-        assert_eq!((parsed.slot.as_str(), parsed.disk), ("b", Some(guid.parse().unwrap())));
-        assert!(SystemLine::parse("rackctl.boot=system rackctl.slot=../x").is_err());
+        let parsed = SystemLine::parse(&format!("rackctl.boot=system rackctl.slot=b rackctl.esp={guid}")).unwrap();
+        assert_eq!(parsed, SystemLine { slot: "b".into(), esp: guid.parse().unwrap(), trial: false });
+        assert!(SystemLine::parse(&format!("rackctl.slot=a rackctl.try=1 rackctl.esp={guid}")).unwrap().trial);
+        assert!(SystemLine::parse(&format!("rackctl.slot=../x rackctl.esp={guid}")).is_err());
+        assert!(SystemLine::parse("rackctl.slot=a").is_err());
         assert_eq!(role("rackctl.boot=system rackctl.node=x"), Some(Role::System));
         assert_eq!(role("quiet"), None);
     }

@@ -103,8 +103,7 @@ fn look(disk: &Disk) -> io::Result<Content> {
 }
 
 fn unreadable() -> Content {
-    let signature =
-        rackctl_wire::Signature { kind: "unreadable".into(), offset_bytes: 0, label: None, uuid: None };
+    let signature = rackctl_wire::Signature { kind: "unreadable".into(), offset_bytes: 0, label: None, uuid: None };
     Content { signatures: vec![signature], ..Content::default() }
 }
 

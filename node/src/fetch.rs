@@ -50,7 +50,9 @@ fn fits(size: u64, available: Option<u64>) -> Result<()> {
     match available {
         Some(available) if size.saturating_add(MEMORY_RESERVE_BYTES) > available => Err(NodeError::new(
             "space",
-            format!("the object has {size} bytes, {available} bytes of memory are free, {MEMORY_RESERVE_BYTES} stay in reserve"),
+            format!(
+                "the object has {size} bytes, {available} bytes of memory are free, {MEMORY_RESERVE_BYTES} stay in reserve"
+            ),
         )),
         _ => Ok(()),
     }
@@ -228,7 +230,8 @@ mod tests {
 
     #[test]
     fn a_wrong_digest_leaves_nothing() {
-        let (url, thread) = serve(vec![b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\nConnection: close\r\n\r\nbad".to_vec()]);
+        let (url, thread) =
+            serve(vec![b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\nConnection: close\r\n\r\nbad".to_vec()]);
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("object");
         let error = run(&url, b"good", &path).unwrap_err();

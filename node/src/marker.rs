@@ -59,7 +59,11 @@ pub fn write_identity(data: &Path, node: &NodeConfig, host_key: &str, host_key_p
             .doing(format_args!("making {dir} on the data partition"))?;
     }
     crate::files::write_atomic(&data.join(HOST_KEY), host_key.as_bytes(), 0o600)?;
-    crate::files::write_atomic(&data.join(HOST_KEY).with_extension("pub"), format!("{host_key_public}\n").as_bytes(), 0o644)?;
+    crate::files::write_atomic(
+        &data.join(HOST_KEY).with_extension("pub"),
+        format!("{host_key_public}\n").as_bytes(),
+        0o644,
+    )?;
     let keys: String = node.authorized_keys.iter().map(|key| format!("{key}\n")).collect();
     crate::files::write_atomic(&data.join(AUTHORIZED_KEYS), keys.as_bytes(), 0o600)?;
     crate::files::write_atomic(&data.join(NODE), &json(node)?, 0o644)
@@ -109,7 +113,11 @@ pub mod tests {
         assert!(!is_complete(dir.path(), &ticket));
         write_marker(dir.path(), &Installed::of(&ticket)).unwrap();
         assert!(is_complete(dir.path(), &ticket));
-        for change in [|t: &mut WriteTicket| t.id.push('x'), |t: &mut WriteTicket| t.system_sha256.push('x'), |t: &mut WriteTicket| t.disk_guid = Uuid::nil()] {
+        for change in [
+            |t: &mut WriteTicket| t.id.push('x'),
+            |t: &mut WriteTicket| t.system_sha256.push('x'),
+            |t: &mut WriteTicket| t.disk_guid = Uuid::nil(),
+        ] {
             let mut other = ticket.clone();
             change(&mut other);
             assert!(!is_complete(dir.path(), &other));

@@ -1,12 +1,12 @@
 //! Kernel modules, from a list in load order. Hardware that is not there is no error.
 
 use crate::console::say;
+use rackctl_wire::image::layout;
 use std::ffi::CString;
 use std::io::Read;
 use std::os::fd::AsRawFd;
 use std::path::Path;
 
-pub const LIST: &str = "/rackctl/modules.txt";
 /// No module of a distribution's kernel is larger.
 const MODULE_MAX_BYTES: u64 = 64 << 20;
 
@@ -16,8 +16,8 @@ pub fn paths(list: &str) -> Vec<&str> {
 
 /// Loads all that can be loaded and says which could not be.
 pub fn load_all() {
-    let Ok(list) = std::fs::read_to_string(LIST) else {
-        say(format!("{LIST} is not there: going on with what is built into the kernel"));
+    let Ok(list) = std::fs::read_to_string(layout::MODULES) else {
+        say(format!("{} is not there: going on with what is built into the kernel", layout::MODULES));
         return;
     };
     let mut loaded = 0;

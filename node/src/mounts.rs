@@ -22,7 +22,12 @@ pub fn kernel_file_systems(root: &Path, run: bool) -> Result<()> {
     one("proc", &root.join("proc"), plain(), None)?;
     one("sysfs", &root.join("sys"), plain(), None)?;
     one("devtmpfs", &root.join("dev"), MsFlags::MS_NOSUID, Some("mode=0755"))?;
-    one("devpts", &root.join("dev/pts"), MsFlags::MS_NOSUID | MsFlags::MS_NOEXEC, Some("mode=0620,gid=5,ptmxmode=0666"))?;
+    one(
+        "devpts",
+        &root.join("dev/pts"),
+        MsFlags::MS_NOSUID | MsFlags::MS_NOEXEC,
+        Some("mode=0620,gid=5,ptmxmode=0666"),
+    )?;
     if run {
         tmpfs(&root.join("run"), "mode=0755")?;
     }
@@ -43,24 +48,28 @@ pub fn device(device: &Path, kind: &str, at: &Path, read_only: bool) -> Result<(
         options = (kind == "ext4").then_some("noload");
     }
     std::fs::create_dir_all(at).doing(format_args!("making {}", at.display()))?;
-    mount(Some(device), at, Some(kind), flags, options)
-        .doing(format_args!("mounting {} ({kind}) at {}", device.display(), at.display()))
+    mount(Some(device), at, Some(kind), flags, options).doing(format_args!(
+        "mounting {} ({kind}) at {}",
+        device.display(),
+        at.display()
+    ))
 }
 
 pub fn root(device: &Path, at: &Path) -> Result<()> {
     std::fs::create_dir_all(at).doing(format_args!("making {}", at.display()))?;
-    mount(Some(device), at, Some("squashfs"), MsFlags::MS_RDONLY, None::<&str>)
-        .doing(format_args!("mounting {} (squashfs) at {}", device.display(), at.display()))
-}
-
-pub fn bind(from: &Path, at: &Path) -> Result<()> {
-    mount(Some(from), at, None::<&str>, MsFlags::MS_BIND, None::<&str>)
-        .doing(format_args!("binding {} to {}", from.display(), at.display()))
+    mount(Some(device), at, Some("squashfs"), MsFlags::MS_RDONLY, None::<&str>).doing(format_args!(
+        "mounting {} (squashfs) at {}",
+        device.display(),
+        at.display()
+    ))
 }
 
 pub fn move_to(from: &Path, at: &Path) -> Result<()> {
-    mount(Some(from), at, None::<&str>, MsFlags::MS_MOVE, None::<&str>)
-        .doing(format_args!("moving {} to {}", from.display(), at.display()))
+    mount(Some(from), at, None::<&str>, MsFlags::MS_MOVE, None::<&str>).doing(format_args!(
+        "moving {} to {}",
+        from.display(),
+        at.display()
+    ))
 }
 
 pub fn unmount(at: &Path) -> Result<()> {

@@ -5,7 +5,8 @@ use crate::files;
 use crate::netlink;
 use crate::node_error::{Doing, NodeError, Result};
 use nix::sys::socket::{
-    AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, bind, recv, send, setsockopt, socket, sockopt,
+    AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, bind, recv, send, setsockopt, socket,
+    sockopt,
 };
 use std::net::IpAddr;
 use std::os::fd::AsRawFd;
@@ -19,7 +20,9 @@ pub fn find(net: &Path, mac: &str) -> Option<String> {
     let mut names: Vec<String> = std::fs::read_dir(net)
         .ok()?
         .filter_map(|entry| entry.ok())
-        .filter(|entry| files::line(entry.path().join("address")).is_some_and(|address| address.eq_ignore_ascii_case(mac)))
+        .filter(|entry| {
+            files::line(entry.path().join("address")).is_some_and(|address| address.eq_ignore_ascii_case(mac))
+        })
         .filter_map(|entry| entry.file_name().into_string().ok())
         .collect();
     names.sort();

@@ -102,7 +102,10 @@ mod tests {
             assert_eq!(u32::from_ne_bytes(bytes[..4].try_into().unwrap()) as usize, bytes.len());
             assert_eq!(bytes.len() % 4, 0);
         }
-        assert_eq!(&address(2, network)[16..], [2, 24, 0, 0, 2, 0, 0, 0, 8, 0, 2, 0, 10, 0, 2, 15, 8, 0, 1, 0, 10, 0, 2, 15]);
+        assert_eq!(
+            &address(2, network)[16..],
+            [2, 24, 0, 0, 2, 0, 0, 0, 8, 0, 2, 0, 10, 0, 2, 15, 8, 0, 1, 0, 10, 0, 2, 15]
+        );
     }
 
     #[test]

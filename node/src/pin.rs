@@ -34,7 +34,9 @@ impl ServerCertVerifier for Pinned {
     ) -> std::result::Result<ServerCertVerified, Error> {
         match spki_sha256(end_entity) {
             Some(seen) if seen == self.pin => Ok(ServerCertVerified::assertion()),
-            Some(seen) => Err(Error::General(format!("the server's key is sha256:{seen}, pinned is sha256:{}", self.pin))),
+            Some(seen) => {
+                Err(Error::General(format!("the server's key is sha256:{seen}, pinned is sha256:{}", self.pin)))
+            }
             None => Err(Error::InvalidCertificate(CertificateError::BadEncoding)),
         }
     }

@@ -190,7 +190,7 @@ mod tests {
         let encoded = table().encode(64 * MIB, &[]).unwrap();
         image.0.write_all_at(&encoded.head, 0).unwrap();
         image.0.write_all_at(&encoded.tail, encoded.tail_lba * 512).unwrap();
-        let made = tool("mke2fs", &["-q", "-F", "-t", "ext4", "-E", "offset=1048576"], &path);
+        let made = tool("mke2fs", &["-q", "-F", "-t", "ext4", "-E", "offset=1048576", "@", "32m"], &path);
         let content = content(&image).unwrap();
         assert_eq!(content.disk_guid, Some(GUID));
         let mut expected = vec![("gpt", 512), ("gpt", 64 * MIB - 512)];

@@ -17,7 +17,10 @@ fn parse(bytes: &[u8], node: &str) -> Result<Seed> {
     let seed: Seed = serde_json::from_slice(bytes)
         .map_err(|error| NodeError::new("seed", format!("the seed is not valid (line {})", error.line())))?;
     if seed.protocol != PROTOCOL {
-        return Err(NodeError::new("protocol", format!("the seed speaks protocol {}, this is {PROTOCOL}", seed.protocol)));
+        return Err(NodeError::new(
+            "protocol",
+            format!("the seed speaks protocol {}, this is {PROTOCOL}", seed.protocol),
+        ));
     }
     if seed.node != node {
         return Err(NodeError::new("seed", format!("the seed is for {}, the command line for {node}", seed.node)));

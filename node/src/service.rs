@@ -272,7 +272,8 @@ mod tests {
     #[test]
     fn one_that_does_not_listen_is_killed() {
         let dir = tempfile::tempdir().unwrap();
-        let service = Service::start("y", dir.path().join("y.log"), shell("trap '' TERM; echo up; while :; do sleep 0.1; done"));
+        let service =
+            Service::start("y", dir.path().join("y.log"), shell("trap '' TERM; echo up; while :; do sleep 0.1; done"));
         let service = service.unwrap();
         assert!(until(|| service.status().log_tail == ["up"]));
         assert!(service.stop(Duration::from_millis(300)));

@@ -49,7 +49,13 @@ const MARKS: &[Mark] = &[
     swap(8192 - 10, b"SWAPSPACE2"),
     swap(16384 - 10, b"SWAPSPACE2"),
     swap(65536 - 10, b"SWAPSPACE2"),
-    named("bcachefs", 4096 + 24, b"\xc6\x85\x73\xf6\x66\xce\x90\xa9\xd9\x6a\x60\xcf\x80\x3d\xf7\xef", (4096 + 72, 32), 4096 + 56),
+    named(
+        "bcachefs",
+        4096 + 24,
+        b"\xc6\x85\x73\xf6\x66\xce\x90\xa9\xd9\x6a\x60\xcf\x80\x3d\xf7\xef",
+        (4096 + 72, 32),
+        4096 + 56,
+    ),
     mark("bcache", 4096 + 24, b"\xc6\x85\x73\xf6\x4e\x1a\x45\xca\x82\x65\xf5\x7f\x48\xba\x6d\x81"),
     Mark { kind: "iso9660", at: 0x8001, bytes: b"CD001", label: Some((0x8028, 32)), uuid: None },
     mark("udf", 0x8001, b"BEA01"),
@@ -232,11 +238,17 @@ pub mod tests {
     }
 
     /// Runs a tool that makes a file system; false (loudly) where it is not installed.
+    /// The image stands where `@` is among the arguments, or last.
     pub fn tool(name: &str, arguments: &[&str], image: &Path) -> bool {
+        let image = image.to_str().unwrap();
+        let mut arguments: Vec<&str> = arguments.iter().map(|word| if *word == "@" { image } else { word }).collect();
+        if !arguments.contains(&image) {
+            arguments.push(image);
+        }
         for folder in ["/usr/sbin", "/sbin", "/usr/bin", "/bin"] {
             let path = format!("{folder}/{name}");
             if Path::new(&path).exists() {
-                let output = Command::new(path).args(arguments).arg(image).output().unwrap();
+                let output = Command::new(path).args(&arguments).output().unwrap();
                 assert!(output.status.success(), "{name}: {output:?}");
                 return true;
             }

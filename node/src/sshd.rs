@@ -1,47 +1,21 @@
-//! The SSH server: keys only, one host key, no files of its own.
+//! The SSH server. What it allows is in the images' own configuration; its keys are put where that looks.
 
 use crate::node_error::{Doing, Result};
+use rackctl_wire::image::layout;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
-use std::process::{Command, Stdio};
-
-/// sshd re-executes itself, so its path must be absolute (in its own root).
-pub const PROGRAM: &str = "/usr/sbin/sshd";
-/// Directory for the privilege separation of Debian's build.
-pub const PRIVSEP: &str = "run/sshd";
+use std::process::Command;
 
 /// Options after the program's name.
-pub fn arguments(host_key: &str, authorized_keys: &str) -> Vec<String> {
-    let mut arguments: Vec<String> = ["-D", "-e", "-f", "/dev/null", "-h", host_key].map(String::from).to_vec();
-    for option in [
-        &format!("AuthorizedKeysFile={authorized_keys}"),
-        "AuthenticationMethods=publickey",
-        "PasswordAuthentication=no",
-        "KbdInteractiveAuthentication=no",
-        "PermitRootLogin=prohibit-password",
-        "AllowUsers=root",
-        "UsePAM=no",
-        "UseDNS=no",
-        "PrintMotd=no",
-        "PidFile=none",
-        "LogLevel=ERROR",
-        "ClientAliveInterval=15",
-        "ClientAliveCountMax=8",
-        "AllowAgentForwarding=no",
-        "AllowTcpForwarding=local",
-        "Subsystem=sftp internal-sftp",
-    ] {
-        arguments.push("-o".into());
-        arguments.push(option.into());
-    }
-    arguments
+pub fn arguments() -> [&'static str; 4] {
+    ["-D", "-e", "-f", layout::SSHD_CONFIG]
 }
 
 /// `root`: the directory to run in, `None` for the root of this process.
-pub fn command(root: Option<&Path>, host_key: &str, authorized_keys: &str) -> Command {
-    let mut command = Command::new(PROGRAM);
-    command.args(arguments(host_key, authorized_keys)).stdin(Stdio::null()).env_clear();
-    command.env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin");
+pub fn command(root: Option<&Path>) -> Command {
+    // sshd re-executes itself: its path must be absolute (in its own root).
+    let mut command = Command::new(layout::SSHD);
+    command.args(arguments()).env_clear().env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin");
     in_root(&mut command, root);
     command
 }
@@ -60,39 +34,37 @@ pub fn in_root(command: &mut Command, root: Option<&Path>) {
 }
 
 /// Directories and keys below `root` that sshd wants, with the modes that it demands.
-pub fn prepare(root: &Path, host_key: (&str, &str), authorized_keys: (&str, &[String])) -> Result<()> {
+pub fn prepare(root: &Path, host_key: &str, authorized_keys: &[String]) -> Result<()> {
     use std::os::unix::fs::DirBuilderExt;
     let below = |path: &str| root.join(path.trim_start_matches('/'));
-    let mut dirs = vec![root.join(PRIVSEP)];
-    dirs.extend([host_key.0, authorized_keys.0].iter().filter_map(|path| Some(below(path).parent()?.to_owned())));
+    let mut dirs = vec![below(layout::PRIVSEP_DIR)];
+    dirs.extend(
+        [layout::HOST_KEY, layout::AUTHORIZED_KEYS].iter().filter_map(|path| Some(below(path).parent()?.to_owned())),
+    );
     for dir in dirs {
-        std::fs::DirBuilder::new().recursive(true).mode(0o755).create(&dir).doing(format_args!("making {}", dir.display()))?;
+        std::fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o755)
+            .create(&dir)
+            .doing(format_args!("making {}", dir.display()))?;
     }
-    crate::files::write_atomic(&below(host_key.0), host_key.1.as_bytes(), 0o600)?;
-    let keys: String = authorized_keys.1.iter().map(|key| format!("{}\n", crate::console::clean(key))).collect();
-    crate::files::write_atomic(&below(authorized_keys.0), keys.as_bytes(), 0o600)
+    crate::files::write_atomic(&below(layout::HOST_KEY), host_key.as_bytes(), 0o600)?;
+    let keys: String = authorized_keys.iter().map(|key| format!("{}\n", crate::console::clean(key))).collect();
+    crate::files::write_atomic(&below(layout::AUTHORIZED_KEYS), keys.as_bytes(), 0o600)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::os::unix::fs::PermissionsExt;
 
     #[test]
-    fn the_real_sshd_accepts_the_options() {
+    fn keys_stand_where_the_configuration_looks() {
         let dir = tempfile::tempdir().unwrap();
-        let key = crate::hostkey::HostKey::generate().unwrap();
-        prepare(dir.path(), ("/etc/key", &key.private_file().unwrap()), ("/etc/authorized", &["ssh-ed25519 A\nB".into()]))
-            .unwrap();
-        assert_eq!(std::fs::read_to_string(dir.path().join("etc/authorized")).unwrap(), "ssh-ed25519 A?B\n");
-        let path = |name: &str| dir.path().join(name).display().to_string();
-        let Ok(output) =
-            Command::new(PROGRAM).arg("-T").args(arguments(&path("etc/key"), &path("etc/authorized"))).output()
-        else {
-            eprintln!("SKIPPED: sshd is not installed");
-            return;
-        };
-        let text = String::from_utf8_lossy(&output.stdout).into_owned();
-        assert!(text.contains("passwordauthentication no") && text.contains("usepam no"), "{output:?}");
-        assert!(text.contains(&format!("hostkey {}", path("etc/key"))), "{text}");
+        prepare(dir.path(), "KEY", &["ssh-ed25519 A\nB".into(), "ssh-rsa C".into()]).unwrap();
+        let below = |path: &str| dir.path().join(path.trim_start_matches('/'));
+        assert_eq!(std::fs::read_to_string(below(layout::AUTHORIZED_KEYS)).unwrap(), "ssh-ed25519 A?B\nssh-rsa C\n");
+        assert_eq!(std::fs::metadata(below(layout::HOST_KEY)).unwrap().permissions().mode() & 0o777, 0o600);
+        assert!(below(layout::PRIVSEP_DIR).is_dir());
     }
 }

@@ -5,6 +5,7 @@ use crate::mounts;
 use crate::node_error::{Doing, NodeError, Result};
 use crate::sshd::in_root;
 use rackctl_wire::gpt::Partition;
+use rackctl_wire::image::layout;
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::fd::AsRawFd;
@@ -45,10 +46,9 @@ pub trait Volume {
 pub fn mke2fs_arguments(label: &str, uuid: uuid::Uuid, extended: &[String], target: &str) -> Vec<String> {
     let mut options = vec!["nodiscard".to_owned(), "lazy_itable_init=1".to_owned()];
     options.extend_from_slice(extended);
-    let text = [
-        "-q", "-F", "-t", "ext4", "-m", "1", "-L", label, "-U", &uuid.to_string(), "-E", &options.join(","), target,
-    ]
-    .map(String::from);
+    let text =
+        ["-q", "-F", "-t", "ext4", "-m", "1", "-L", label, "-U", &uuid.to_string(), "-E", &options.join(","), target]
+            .map(String::from);
     text.to_vec()
 }
 
@@ -158,11 +158,7 @@ impl Volume for BlockDevice {
 
     fn make_ext4(&self, number: usize, partition: &Partition, label: &str) -> Result<()> {
         let node = self.node(number)?;
-        let program = ["/usr/sbin/mke2fs", "/sbin/mke2fs"]
-            .into_iter()
-            .find(|program| self.tools.join(program.trim_start_matches('/')).exists())
-            .ok_or_else(|| NodeError::new("unsupported", "the second stage has no mke2fs"))?;
-        let mut command = Command::new(program);
+        let mut command = Command::new(layout::MKE2FS);
         command.args(mke2fs_arguments(label, partition.guid, &[], &node.display().to_string()));
         command.env_clear().env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin");
         in_root(&mut command, Some(&self.tools));
@@ -186,7 +182,9 @@ impl Volume for BlockDevice {
         let synced = if read_only {
             Ok(())
         } else {
-            File::open(at).and_then(|dir| nix::unistd::syncfs(&dir).map_err(io::Error::from)).doing("syncing the data partition")
+            File::open(at)
+                .and_then(|dir| nix::unistd::syncfs(&dir).map_err(io::Error::from))
+                .doing("syncing the data partition")
         };
         let unmounted = mounts::unmount(at);
         result.and(synced).and(unmounted)

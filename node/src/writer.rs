@@ -40,7 +40,10 @@ fn manifest(entry: &mut dyn Read, name: &str, arch: &str) -> Result<Manifest> {
     entry.take(BODY_MAX_BYTES as u64).read_to_end(&mut bytes).doing("reading the manifest")?;
     let manifest: Manifest = serde_json::from_slice(&bytes).map_err(|error| bad(error.to_string()))?;
     if manifest.protocol != PROTOCOL {
-        return Err(NodeError::new("protocol", format!("the bundle speaks protocol {}, not {PROTOCOL}", manifest.protocol)));
+        return Err(NodeError::new(
+            "protocol",
+            format!("the bundle speaks protocol {}, not {PROTOCOL}", manifest.protocol),
+        ));
     }
     if !manifest.arch.is_empty() && !arch_names(arch).contains(&manifest.arch.as_str()) {
         return Err(bad(format!("it is for {}, this machine is {arch}", manifest.arch)));
@@ -64,8 +67,7 @@ struct Planned<'a> {
 }
 
 fn planned<'a>(manifest: &'a Manifest, table: &'a Table) -> Result<Vec<Planned<'a>>> {
-    let mut parts: Vec<Planned> =
-        manifest.boot_code.iter().map(|part| Planned { part, partition: None }).collect();
+    let mut parts: Vec<Planned> = manifest.boot_code.iter().map(|part| Planned { part, partition: None }).collect();
     for (spec, partition) in manifest.partitions.iter().zip(&table.partitions) {
         if let Fill::Part(part) = &spec.fill {
             parts.push(Planned { part, partition: Some(partition) });
@@ -108,8 +110,12 @@ pub fn write(
         return Err(NodeError::new("unsupported", "the system bundle is empty"));
     };
     let manifest = manifest(&mut entry, &name, arch)?;
-    let table = gpt::layout(&manifest, volume.size(), ticket.disk_guid)
-        .map_err(|error| NodeError::new(if matches!(error, gpt::GptError::NoRoom { .. }) { "space" } else { "unsupported" }, error.to_string()))?;
+    let table = gpt::layout(&manifest, volume.size(), ticket.disk_guid).map_err(|error| {
+        NodeError::new(
+            if matches!(error, gpt::GptError::NoRoom { .. }) { "space" } else { "unsupported" },
+            error.to_string(),
+        )
+    })?;
     let parts = planned(&manifest, &table)?;
     let data = data_partition(&manifest, &table)?;
     // Nothing was written up to here.
@@ -122,7 +128,12 @@ pub fn write(
             return Err(NodeError::new("unsupported", format!("the system bundle ends before {}", part.entry)));
         };
         if name != part.entry || entry.size() != part.size_bytes {
-            let message = format!("the system bundle has {name} ({} bytes) in the place of {} ({} bytes)", entry.size(), part.entry, part.size_bytes);
+            let message = format!(
+                "the system bundle has {name} ({} bytes) in the place of {} ({} bytes)",
+                entry.size(),
+                part.entry,
+                part.size_bytes
+            );
             return Err(NodeError::new("unsupported", message));
         }
         match partition {
@@ -232,7 +243,9 @@ fn read_back(volume: &dyn Volume, parts: &[Planned<'_>], table: &Table, watch: &
         let mut read = 0;
         while read < part.size_bytes {
             let chunk = &mut buffer[..(part.size_bytes - read).min(CHUNK as u64) as usize];
-            volume.read_at(chunk, partition.offset_bytes() + read).doing(format_args!("reading back {}", partition.name))?;
+            volume
+                .read_at(chunk, partition.offset_bytes() + read)
+                .doing(format_args!("reading back {}", partition.name))?;
             hash.update(&*chunk);
             read += chunk.len() as u64;
             done += chunk.len() as u64;

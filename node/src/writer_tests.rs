@@ -25,15 +25,18 @@ struct FileVolume {
 impl FileVolume {
     fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let file = std::fs::OpenOptions::new()
-            .create_new(true)
-            .read(true)
-            .write(true)
-            .open(dir.path().join("disk"))
-            .unwrap();
+        let file =
+            std::fs::OpenOptions::new().create_new(true).read(true).write(true).open(dir.path().join("disk")).unwrap();
         file.set_len(SIZE).unwrap();
         std::fs::create_dir(dir.path().join("data")).unwrap();
-        Self { dir, file, ext4: Cell::default(), rotten: Cell::default(), writes_left: Cell::default(), written: Cell::default() }
+        Self {
+            dir,
+            file,
+            ext4: Cell::default(),
+            rotten: Cell::default(),
+            writes_left: Cell::default(),
+            written: Cell::default(),
+        }
     }
 
     fn data(&self) -> PathBuf {
@@ -137,7 +140,13 @@ fn bundle() -> Bundle {
         ("esp.img", pattern(2, 3 << 20)),
         ("root.squashfs", pattern(3, (2 << 20) + 777)),
     ];
-    let spec = |name: &str, kind, first_lba, size_bytes, fill| PartitionSpec { name: name.into(), kind, first_lba, size_bytes, fill };
+    let spec = |name: &str, kind, first_lba, size_bytes, fill| PartitionSpec {
+        name: name.into(),
+        kind,
+        first_lba,
+        size_bytes,
+        fill,
+    };
     let filled = |index: usize| Fill::Part(part(entries[index].0, &entries[index].1));
     let manifest = Manifest {
         protocol: PROTOCOL,
@@ -184,7 +193,13 @@ fn a_whole_write() {
     // Marks of a former life: a ZFS label at the end, an old table with a partition that is wiped.
     volume.file.write_all_at(b"old!", SIZE - 300_000).unwrap();
     volume.file.write_all_at(b"XFSB", 150 << 20).unwrap();
-    let old = Partition { kind: gpt::TYPE_LINUX, guid: uuid::Uuid::from_u128(9), first_lba: (150 << 20) / 512, last_lba: (160 << 20) / 512, name: "old".into() };
+    let old = Partition {
+        kind: gpt::TYPE_LINUX,
+        guid: uuid::Uuid::from_u128(9),
+        first_lba: (150 << 20) / 512,
+        last_lba: (160 << 20) / 512,
+        name: "old".into(),
+    };
     let old = Table { disk_guid: uuid::Uuid::from_u128(8), partitions: vec![old] }.encode(SIZE, &[]).unwrap();
     volume.file.write_all_at(&old.head, 0).unwrap();
     let bundle = bundle();
@@ -256,7 +271,7 @@ fn a_write_that_breaks_off_anywhere_is_never_called_complete_and_can_be_repeated
 fn a_rotten_medium_is_seen() {
     let bundle = bundle();
     let table = gpt::layout(&bundle.manifest, SIZE, ticket().disk_guid).unwrap();
-    for at in [3, 600, SIZE - 100, table.partitions[2].offset_bytes() + (2 << 20) + 770] {
+    for at in [3, 600, SIZE - 500, table.partitions[2].offset_bytes() + (2 << 20) + 770] {
         let volume = FileVolume::new();
         volume.rotten.set(Some(at));
         assert_eq!(bundle.write(&volume).unwrap_err().kind, "digestMismatch", "byte {at}");
@@ -283,6 +298,7 @@ fn bundles_that_lie() {
     refuse(&|b| b.entries[3].1[5] ^= 1, "digestMismatch", false);
     refuse(&|b| b.entries.truncate(3), "unsupported", false);
     refuse(&|b| b.entries[2].0 = "other", "unsupported", false);
-    let error = write(&FileVolume::new(), b"".as_slice(), &ticket(), &IDENTITY, "x86_64", &Seen::default()).unwrap_err();
+    let error =
+        write(&FileVolume::new(), b"".as_slice(), &ticket(), &IDENTITY, "x86_64", &Seen::default()).unwrap_err();
     assert_eq!(error.kind, "unsupported");
 }

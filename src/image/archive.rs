@@ -135,7 +135,7 @@ mod tests {
         let mut tree = Tree::default();
         tree.file("etc/passwd", 0o644, *b"root\n");
         tree.dir("tmp", 0o1777);
-        tree.file(&format!("usr/share/{}", "long/".repeat(40)), 0o755, vec![7; 3000]);
+        tree.file(&format!("usr/share/{}end", "long/".repeat(40)), 0o755, vec![7; 3000]);
         tree.link("sbin", "usr/sbin");
         let tar = write_tree(&tree).unwrap();
         let packed = compress(&tar, 3).unwrap();

@@ -124,6 +124,10 @@ impl Tree {
                 }
                 _ => done.push(part),
             }
+            // A package may link through `/lib`, which only a whole root has as a link.
+            if done.len() == 1 && MERGED.contains(&done[0].as_str()) && !self.entries.contains_key(&done[0]) {
+                done.insert(0, "usr".to_string());
+            }
             if let Some(Entry { kind: Kind::Link(target), .. }) = self.entries.get(&done.join("/")) {
                 links += 1;
                 if links > LINKS_MAX {
@@ -137,8 +141,6 @@ impl Tree {
             }
         }
         let path = done.join("/");
-        // A package may link through `/lib`, which only a whole root has as a link.
-        let path = clean_path(&path).ok()?;
         self.entries.get(&path).map(|entry| (path, entry))
     }
 

@@ -1,6 +1,6 @@
 //! GUID partition tables: bytes in, values out, and back (UEFI 2.10, section 5.3).
 
-use crate::image::Manifest;
+use crate::image::{Manifest, layout::partition_guid};
 use std::fmt;
 use uuid::Uuid;
 
@@ -113,11 +113,6 @@ pub fn crc32(bytes: &[u8]) -> u32 {
         table
     };
     !bytes.iter().fold(!0u32, |crc, byte| TABLE[((crc ^ u32::from(*byte)) & 0xff) as usize] ^ (crc >> 8))
-}
-
-/// GUID of a partition: follows from the disk's, so that a repeated write makes the same table.
-pub fn partition_guid(disk_guid: Uuid, name: &str) -> Uuid {
-    Uuid::new_v5(&disk_guid, name.as_bytes())
 }
 
 fn invalid(what: impl Into<String>) -> GptError {
@@ -261,17 +256,23 @@ impl Table {
     /// Reads a table from both ends of a disk and demands that both copies are whole and the same.
     /// `head`: at least the first [`HEAD_SECTORS`], `tail`: the last [`TAIL_SECTORS`] sectors.
     pub fn decode(head: &[u8], tail: &[u8], disk_bytes: u64) -> Result<Table, GptError> {
-        let sectors = disk_bytes / SECTOR_BYTES;
         let primary = Table::decode_head(head, disk_bytes)?;
-        if tail.len() != TAIL_SECTORS as usize * SECTOR {
-            return Err(GptError::Short);
-        }
-        let (entries, header) = tail.split_at(tail.len() - SECTOR);
-        let backup = decode_copy(header, entries, "backup", sectors - 1, sectors)?;
+        let backup = Table::decode_tail(tail, disk_bytes)?;
         if primary != backup {
             return Err(GptError::CopiesDiffer);
         }
         Ok(primary)
+    }
+
+    /// Reads the backup copy alone: `tail` are the last [`TAIL_SECTORS`] sectors.
+    pub fn decode_tail(tail: &[u8], disk_bytes: u64) -> Result<Table, GptError> {
+        if tail.len() != TAIL_SECTORS as usize * SECTOR || disk_bytes < (HEAD_SECTORS + TAIL_SECTORS + 1) * SECTOR_BYTES
+        {
+            return Err(GptError::Short);
+        }
+        let sectors = disk_bytes / SECTOR_BYTES;
+        let (entries, header) = tail.split_at(tail.len() - SECTOR);
+        decode_copy(header, entries, "backup", sectors - 1, sectors)
     }
 
     /// Reads the primary copy alone: enough to say what a disk bears.

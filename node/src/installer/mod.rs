@@ -110,7 +110,8 @@ async fn bring_up(machine: &Machine, authorized_keys: &[String], progress: &Prog
     progress.enter(Stage::SecondStage);
     stage2::bring_up(machine, authorized_keys, progress).await?;
     progress.enter(Stage::Examining);
-    let found = tokio::task::spawn_blocking(disks::examine).await.map_err(|e| NodeError::io("looking at the disks", e))?;
+    let found =
+        tokio::task::spawn_blocking(disks::examine).await.map_err(|e| NodeError::io("looking at the disks", e))?;
     for disk in &found {
         let kinds: Vec<&str> = disk.content.signatures.iter().map(|signature| signature.kind.as_str()).collect();
         say(format!(

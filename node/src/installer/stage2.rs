@@ -12,8 +12,6 @@ use std::path::{Path, PathBuf};
 
 pub const ROOT: &str = "/stage2";
 const ARCHIVE: &str = "/run/rackctl/stage2.tar.zst";
-const HOST_KEY: &str = "/rackctl/ssh_host_ed25519_key";
-const AUTHORIZED_KEYS: &str = "/rackctl/authorized_keys";
 
 pub async fn bring_up(machine: &Machine, authorized_keys: &[String], progress: &Progress) -> Result<()> {
     let digest = &machine.line.stage2;
@@ -21,10 +19,8 @@ pub async fn bring_up(machine: &Machine, authorized_keys: &[String], progress: &
     fetch::object(&url, digest, Path::new(ARCHIVE), |done, total| progress.bytes(done, total)).await?;
     tokio::task::spawn_blocking(unpack).await.map_err(|error| NodeError::io("unpacking", error))??;
     let key = machine.installer_key.private_file()?;
-    sshd::prepare(Path::new(ROOT), (HOST_KEY, &key), (AUTHORIZED_KEYS, authorized_keys))?;
-    Service::start("sshd", PathBuf::from("/run/rackctl/sshd.log"), || {
-        sshd::command(Some(Path::new(ROOT)), HOST_KEY, AUTHORIZED_KEYS)
-    })?;
+    sshd::prepare(Path::new(ROOT), &key, authorized_keys)?;
+    Service::start("sshd", PathBuf::from("/run/rackctl/sshd.log"), || sshd::command(Some(Path::new(ROOT))))?;
     Ok(())
 }
 

@@ -13,7 +13,8 @@ use std::path::Path;
 /// The one disk that the ticket is for, or why there is none. Nothing is read from any disk here.
 pub fn check(ticket: &WriteTicket, system: &Sha256Hex, disks: &[Disk]) -> Result<Disk> {
     if Sha256Hex::parse(&ticket.system_sha256).as_ref() != Some(system) {
-        let message = format!("the ticket is for the system {}, the command line for {}", ticket.system_sha256, system.0);
+        let message =
+            format!("the ticket is for the system {}, the command line for {}", ticket.system_sha256, system.0);
         return Err(NodeError::new("digestMismatch", message));
     }
     if ticket.node.protocol != PROTOCOL {
@@ -38,7 +39,12 @@ pub fn check(ticket: &WriteTicket, system: &Sha256Hex, disks: &[Disk]) -> Result
         [disk] if disk.size_bytes == ticket.disk_size_bytes => Ok((*disk).clone()),
         [disk] => Err(NodeError::new(
             "diskNotFound",
-            format!("the disk with {} has {} bytes, the ticket says {}", wanted(), disk.size_bytes, ticket.disk_size_bytes),
+            format!(
+                "the disk with {} has {} bytes, the ticket says {}",
+                wanted(),
+                disk.size_bytes,
+                ticket.disk_size_bytes
+            ),
         )),
         [] => Err(NodeError::new("diskNotFound", format!("no disk has {}", wanted()))),
         several => Err(NodeError::new("diskNotFound", format!("{} disks have {}", several.len(), wanted()))),

@@ -1,0 +1,150 @@
+//! Boots a written system disk in QEMU, under BIOS and under UEFI, up to the node program's first
+//! words. Needs what `image_build` needs, `qemu-system-x86_64` and OVMF; skipped loudly without.
+//! `RACKCTL_BOOT_MARK` (default `rackctl-node`) is what the serial console must say.
+
+use std::collections::BTreeMap;
+use std::io::{Read, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use rackctl::image::{Artifacts, BuildSpec, archive, build};
+use rackctl::model::fleet::{Arch, Image};
+use rackctl_wire::gpt::layout;
+use rackctl_wire::image::{Fill, Manifest};
+
+const DISK_BYTES: u64 = 2 << 30;
+const BOOT_DEADLINE: Duration = Duration::from_secs(180);
+
+fn artifacts(dir: &Path) -> Option<Artifacts> {
+    let node_program = PathBuf::from(std::env::var_os("RACKCTL_NODE_PROGRAM")?);
+    let cache_dir = dir.join("cache");
+    std::fs::create_dir_all(&cache_dir).unwrap();
+    let image = Image::Distro { distro: "debian-12".into(), arch: Arch::Amd64, packages: Vec::new() };
+    let objects_dir = dir.join("objects");
+    let spec = BuildSpec {
+        image: &image,
+        arch: Arch::Amd64,
+        cache_dir: &cache_dir,
+        objects_dir: &objects_dir,
+        node_program: &node_program,
+    };
+    Some(build(&spec, &mut |_| {}).unwrap())
+}
+
+/// Lays the bundle down as the installer does, with `mke2fs` of this host for `data`.
+fn write_disk(artifacts: &Artifacts, path: &Path) {
+    let bundle = std::fs::read(&artifacts.system.path).unwrap();
+    let parts: BTreeMap<String, Vec<u8>> =
+        archive::read_parts(&archive::decompress(&bundle).unwrap()).unwrap().into_iter().collect();
+    let manifest: Manifest = serde_json::from_slice(&parts["manifest.json"]).unwrap();
+    let guid = uuid::Uuid::from_u128(0x1234_5678_1234_4234_8234_1234_5678_9abc);
+    let table = layout(&manifest, DISK_BYTES, guid).unwrap();
+    let boot = manifest.boot_code.as_ref().map_or(&[][..], |part| &parts[&part.entry]);
+    let encoded = table.encode(DISK_BYTES, boot).unwrap();
+    let mut disk = std::fs::File::create(path).unwrap();
+    disk.set_len(DISK_BYTES).unwrap();
+    let mut put = |at: u64, bytes: &[u8]| {
+        disk.seek(SeekFrom::Start(at)).unwrap();
+        disk.write_all(bytes).unwrap();
+    };
+    put(0, &encoded.head);
+    put(DISK_BYTES - encoded.tail.len() as u64, &encoded.tail);
+    for spec in &manifest.partitions {
+        let place = table.partition(&spec.name).unwrap();
+        match &spec.fill {
+            Fill::Part(part) => put(place.offset_bytes(), &parts[&part.entry]),
+            Fill::Empty => {}
+            Fill::Ext4 { label } => {
+                let status = Command::new("mke2fs")
+                    .args(["-q", "-F", "-t", "ext4", "-L", label, "-E"])
+                    .arg(format!("offset={}", place.offset_bytes()))
+                    .arg(path)
+                    .arg(format!("{}k", place.size_bytes() / 1024))
+                    .status()
+                    .unwrap();
+                assert!(status.success());
+            }
+        }
+    }
+}
+
+struct Machine(Child);
+
+impl Drop for Machine {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// Seconds until the console said `mark`, and all that it said.
+fn boot(arguments: &[String], console: &Path, mark: &str) -> (f64, String) {
+    let log = std::fs::File::create(console).unwrap();
+    let begun = Instant::now();
+    let child = Command::new("qemu-system-x86_64")
+        .args(["-accel", "tcg,thread=multi", "-cpu", "qemu64", "-m", "768", "-nodefaults", "-display", "none"])
+        .args(["-no-reboot", "-serial", "stdio", "-device", "virtio-rng-pci"])
+        .args(arguments)
+        .stdin(Stdio::null())
+        .stdout(log)
+        .spawn()
+        .unwrap();
+    let mut machine = Machine(child);
+    loop {
+        let mut text = String::new();
+        let mut bytes = Vec::new();
+        std::fs::File::open(console).unwrap().read_to_end(&mut bytes).unwrap();
+        text.push_str(&String::from_utf8_lossy(&bytes));
+        if text.contains(mark) {
+            return (begun.elapsed().as_secs_f64(), text);
+        }
+        let ended = machine.0.try_wait().unwrap();
+        assert!(ended.is_none() && begun.elapsed() < BOOT_DEADLINE, "no {mark:?} on the console:\n{text}");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+#[test]
+fn a_written_disk_boots_under_both_firmwares() {
+    let temp = tempfile::tempdir().unwrap();
+    let dir = std::env::var_os("RACKCTL_IMAGE_DIR").map_or(temp.path().to_path_buf(), PathBuf::from);
+    let ovmf = Path::new("/usr/share/OVMF/OVMF_CODE_4M.fd");
+    if !ovmf.exists() || Command::new("qemu-system-x86_64").arg("--version").output().is_err() {
+        eprintln!("SKIPPED: no qemu-system-x86_64, or no OVMF");
+        return;
+    }
+    let Some(artifacts) = artifacts(&dir) else {
+        eprintln!("SKIPPED: RACKCTL_NODE_PROGRAM does not name the static node program");
+        return;
+    };
+    let mark = std::env::var("RACKCTL_BOOT_MARK").unwrap_or_else(|_| "rackctl-node".to_string());
+    let disk = temp.path().join("disk.raw");
+    write_disk(&artifacts, &disk);
+    if let Some(keep) = std::env::var_os("RACKCTL_KEEP_DISK") {
+        std::fs::copy(&disk, keep).unwrap();
+    }
+    let drive = |read_only: &str| {
+        vec![
+            "-drive".to_string(),
+            format!("if=none,id=d0,format=raw,file={}{read_only}", disk.display()),
+            "-device".to_string(),
+            "virtio-blk-pci,drive=d0,serial=RACKDISK1".to_string(),
+        ]
+    };
+    let (seconds, text) = boot(&drive(""), &temp.path().join("bios.log"), &mark);
+    eprintln!("BIOS: {seconds:.1} s\n{}", tail(&text));
+    let vars = temp.path().join("vars.fd");
+    std::fs::copy("/usr/share/OVMF/OVMF_VARS_4M.fd", &vars).unwrap();
+    let mut arguments = drive("");
+    for (file, read_only) in [(ovmf, ",readonly=on"), (vars.as_path(), "")] {
+        arguments.extend(["-drive".to_string(), format!("if=pflash,format=raw,file={}{read_only}", file.display())]);
+    }
+    let (seconds, text) = boot(&arguments, &temp.path().join("uefi.log"), &mark);
+    eprintln!("UEFI: {seconds:.1} s\n{}", tail(&text));
+}
+
+fn tail(text: &str) -> String {
+    let lines: Vec<&str> = text.lines().collect();
+    lines[lines.len().saturating_sub(40)..].join("\n")
+}
