@@ -46,6 +46,9 @@ pub fn main() -> ExitCode {
             return ExitCode::from(u8::try_from(said.exit_code()).unwrap_or(Exit::Usage.code()));
         }
     };
+    if let Verb::LabSupervisor { dir } = &cli.verb {
+        return lab::supervisor(dir);
+    }
     let color = Color::decide(cli.globals.color, &Env::read());
     match run(&cli) {
         Ok(exit) => exit.into(),
@@ -96,7 +99,8 @@ fn run(cli: &Cli) -> Result<Exit, Stop> {
         Verb::Ssh(args) => pending::ssh(&full()?, args),
         Verb::Logs(args) => pending::logs(&full()?, args),
         Verb::Resume(args) => pending::resume(&full()?, args),
+        // Answered before this.
+        Verb::LabSupervisor { .. } => Ok(Exit::Usage),
         Verb::Netboot { fd } => pending::netboot(*fd),
-        Verb::LabSupervisor { dir } => lab::supervisor(dir),
     }
 }

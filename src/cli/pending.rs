@@ -35,8 +35,6 @@ elsewhere! {
     console: args::act::Console,
     ssh: args::act::Ssh,
     logs: args::look::Logs,
-    image: args::host::Image,
-    lab: args::lab::Lab,
 }
 
 pub fn netboot(_fd: i32) -> Result<Exit, Stop> {

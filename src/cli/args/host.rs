@@ -29,13 +29,17 @@ pub enum ImageVerb {
         /// Where the artifacts go [default: the artifact store of this user]
         #[arg(long, value_name = "DIR", value_hint = clap::ValueHint::DirPath)]
         output_dir: Option<PathBuf>,
+        /// The program that installers and nodes run [default: rackctl-node beside rackctl]
+        #[arg(long, value_name = "FILE", value_hint = clap::ValueHint::FilePath)]
+        node_program: Option<PathBuf>,
     },
     /// What has been built, with digests and sizes
     List,
     /// Hash everything that has been built again
     Verify {
-        #[arg(value_name = "NAME", add = ArgValueCompleter::new(complete::images))]
-        names: Vec<String>,
+        /// Builds, by the beginning of their key; without one all
+        #[arg(value_name = "KEY")]
+        keys: Vec<String>,
     },
 }
 
