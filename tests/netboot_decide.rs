@@ -140,7 +140,8 @@ fn says(decision: &Decision) -> String {
     match decision {
         Decision::Ignore { reason, .. } => format!("ignored: {reason}"),
         Decision::Reply(Reply { answer, client, message, destination, .. }) => {
-            let text = |code| option(message, code).map(|v| String::from_utf8_lossy(v).into_owned()).unwrap_or_default();
+            let text =
+                |code| option(message, code).map(|v| String::from_utf8_lossy(v).into_owned()).unwrap_or_default();
             let to = match destination {
                 Destination::Raw { .. } => "frame",
                 Destination::Broadcast => "broadcast",
@@ -333,7 +334,7 @@ fn another_uuid_is_another_machine() {
 fn ipxe_is_known_bare_and_with_its_length_in_front() {
     for user in [&b"iPXE"[..], b"\x04iPXE", b"\x03abc\x04iPXE"] {
         let reply = Ask::new(1).with(60, b"PXEClient:Arch:00007").with(93, &[0, 7]).with(77, user).reply();
-        assert_eq!(option(&reply.message, 67), Some(&b"http://10.77.0.1:8080/boot/52:54:00:00:00:01.ipxe"[..]));
+        assert_eq!(option(&reply.message, 67), Some(&b"http://10.77.0.1:8080/boot/52-54-00-00-00-01.ipxe"[..]));
         assert_eq!(option(&reply.message, 175), Some(&[0xb0u8, 1, 1][..]), "no wait for a proxy");
     }
 }

@@ -73,11 +73,8 @@ impl Wire {
             return None;
         }
         let id = format!("{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
-        let wire = Wire {
-            server: format!("rknb-s-{id}"),
-            client: format!("rknb-c-{id}"),
-            dir: tempfile::tempdir().unwrap(),
-        };
+        let wire =
+            Wire { server: format!("rknb-s-{id}"), client: format!("rknb-c-{id}"), dir: tempfile::tempdir().unwrap() };
         let (s, c) = (wire.server.as_str(), wire.client.as_str());
         let mac = MAC.to_string();
         for line in [
@@ -132,8 +129,7 @@ impl Wire {
     fn table(&self) -> BootTable {
         let loader: Vec<u8> = (0..200_001u32).map(|i| (i * 7 % 251) as u8).collect();
         let kernel: Vec<u8> = (0..3_000_000u32).map(|i| (i * 13 % 253) as u8).collect();
-        let objects =
-            vec![self.object("snponly.efi", &loader, true), self.object("kernel", &kernel, false)];
+        let objects = vec![self.object("snponly.efi", &loader, true), self.object("kernel", &kernel, false)];
         let kernel = objects[1].sha256.clone();
         let machine = BootMachine {
             node: "n1".to_owned(),
@@ -150,7 +146,8 @@ impl Wire {
             },
         };
         let mut other = machine.clone();
-        (other.node, other.mac, other.address) = ("n2".to_owned(), Mac([2, 0, 0, 0, 0, 9]), Ipv4Addr::new(10, 77, 0, 102));
+        (other.node, other.mac, other.address) =
+            ("n2".to_owned(), Mac([2, 0, 0, 0, 0, 9]), Ipv4Addr::new(10, 77, 0, 102));
         BootTable {
             version: 1,
             network: BootNetwork {
@@ -249,7 +246,17 @@ fn serves_its_machines_and_nobody_else() {
     let into = wire.dir.path().join("got");
     let got = into.to_str().unwrap();
     for block in ["512", "1468", "8192"] {
-        let out = wire.client(&["curl", "-sS", "-m", "20", "--tftp-blksize", block, "-o", got, "tftp://10.77.0.1/snponly.efi"]);
+        let out = wire.client(&[
+            "curl",
+            "-sS",
+            "-m",
+            "20",
+            "--tftp-blksize",
+            block,
+            "-o",
+            got,
+            "tftp://10.77.0.1/snponly.efi",
+        ]);
         assert!(out.status.success(), "{}", text(&out.stderr));
         assert!(fs::read(&into).unwrap() == loader, "block size {block}");
     }
@@ -284,11 +291,11 @@ fn serves_its_machines_and_nobody_else() {
     assert!(status(&["-X", "POST", &url]).starts_with("405"));
     assert!(status(&["--path-as-is", "http://10.77.0.1:8080/o/../../etc/passwd"]).starts_with("404"));
     assert_eq!(status(&["http://10.77.0.1:8080/healthz"]), "200 3");
-    let mine = "http://10.77.0.1:8080/seed/52:54:00:00:00:01.cpio";
-    assert_eq!(status(&[mine]), "200 1024");
+    let mine = "http://10.77.0.1:8080/seed/52-54-00-00-00-01.cpio";
+    assert_eq!(status(&[mine]), "200 512");
     wait(&mut events, |e| matches!(e, NetbootEvent::SeedServed { .. }).then_some(()));
     assert!(status(&["http://10.77.0.1:8080/seed/02:00:00:00:00:09.cpio"]).starts_with("403"), "another's seed");
-    let script = text(&wire.client(&["curl", "-sS", "http://10.77.0.1:8080/boot/52:54:00:00:00:01.ipxe"]).stdout);
+    let script = text(&wire.client(&["curl", "-sS", "http://10.77.0.1:8080/boot/52-54-00-00-00-01.ipxe"]).stdout);
     assert!(script.starts_with("#!ipxe\n") && script.contains(&url), "{script}");
     // Another address on the same wire is no machine of the run.
     let out = Command::new("ip").args(["-n", &wire.client, "addr", "add", "10.77.0.200/24", "dev", "cli0"]).output();

@@ -5,7 +5,7 @@ use crate::{
         boot::{BootChoice, BootMachine},
         fleet::Arch,
     },
-    netboot::{dhcp::request::Client, live::Live},
+    netboot::{dhcp::request::Client, ipxe, live::Live},
 };
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,7 +23,7 @@ pub enum Boot {
 /// iPXE's script for one machine.
 pub fn script_url(live: &Live, machine: &BootMachine) -> String {
     let network = &live.table.network;
-    format!("http://{}:{}/boot/{}.ipxe", network.server, network.http_port, machine.mac)
+    format!("http://{}:{}/boot/{}.ipxe", network.server, network.http_port, ipxe::mac_in_url(machine.mac))
 }
 
 /// `Err` says why the client must not be answered at all.
