@@ -1,5 +1,7 @@
 //! What real firmware sent (captures) and what it is answered; and bytes that nobody should send.
 
+#![allow(clippy::unwrap_used, clippy::panic)] // helpers of tests, outside of #[test] functions
+
 use std::{
     collections::BTreeMap,
     net::{Ipv4Addr, SocketAddrV4},

@@ -1,6 +1,8 @@
 //! The server process on a real wire: a veth pair between two network namespaces, made and removed here.
 //! Needs root; skips loudly without.
 
+#![allow(clippy::unwrap_used, clippy::panic)] // helpers of tests, outside of #[test] functions
+
 use std::{
     fs,
     net::{Ipv4Addr, SocketAddrV4},
