@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use rackctl::image::{Artifacts, BuildSpec, archive, build};
 use rackctl::model::fleet::{Arch, Image};
 use rackctl_wire::gpt::layout;
+use rackctl_wire::image::layout::grubenv;
 use rackctl_wire::image::{Fill, Manifest};
 
 const DISK_BYTES: u64 = 2 << 30;
@@ -67,6 +68,24 @@ fn write_disk(artifacts: &Artifacts, path: &Path) {
             }
         }
     }
+}
+
+/// The environment block of a written disk, after it was set to `values` if there are any.
+fn environment(disk: &Path, values: Option<&[(&str, &str)]>) -> BTreeMap<String, String> {
+    let mut file = std::fs::File::options().read(true).write(true).open(disk).unwrap();
+    let mut front = vec![0; 64 << 20];
+    file.read_exact(&mut front).unwrap();
+    // The header alone stands in GRUB's own program too.
+    let mark = b"# GRUB Environment Block\ndefault_slot=";
+    let at = front.windows(mark.len()).position(|window| window == mark).unwrap();
+    if let Some(values) = values {
+        let values = values.iter().map(|(key, value)| (key.to_string(), value.to_string())).collect();
+        let block = grubenv::render(&values).unwrap();
+        file.seek(SeekFrom::Start(at as u64)).unwrap();
+        file.write_all(&block).unwrap();
+        return values;
+    }
+    grubenv::parse(&front[at..at + grubenv::BYTES]).unwrap()
 }
 
 struct Machine(Child);
@@ -134,6 +153,13 @@ fn a_written_disk_boots_under_both_firmwares() {
     };
     let (seconds, text) = boot(&drive(""), &temp.path().join("bios.log"), &mark);
     eprintln!("BIOS: {seconds:.1} s\n{}", tail(&text));
+
+    // A slot on trial that has no kernel: one try is taken, then the good slot boots.
+    environment(&disk, Some(&[("default_slot", "a"), ("try_slot", "b"), ("try_left", "2")]));
+    let (seconds, text) = boot(&drive(""), &temp.path().join("trial.log"), &mark);
+    eprintln!("BIOS, failed trial: {seconds:.1} s");
+    assert!(text.contains("slot b does not boot"), "{text}");
+    assert_eq!(environment(&disk, None)["try_left"], "1");
     let vars = temp.path().join("vars.fd");
     std::fs::copy("/usr/share/OVMF/OVMF_VARS_4M.fd", &vars).unwrap();
     let mut arguments = drive("");
@@ -141,7 +167,15 @@ fn a_written_disk_boots_under_both_firmwares() {
         arguments.extend(["-drive".to_string(), format!("if=pflash,format=raw,file={}{read_only}", file.display())]);
     }
     let (seconds, text) = boot(&arguments, &temp.path().join("uefi.log"), &mark);
-    eprintln!("UEFI: {seconds:.1} s\n{}", tail(&text));
+    eprintln!("UEFI, failed trial: {seconds:.1} s\n{}", tail(&text));
+    assert!(text.contains("slot b does not boot"), "{text}");
+    assert_eq!(environment(&disk, None)["try_left"], "0");
+
+    // No tries are left: the good slot without a word.
+    let (seconds, text) = boot(&arguments, &temp.path().join("uefi2.log"), &mark);
+    eprintln!("UEFI: {seconds:.1} s");
+    assert!(!text.contains("slot b does not boot"), "{text}");
+    assert_eq!(environment(&disk, None)["try_left"], "0");
 }
 
 fn tail(text: &str) -> String {
