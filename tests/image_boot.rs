@@ -2,6 +2,8 @@
 //! words. Needs what `image_build` needs, `qemu-system-x86_64` and OVMF; skipped loudly without.
 //! `RACKCTL_BOOT_MARK` (default `rackctl-node`) is what the serial console must say.
 
+#![allow(clippy::unwrap_used)]
+
 use std::collections::BTreeMap;
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
@@ -255,7 +257,12 @@ fn until_ssh(arguments: &[String], temp: &Path, port: u16) -> (f64, String) {
             .arg(format!("UserKnownHostsFile={}", temp.join("known_hosts").display()))
             .arg("-i")
             .arg(temp.join("operator"))
-            .args(["-p", &port.to_string(), "root@127.0.0.1", "rackctl-node status"])
+            .args([
+                "-p",
+                &port.to_string(),
+                "root@127.0.0.1",
+                "etcd --version && etcdctl version && e2fsck -V && exec rackctl-node status",
+            ])
             .output()
             .unwrap();
         if ssh.status.success() {
@@ -306,7 +313,7 @@ fn an_installed_system_answers_by_ssh_under_both_firmwares() {
         }
         let (seconds, said) = until_ssh(&arguments, temp.path(), port);
         eprintln!("{firmware}: SSH after {seconds:.1} s: {said}");
-        let status: NodeStatus = serde_json::from_str(&said).unwrap();
+        let status: NodeStatus = serde_json::from_str(said.lines().last().unwrap()).unwrap();
         assert_eq!((status.slot.as_str(), status.root_disk_guid), ("a", DISK_GUID));
         assert_eq!(status.root_disk_serial.as_deref(), Some("RACKDISK1"));
         assert_eq!(status.system_sha256, artifacts.system.sha256);
