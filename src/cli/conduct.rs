@@ -289,7 +289,8 @@ struct View {
     progress: Progress,
     jsonl: bool,
     verbose: u8,
-    steps: BTreeMap<String, String>,
+    /// Per subject: the step in hand and what it waits for.
+    steps: BTreeMap<String, (String, Option<String>)>,
 }
 
 impl View {
@@ -324,7 +325,11 @@ impl View {
             Notice::Tracks(tracks) => {
                 for track in tracks {
                     let stage = track.step.clone().unwrap_or_else(|| "done".to_owned());
-                    self.steps.insert(track.subject.clone(), stage.clone());
+                    // Said once: an installer's own report of the same step says more.
+                    let now = (stage.clone(), track.waiting.clone());
+                    if self.steps.insert(track.subject.clone(), now.clone()) == Some(now) {
+                        continue;
+                    }
                     self.progress.update(&Update {
                         subject: track.subject.clone(),
                         stage,
@@ -340,13 +345,13 @@ impl View {
                 }
             }
             Notice::Installer { node, stage, done_bytes, total_bytes } => {
-                let Some(step) = self.steps.get(node) else { return };
+                let Some((step, _)) = self.steps.get(node).cloned() else { return };
                 if !matches!(step.as_str(), "check-disks" | "write-disk") {
                     return;
                 }
                 self.progress.update(&Update {
                     subject: node.clone(),
-                    stage: step.clone(),
+                    stage: step,
                     done: *done_bytes,
                     total: *total_bytes,
                     message: format!("{stage:?}").to_lowercase(),

@@ -20,7 +20,7 @@ use crate::{
         facts::{InstallPhase, NodeRecord},
         failure::Cause,
         fleet::Node,
-        power::{BootOverride, OverrideFor, PowerState},
+        power::{BootOverride, OverrideFor, PowerAction, PowerState},
     },
     plan::{StepKind, wipe_guard},
     store::{Draft, RecordKind},
@@ -245,6 +245,8 @@ async fn clear_override(world: &World, node: &str) -> Result<(), Failure> {
 /// Off first where it is on: the override is set last before the power comes, so that nothing else consumes it.
 async fn boot_once(client: &bmc::Client, wanted: BootOverride) -> Result<(), Failure> {
     if client.power().await? != PowerState::Off {
+        // Nothing that is kept runs on it: asking an installer or an empty disk to shut down only costs a minute.
+        client.reset(PowerAction::ForceOff).await?;
         client.set_power(false, true, POWER_DEADLINE).await?;
     }
     client.set_boot(wanted).await?;

@@ -9,12 +9,15 @@ use uuid::Uuid;
 use super::{World, world::store_failure};
 use crate::{
     cluster::etcd::{
+        client::Client,
+        error::Fault,
+        hex_id,
         change_client::{add_learner, promote, wait_synced},
         member::{self as seats, Seat},
         observe_client::{observe as observe_etcd, probe_existing, wait_started},
         observed::may_bootstrap,
         synced::Rule,
-        verify_client::verify_member,
+        verify_client::{PREFIX, verify_member},
     },
     engine::Found,
     model::{
@@ -183,20 +186,41 @@ pub(super) async fn verify(world: &World, cluster: &str, kind: &StepKind) -> Res
         },
         StepKind::VerifyMember { .. } => {
             let own = seat.client_url();
-            let old = voters(world, cluster, member).ok().and_then(|urls| urls.into_iter().next()).unwrap_or_else(|| own.clone());
-            let verified = verify_member(&old, &own).await?;
+            let seen = match voters(world, cluster, member) {
+                Ok(others) => verify_member(&others[0], &own).await?.cluster_id,
+                Err(_) => serves_alone(&what(cluster, member, "verify"), &own).await?,
+            };
             let recorded = world.store.cluster_record(cluster).map_err(|e| store_failure(&e))?.and_then(|r| r.cluster_id);
             match recorded {
-                Some(id) if id != verified.cluster_id => Err(Failure::new(
+                Some(id) if id != seen => Err(Failure::new(
                     Cause::Mismatch,
                     what(cluster, member, "verify"),
-                    format!("its cluster id is {}, the one that was made is {id}", verified.cluster_id),
+                    format!("its cluster id is {seen}, the one that was made is {id}"),
                 )),
                 _ => Ok(()),
             }
         }
         _ => Ok(()),
     }
+}
+
+/// The first member has nobody to compare with: it must take a write and read it back, linearizably.
+async fn serves_alone(what: &str, endpoint: &str) -> Result<String, Failure> {
+    const CALL: Duration = Duration::from_secs(10);
+    let client = Client::new(endpoint, CALL)?;
+    let key = format!("{PREFIX}{}", Uuid::new_v4());
+    let proof = async {
+        let lease = client.lease_grant(60).await?;
+        client.create(key.as_bytes(), b"first", lease).await?;
+        let read = client.range(key.as_bytes(), false).await?;
+        client.lease_revoke(lease).await?;
+        Ok::<_, Fault>(read)
+    };
+    let read = proof.await.map_err(|f| f.failure(what))?;
+    if read.kvs.len() != 1 {
+        return Err(Failure::new(Cause::AcceptedButIgnored, what, "it took a write and does not show it"));
+    }
+    Ok(hex_id(read.header.cluster_id))
 }
 
 /// One ticket per generation, durable before the first start; nobody else's data may be there.
