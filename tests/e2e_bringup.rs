@@ -4,7 +4,7 @@ mod e2e;
 
 use std::collections::BTreeSet;
 
-use e2e::{BRING_UP, Bench, LOOK, Said};
+use e2e::{BRING_UP, Bench, Findings, LOOK, Said, until};
 use rackctl::{model::power::PowerState, store::Store};
 use serde_json::Value;
 
@@ -12,10 +12,12 @@ use serde_json::Value;
 fn e2e_bringup() {
     let Some(lab) = e2e::bench("up", 3, 0) else { return };
     bring_up(&lab);
-    again_at_once(&lab);
-    looks(&lab);
-    read_only(&lab);
-    power_from_here(&lab);
+    let mut findings = Findings::new();
+    findings.check(|| again_at_once(&lab));
+    looks(&lab, &mut findings);
+    read_only(&lab, &mut findings);
+    findings.check(|| power_from_here(&lab));
+    findings.none();
 }
 
 fn bring_up(lab: &Bench) {
@@ -106,51 +108,60 @@ fn again_at_once(lab: &Bench) {
     assert!(lab.status().machines.iter().all(|m| m.sessions == 0), "a log-in was left open");
 }
 
-fn looks(lab: &Bench) {
-    let nodes = lab.look(&["get", "nodes", "-o", "json", "--refresh"]).exits(0).json();
-    let nodes = nodes["items"].as_array().unwrap().clone();
-    assert_eq!(nodes.len(), 3);
-    for node in &nodes {
-        assert_eq!(node["status"]["power"], "on", "{node}");
-    }
-    let table = lab.look(&["get", "nodes"]).exits(0);
-    assert_eq!(table.out.lines().count(), 4, "{table}");
-    lab.look(&["diff"]).exits(0);
-    assert!(
-        lab.look(&["diff", "-o", "json"]).exits(0).json()["items"]
-            .as_array()
-            .unwrap()
-            .iter()
-            .all(|i| i["status"]["differences"] == Value::Array(vec![]))
-    );
+fn looks(lab: &Bench, findings: &mut Findings) {
     let run = lab.runs()[0].id.clone();
-    let guid = lab.disk_guid("n1").unwrap().to_string();
-    lab.look(&["describe", "node", "n1"]).exits(0).tells(&["n1", &format!("LAB-{}-n1", lab.name)]);
-    lab.look(&["describe", "cluster", "lab"]).exits(0).tells(&["n1", "n2", "n3"]);
-    let status = lab.look(&["ssh", "n1", "--", "rackctl-node", "status"]).exits(0).json();
-    assert_eq!(status["rootDiskGuid"], guid.as_str(), "it runs from the disk that the host sees: {status}");
-    assert_eq!(status["config"]["generation"], 1, "{status}");
-    lab.look(&["power", "status"]).exits(0).tells(&["n1", "n2", "n3", "on"]);
-    assert_eq!(lab.look(&["power", "status", "-o", "json"]).exits(0).json()["items"][0]["status"]["power"], "on");
-    lab.look(&["boot", "show"]).exits(0).tells(&["n1", "n2", "n3"]);
-    lab.look(&["logs", &run]).exits(0).tells(&["n1/write-disk", "cluster/lab/promote", "run ended", "succeeded"]);
-    let of_node = lab.look(&["logs", "n2"]).exits(0).tells(&["n2/write-disk", "claimed"]);
-    assert!(!of_node.out.contains("n1/"), "{of_node}");
-    lab.look(&["runs"]).exits(0).tells(&[&run, "succeeded"]);
-    for kind in ["nodes", "clusters", "networks", "images", "runs", "locks", "events", "members", "leases", "sites"] {
-        let json = lab.look(&["get", kind, "-o", "json"]).exits(0).json();
-        assert_eq!(json["kind"], "List", "{kind}");
-        for line in lab.look(&["get", kind, "-o", "jsonl"]).exits(0).out.lines() {
-            let _: Value = serde_json::from_str(line).unwrap_or_else(|e| panic!("{kind}: {e}: {line}"));
-        }
+    let items = |words: &[&str]| lab.look(words).exits(0).json()["items"].as_array().unwrap().clone();
+    findings.check(|| {
+        let nodes = items(&["get", "nodes", "-o", "json", "--refresh"]);
+        assert_eq!(nodes.len(), 3);
+        assert!(nodes.iter().all(|n| n["status"]["power"] == "on"), "{nodes:?}");
+        let table = lab.look(&["get", "nodes"]).exits(0);
+        assert_eq!(table.out.lines().count(), 4, "{table}");
+    });
+    findings.check(|| {
+        lab.look(&["diff"]).exits(0);
+        let same = items(&["diff", "-o", "json"]);
+        assert!(same.len() == 3 && same.iter().all(|i| i["status"]["differences"] == Value::Array(vec![])), "{same:?}");
+    });
+    findings.check(|| {
+        lab.look(&["describe", "node", "n1"]).exits(0).tells(&["n1", &lab.lab().machines[0].identity.disk_serial]);
+        lab.look(&["describe", "cluster", "lab"]).exits(0).tells(&["n1", "n2", "n3"]);
+    });
+    findings.check(|| {
+        let status = lab.look(&["ssh", "n1", "--", "rackctl-node", "status"]).exits(0).json();
+        let guid = lab.disk_guid("n1").unwrap().to_string();
+        assert_eq!(status["rootDiskGuid"], guid.as_str(), "it runs from the disk that the host sees: {status}");
+        assert_eq!(status["config"]["generation"], 1, "{status}");
+    });
+    findings.check(|| {
+        lab.look(&["power", "status"]).exits(0).tells(&["n1", "n2", "n3", "on"]);
+        assert_eq!(items(&["power", "status", "-o", "json"])[0]["status"]["power"], "on");
+        lab.look(&["boot", "show"]).exits(0).tells(&["n1", "n2", "n3"]);
+        assert_eq!(items(&["boot", "show", "-o", "json"]).len(), 3);
+    });
+    findings.check(|| {
+        let said = lab.look(&["logs", &run]).exits(0);
+        said.tells(&["n1/write-disk", "cluster/lab/promote", "run ended", "succeeded"]);
+        let of_node = lab.look(&["logs", "n2"]).exits(0).tells(&["n2/write-disk", "claimed"]);
+        assert!(!of_node.out.contains("n1/"), "{of_node}");
+        lab.look(&["runs"]).exits(0).tells(&[&run, "Succeeded"]);
+        lab.look(&["resume"]).exits(0).tells(&["nothing to resume"]);
+    });
+    for kind in
+        ["nodes", "clusters", "networks", "images", "runs", "locks", "events", "members", "sites", "credentials"]
+    {
+        findings.check(|| {
+            assert_eq!(lab.look(&["get", kind, "-o", "json"]).exits(0).json()["kind"], "List", "{kind}");
+            for line in lab.look(&["get", kind, "-o", "jsonl"]).exits(0).out.lines() {
+                let _: Value = serde_json::from_str(line).unwrap_or_else(|e| panic!("{kind}: {e}: {line}"));
+            }
+        });
     }
-    let members = lab.look(&["get", "members", "-o", "json"]).json();
-    assert_eq!(members["items"].as_array().unwrap().len(), 3, "{members}");
-    lab.look(&["resume"]).exits(0).tells(&["nothing to resume"]);
+    findings.check(|| assert_eq!(items(&["get", "members", "-o", "json"]).len(), 3));
 }
 
 /// Every verb with `--read-only`: no BMC sees a write, and what would write says no.
-fn read_only(lab: &Bench) {
+fn read_only(lab: &Bench, findings: &mut Findings) {
     let before = lab.all_requests();
     let run = lab.runs()[0].id.clone();
     let ro = |words: &[&str]| -> Said { lab.rackctl(&[&["--read-only"], words].concat(), LOOK) };
@@ -181,7 +192,7 @@ fn read_only(lab: &Bench) {
         &["power", "off", "n1", "--dry-run"],
         &["boot", "set", "pxe", "n1", "--dry-run"],
     ] {
-        ro(words).exits(0);
+        findings.check(|| drop(ro(words).exits(0)));
     }
     for words in [
         ["power", "on", "n1", "--yes"].as_slice(),
@@ -194,11 +205,15 @@ fn read_only(lab: &Bench) {
         &["boot", "set", "disk", "n2", "--persistent"],
         &["install", "n1", "--reinstall", "--yes"],
     ] {
-        let said = ro(words).exits(3);
-        assert!(said.err.contains("read-only"), "the reason is missing: {said}");
+        findings.check(|| {
+            let said = ro(words).exits(3);
+            assert!(said.err.contains("read-only"), "the reason is missing: {said}");
+        });
     }
-    let hash = lab.plan_hash(&["install", "n1", "--reinstall"]);
-    ro(&["install", "n1", "--reinstall", "--approve", &hash]).exits(3);
+    findings.check(|| {
+        let hash = lab.plan_hash(&["install", "n1", "--reinstall"]);
+        ro(&["install", "n1", "--reinstall", "--approve", &hash]).exits(3);
+    });
     assert_eq!(lab.writes_since(&before), Vec::<String>::new(), "--read-only let a write through");
     let machines = lab.status().machines;
     assert!(machines.iter().all(|m| m.power == PowerState::On && m.boot_override.is_cleared() && m.sessions == 0));
@@ -216,11 +231,16 @@ fn power_from_here(lab: &Bench) {
     let off = lab.rackctl(&["power", "off", "n3", "--force", "--yes"], BRING_UP).exits(0);
     assert!(off.out.contains("off"), "{off}");
     assert_eq!(lab.machine("n3").power, PowerState::Off);
-    // Installed and off: it is switched on and waited for, and nothing is written.
-    let guid = lab.disk_guid("n3");
-    let up = lab.rackctl(&["apply", "--yes", "-o", "json"], BRING_UP).exits(0);
-    healthy(&up.json());
+    lab.look(&["diff", "n3"]).exits(1);
+    let (guid, before) = (lab.disk_guid("n3"), lab.all_requests());
+    lab.rackctl(&["power", "on", "n3", "--yes"], BRING_UP).exits(0).tells(&["on"]);
+    let resets = lab.writes_since(&before);
+    assert!(resets.iter().all(|w| w.contains("n3: POST") && w.contains("Reset")) && resets.len() == 1, "{resets:?}");
+    let whole = until("the cluster is whole again", BRING_UP, || {
+        let said = lab.look(&["apply", "-o", "json"]);
+        (said.code == 0).then_some(said)
+    });
+    healthy(&whole.json());
     assert_eq!(lab.disk_guid("n3"), guid);
-    let stages = up.json()["status"]["timeline"]["stages"].to_string();
-    assert!(stages.contains("power-on") && !stages.contains("write-disk"), "{stages}");
+    assert_eq!(lab.runs().len(), 1, "coming back needed no run");
 }

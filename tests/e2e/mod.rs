@@ -162,6 +162,24 @@ pub fn until<T>(what: &str, deadline: Duration, mut look: impl FnMut() -> Option
     }
 }
 
+/// Does all of it and fails once, with everything that was wrong: a bring-up for each finding would be dear.
+pub struct Findings(Vec<String>);
+
+impl Findings {
+    pub fn new() -> Findings {
+        Findings(Vec::new())
+    }
+    pub fn check(&mut self, check: impl FnOnce()) {
+        if let Err(panic) = std::panic::catch_unwind(std::panic::AssertUnwindSafe(check)) {
+            let text = panic.downcast_ref::<String>().cloned();
+            self.0.push(text.or_else(|| panic.downcast_ref::<&str>().map(|t| (*t).to_owned())).unwrap_or_default());
+        }
+    }
+    pub fn none(self) {
+        assert!(self.0.is_empty(), "{} findings:\n\n{}", self.0.len(), self.0.join("\n\n"));
+    }
+}
+
 /// Makes a laboratory; `None` where this host cannot have one, which is said.
 pub fn bench(test: &str, nodes: u32, spares: u32) -> Option<Bench> {
     let missing = NEEDS.iter().map(|(need, _)| *need).filter(|need| !is_there(need)).collect();
