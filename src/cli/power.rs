@@ -145,10 +145,15 @@ fn over(
     let session = Session::open(globals)?;
     let status = Status { now: clock::unix_ms(), ..Status::default() };
     let names = targets::nodes(&session.fleet, &status, targets, nothing)?;
+    // The drivers would send nothing either; said at once, whatever state the machines are in.
+    if changes && session.read_only {
+        let why = "--read-only: no machine is changed";
+        return Err(Failure::new(Cause::Guard, field, why).into());
+    }
     session.enter(&names)?;
     block_on(async {
         let mut fence = None;
-        if changes && !session.read_only {
+        if changes {
             let locks: Vec<String> = names.iter().map(|n| format!("node/{n}")).collect();
             fence = Some(session.store.lock(&locks, heading, &Holder::this(), clock::unix_ms()).map_err(|e| stop(&e))?);
         }
