@@ -4,6 +4,8 @@
 //! - `RACKCTL_NODE_PROGRAM`: the node program;
 //! - `RACKCTL_IMAGE_DIR`: directory for cache and objects, kept (default: a temporary one).
 
+#![allow(clippy::unwrap_used)]
+
 use std::path::PathBuf;
 use std::time::Instant;
 
@@ -47,4 +49,37 @@ fn debian_12_is_built_twice_alike_and_found_again_at_once() {
     eprintln!("built elsewhere in {:?}", begun.elapsed());
     let digests = |a: &rackctl::image::Artifacts| a.objects().iter().map(|o| o.sha256.clone()).collect::<Vec<_>>();
     assert_eq!(digests(&elsewhere), digests(&first));
+}
+
+/// The kernel for real machines, and a package more: both from apt's index, since neither is in the recorded lock.
+#[test]
+fn an_image_may_name_its_kernel_and_more_packages() {
+    let Some(node_program) = std::env::var_os("RACKCTL_NODE_PROGRAM").map(PathBuf::from) else {
+        eprintln!("SKIPPED: RACKCTL_NODE_PROGRAM does not name the static node program");
+        return;
+    };
+    let temp = tempfile::tempdir().unwrap();
+    let packages = vec!["linux-image-amd64".to_string(), "lsof".to_string()];
+    let image = Image::Distro { distro: "debian-12".into(), arch: Arch::Amd64, packages };
+    let objects_dir = temp.path().join("objects");
+    let spec = BuildSpec {
+        image: &image,
+        arch: Arch::Amd64,
+        cache_dir: temp.path(),
+        objects_dir: &objects_dir,
+        node_program: &node_program,
+    };
+    let mut events = Vec::new();
+    let begun = Instant::now();
+    let artifacts = build(&spec, &mut |event| events.push(event)).unwrap();
+    eprintln!(
+        "built in {:?}: {} bytes, initrd {}",
+        begun.elapsed(),
+        artifacts.total_bytes(),
+        artifacts.initrd.size_bytes
+    );
+    eprintln!("absent: {:?}", artifacts.manifest.modules_absent);
+    assert!(events.iter().any(|e| matches!(e, BuildEvent::Renewed { wanted, from: None, .. } if wanted == "lsof")));
+    assert!(artifacts.manifest.modules.iter().any(|m| m.ends_with("/ahci.ko")));
+    verify(&artifacts).unwrap();
 }

@@ -95,6 +95,9 @@ fn each_of_these_is_one_fault() {
         ("- 1\n".into(), "a map with apiVersion"),
         ("a: &a [x, x, x, x, x, x, x, x, x]\nb: &b [*a, *a, *a, *a, *a, *a, *a, *a, *a]\nc: &c [*b, *b, *b, *b, *b, *b, *b, *b, *b]\nd: &d [*c, *c, *c, *c, *c, *c, *c, *c, *c]\ne: &e [*d, *d, *d, *d, *d, *d, *d, *d, *d]\nf: [*e, *e, *e, *e, *e, *e, *e, *e]\n".into(), "more than 200000 values"),
         ("[".repeat(2000), "inside each other"),
+        (object("Node", "n1", "{ profile: '{{ node.name }}' }"), "is not a name"),
+        (object("Node", "n1", "{ bmc: { endpoints: [{ redfish: 'http://{{ node.name }}', credential: c }] } }") + &object("Credential", "c", "{ username: a, passwordFrom: { env: P } }"), "begins with https://"),
+        (object("Node", "n1", "{ dns: [~] }"), "not nothing"),
         (object("Node", "n1", "{ protect: !tagged true }"), "tags (`!name`) mean nothing here"),
     ] {
         let said = faults(&content);

@@ -80,6 +80,13 @@ fn values_flow_maps_merge_lists_replace_and_paths_stay_with_their_manifest() {
     write("b/.hidden.yaml", "not: a manifest\n");
 
     let loaded = load(&[rackctl::inventory::Source::Path(folder.path().to_owned())]).unwrap_or_else(|e| panic!("{e}"));
+    let same = [folder.path().join("b"), folder.path().join("a"), folder.path().to_owned()]
+        .map(rackctl::inventory::Source::Path);
+    let again = load(&same).unwrap_or_else(|e| panic!("{e}"));
+    assert_eq!(again.fleet.nodes, loaded.fleet.nodes, "what two sources name is read once");
+    assert_ne!(again.fleet.id, "", "the fleet has an id");
+    std::fs::create_dir(folder.path().join("empty")).unwrap();
+    assert!(load(&[rackctl::inventory::Source::Path(folder.path().join("empty"))]).is_err());
     let (n1, n2) = (&loaded.fleet.nodes["n1"], &loaded.fleet.nodes["n2"]);
     let at = |rest: &str| folder.path().join(rest);
     assert_eq!(n1.ssh.user.as_deref(), Some("root"), "the node's own word is the last");

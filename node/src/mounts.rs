@@ -76,6 +76,11 @@ pub fn unmount(at: &Path) -> Result<()> {
     umount2(at, MntFlags::empty()).doing(format_args!("unmounting {}", at.display()))
 }
 
+/// Away now, gone when nobody uses it any more.
+pub fn detach(at: &Path) {
+    let _ = umount2(at, MntFlags::MNT_DETACH);
+}
+
 /// On the way to a restart: what cannot be unmounted is made read-only.
 pub fn release(at: &Path) {
     if umount2(at, MntFlags::empty()).is_err() {

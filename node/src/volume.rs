@@ -61,7 +61,7 @@ pub struct BlockDevice {
 }
 
 impl BlockDevice {
-    /// `name` as in sysfs. Opened exclusively: a disk that is mounted or part of an array is refused by the kernel.
+    /// `name` as in sysfs. A disk that is in use is refused.
     pub fn open(name: &str, size: u64, tools: &Path) -> Result<Self> {
         let sector = crate::files::line(Path::new("/sys/block").join(name).join("queue/logical_block_size"));
         if sector.as_deref().is_some_and(|sector| sector != "512") {
@@ -69,12 +69,13 @@ impl BlockDevice {
             return Err(NodeError::new("unsupported", message));
         }
         let path = Path::new("/dev").join(name);
-        let file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .custom_flags(libc::O_EXCL)
-            .open(&path)
-            .doing(format_args!("opening {}", path.display()))?;
+        let opening = || format!("opening {}", path.display());
+        // Exclusively first: fails while the disk or a part of it is mounted or in an array. Not kept,
+        // because it would keep mke2fs and mount from the partitions.
+        let mut options = OpenOptions::new();
+        options.read(true).write(true);
+        drop(options.clone().custom_flags(libc::O_EXCL).open(&path).doing(opening())?);
+        let file = options.open(&path).doing(opening())?;
         Ok(Self { path, file, size, tools: tools.to_owned() })
     }
 

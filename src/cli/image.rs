@@ -1,124 +1,143 @@
-//! `image build|list|verify`: boot artifacts and system images.
+//! `rackctl image build|list|verify`
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{
-    args::host::{Image as Args, ImageVerb},
+    args::{
+        host::{Image, ImageVerb},
+        targets::Select,
+    },
     globals::Globals,
-    paths, prepare,
+    paths, targets,
 };
 use crate::{
-    image,
-    model::{
-        Failure,
-        failure::Cause,
-        fleet::{Arch, Image},
-    },
-    output::{Exit, Stop, Table, stdout},
+    image::{self, Artifacts, BuildEvent, BuildSpec},
+    model::{Failure, failure::Cause, fleet as model},
+    output::{Exit, Kind, Stop, Table, format::API_VERSION, stdout},
 };
 
 pub fn objects_dir() -> Result<PathBuf, Failure> {
     Ok(paths::cache()?.join("objects"))
 }
 
-/// Records of builds that are there.
+/// Builds that are whole.
 pub fn builds() -> usize {
-    objects_dir().and_then(|dir| image::list(&dir)).map_or(0, |builds| builds.len())
+    objects_dir().and_then(|dir| image::list(&dir)).map_or(0, |found| found.len())
 }
 
-pub fn run(globals: &Globals, args: &Args) -> Result<Exit, Stop> {
+pub fn run(globals: &Globals, args: &Image) -> Result<Exit, Stop> {
     match &args.verb {
-        ImageVerb::Build { names, output_dir } => build(globals, names, output_dir.as_deref()),
-        ImageVerb::List => list(globals),
-        ImageVerb::Verify => verify(),
+        ImageVerb::Build { names, output_dir, node_program } => {
+            build(globals, names, output_dir.as_deref(), node_program.as_deref())
+        }
+        ImageVerb::List => {
+            let found = image::list(&objects_dir()?)?;
+            show(globals, &found).map(|()| Exit::Done)
+        }
+        ImageVerb::Verify { keys } => verify(globals, keys),
     }
 }
 
-fn build(globals: &Globals, names: &[String], output: Option<&std::path::Path>) -> Result<Exit, Stop> {
+fn build(globals: &Globals, names: &[String], to: Option<&Path>, program: Option<&Path>) -> Result<Exit, Stop> {
     let fleet = globals.fleet()?;
-    let (cache, program) = (paths::cache()?, paths::node_program()?);
-    let chosen: Vec<(&String, &Image)> = fleet.images.iter().filter(|(n, _)| names.is_empty() || names.contains(n)).collect();
-    if let Some(unknown) = names.iter().find(|n| !fleet.images.contains_key(*n)) {
-        return Err(Stop::usage(Failure::new(Cause::Refused, format!("image {unknown}"), "it is not in the inventory").next("rackctl get images")));
+    let status = crate::output::resource::Status::default();
+    let mut chosen = targets::choose(&fleet, &status, Kind::Image, names, &Select::default())?;
+    if names.is_empty() {
+        // The others are files that are there, or are built by Nix.
+        chosen.retain(|name| matches!(fleet.images.get(name), Some(model::Image::Distro { .. })));
     }
-    let mut table = Table::new(["IMAGE", "ARTIFACT", "SIZE", "SHA256"]);
-    let mut items = Vec::new();
-    for (name, spec) in chosen {
-        let Image::Distro { arch, .. } = spec else {
-            if names.contains(name) {
-                return Err(Failure::new(Cause::Guard, format!("image {name}"), "this version builds `build: { distro: … }` images; nix and files are not built").into());
-            }
-            continue;
+    if chosen.is_empty() {
+        let failure = Failure::new(Cause::Refused, "image build", "the inventory has no image of a distribution");
+        return Err(Stop::usage(failure.next("rackctl explain image.build")));
+    }
+    let objects_dir = to.map_or_else(objects_dir, |dir| Ok(dir.to_owned()))?;
+    let cache_dir = paths::cache()?.join("packages");
+    let node_program = program.map_or_else(paths::node_program, |path| Ok(path.to_owned()))?;
+    let mut built = Vec::new();
+    for name in &chosen {
+        let Some(spec) = fleet.images.get(name) else { continue };
+        let arch = match spec {
+            model::Image::Distro { arch, .. } => *arch,
+            _ => model::Arch::default(),
         };
-        let built = prepare::build_one(name, spec, *arch, &cache, &program)?;
-        for (artifact, object) in named(&built) {
-            table.row([name.clone(), artifact.clone(), format!("{:.1} MB", object.size_bytes as f64 / 1e6), object.sha256.clone()]);
-            if let Some(folder) = output {
-                copy(object, &folder.join(name).join(&artifact))?;
-            }
-        }
-        items.push(item(name, &built));
+        let spec = BuildSpec {
+            image: spec,
+            arch,
+            cache_dir: &cache_dir,
+            objects_dir: &objects_dir,
+            node_program: &node_program,
+        };
+        built.push(image::build(&spec, &mut |event| stdout::note(&format!("{name}: {}", say(&event))))?);
     }
-    globals.print(&items, |_| table)?;
+    show(globals, &built).map(|()| Exit::Done)
+}
+
+fn say(event: &BuildEvent) -> String {
+    let mib = |bytes: u64| bytes.div_ceil(1 << 20);
+    match event {
+        BuildEvent::Unchanged { key } => format!("nothing to do, built before as {}", short(key)),
+        BuildEvent::Renewed { wanted, from: Some(from), to } => format!("{wanted} {from} is gone, taking {to}"),
+        BuildEvent::Renewed { wanted, from: None, to } => format!("{wanted} pinned at {to}"),
+        BuildEvent::Downloading { packages, size_bytes } => {
+            format!("downloading {packages} packages, {} MiB", mib(*size_bytes))
+        }
+        BuildEvent::Unpacked { packages } => format!("{packages} packages verified and unpacked"),
+        BuildEvent::Stored { name, size_bytes } => format!("{name} stored, {} MiB", mib(*size_bytes)),
+    }
+}
+
+fn verify(globals: &Globals, keys: &[String]) -> Result<Exit, Stop> {
+    let mut found = image::list(&objects_dir()?)?;
+    for key in keys {
+        if !found.iter().any(|build| build.key.starts_with(key.as_str())) {
+            let failure = Failure::new(Cause::Refused, format!("image verify {key}"), "no build has such a key");
+            return Err(Stop::usage(failure.next("rackctl image list")));
+        }
+    }
+    found.retain(|build| keys.is_empty() || keys.iter().any(|key| build.key.starts_with(key.as_str())));
+    let failures: Vec<Failure> = found.iter().filter_map(|build| image::verify(build).err()).collect();
+    if !failures.is_empty() {
+        let exit =
+            Exit::combine(found.iter().map(|b| if image::verify(b).is_ok() { Exit::Done } else { Exit::Failed }));
+        return Err(Stop { exit, failures });
+    }
+    show(globals, &found)?;
+    stdout::note(&format!("{} builds are what they were", found.len()));
     Ok(Exit::Done)
 }
 
-fn named(built: &image::Artifacts) -> Vec<(String, &image::Object)> {
-    let mut all = vec![
-        ("kernel".to_owned(), &built.kernel),
-        ("initrd".to_owned(), &built.initrd),
-        ("stage2.tar.zst".to_owned(), &built.stage2),
-        ("system.tar.zst".to_owned(), &built.system),
-    ];
-    all.extend(built.loaders.iter().map(|l| (l.tftp_name.clone(), &l.object)));
-    all
+fn short(key: &str) -> &str {
+    key.get(..12).unwrap_or(key)
 }
 
-fn item(name: &str, built: &image::Artifacts) -> serde_json::Value {
-    json!({ "apiVersion": "rackctl.dev/v1alpha1", "kind": "Image", "metadata": { "name": name }, "spec": {}, "status": built })
-}
-
-fn copy(object: &image::Object, to: &std::path::Path) -> Result<(), Failure> {
-    let local = |e: std::io::Error| Failure::new(Cause::Local, format!("write {}", to.display()), e.to_string());
-    if let Some(folder) = to.parent() {
-        std::fs::create_dir_all(folder).map_err(local)?;
-    }
-    std::fs::copy(&object.path, to).map_err(local)?;
-    Ok(())
-}
-
-fn list(globals: &Globals) -> Result<Exit, Stop> {
-    let builds = image::list(&objects_dir()?)?;
-    let items: Vec<serde_json::Value> = builds.iter().map(|b| item(&b.key, b)).collect();
-    globals.print(&items, |_| {
-        let mut table = Table::new(["BUILD", "DISTRO", "ARCH", "ARTIFACT", "SIZE", "SHA256"]);
-        for built in &builds {
-            for (artifact, object) in named(built) {
-                let arch = if built.manifest.arch == Arch::Amd64 { "amd64" } else { "arm64" };
-                table.row([
-                    built.key.chars().take(12).collect::<String>(),
-                    built.manifest.distro.clone(),
-                    arch.to_owned(),
-                    artifact,
-                    format!("{:.1} MB", object.size_bytes as f64 / 1e6),
-                    object.sha256.chars().take(12).collect(),
-                ]);
+fn show(globals: &Globals, builds: &[Artifacts]) -> Result<(), Stop> {
+    let items: Vec<Value> = builds
+        .iter()
+        .map(|build| {
+            json!({ "apiVersion": API_VERSION, "kind": "Build", "metadata": { "name": build.key }, "spec": {}, "status": build })
+        })
+        .collect();
+    let text = globals.format.render(&items, stdout::width(), |wide| {
+        let mut headers = vec!["KEY", "DISTRO", "ARCH", "PACKAGES", "MIB"];
+        headers.extend(wide.then_some(["KERNEL", "INITRD", "STAGE2", "SYSTEM"]).into_iter().flatten());
+        let mut table = Table::new(headers);
+        for build in builds {
+            let mut cells = vec![
+                short(&build.key).to_owned(),
+                build.manifest.distro.clone(),
+                format!("{:?}", build.manifest.arch).to_lowercase(),
+                build.manifest.packages.len().to_string(),
+                build.total_bytes().div_ceil(1 << 20).to_string(),
+            ];
+            if wide {
+                let objects = [&build.kernel, &build.initrd, &build.stage2, &build.system];
+                cells.extend(objects.map(|object| short(&object.sha256).to_owned()));
             }
+            table.row(cells);
         }
         table
-    })?;
-    Ok(Exit::Done)
-}
-
-fn verify() -> Result<Exit, Stop> {
-    let mut failures = Vec::new();
-    for built in image::list(&objects_dir()?)? {
-        match image::verify(&built) {
-            Ok(()) => stdout::print(&format!("{} verified\n", built.key))?,
-            Err(failure) => failures.push(failure),
-        }
-    }
-    if failures.is_empty() { Ok(Exit::Done) } else { Err(failures.into()) }
+    });
+    stdout::print(&text)
 }

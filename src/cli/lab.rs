@@ -1,120 +1,155 @@
-//! `lab`: laboratories of emulated machines.
+//! `rackctl lab`
 
-use std::path::Path;
+use std::{path::Path, process::ExitCode};
 
-use serde_json::json;
+use serde_json::{Map, Value, json};
 
 use super::{
-    args::lab::{Lab, LabBmcVerb, LabVerb},
+    args::lab::{BmcFault, Lab, LabBmcVerb, LabCreate, LabVerb},
     globals::Globals,
 };
 use crate::{
-    lab::{self, LabState, Request, Response},
-    model::{Failure, clock, failure::Cause},
-    output::{Exit, Stop, Table, stdout},
-    run,
+    lab::{self, LabInfo, LabState, Request, Response, Spec},
+    model::{Failure, failure::Cause},
+    output::{Exit, Stop, Table, age, format::API_VERSION, stdout},
 };
 
 pub fn run(globals: &Globals, args: &Lab) -> Result<Exit, Stop> {
     if globals.read_only && !matches!(args.verb, LabVerb::List | LabVerb::Console { .. }) {
-        return Err(Failure::new(Cause::Guard, "lab", "--read-only: laboratories are neither made, changed nor deleted").into());
+        let why = "--read-only: laboratories are neither made, changed nor deleted";
+        return Err(Failure::new(Cause::Guard, "lab", why).into());
     }
     match &args.verb {
-        LabVerb::Create(create) => {
-            let spec = lab::Spec { name: create.name.clone(), nodes: create.nodes, spares: create.spares, dir: create.dir.clone(), program: None };
-            let inventory = lab::create(&spec)?;
-            stdout::print(&format!("{}\n", inventory.display()))?;
-            stdout::note(&format!("context lab-{} is written; next: rackctl --context lab-{} plan", create.name, create.name));
-            Ok(Exit::Done)
-        }
-        LabVerb::List => list(globals),
+        LabVerb::Create(args) => create(args)?,
+        LabVerb::List => list(globals)?,
         LabVerb::Delete { name } => {
             lab::delete(name)?;
             stdout::note(&format!("laboratory {name} is gone"));
-            Ok(Exit::Done)
         }
-        LabVerb::Console { name, node } => {
-            lab::console(name, node)?;
-            Ok(Exit::Done)
-        }
-        LabVerb::Bmc { verb: LabBmcVerb::Set { lab: name, node, fault } } => {
-            answer(lab::control(name, &request(node, fault)?)?)
-        }
+        LabVerb::Console { name, node } => lab::console(name, node)?,
+        LabVerb::Bmc { verb: LabBmcVerb::Set { lab, node, fault } } => set(lab, node, fault)?,
     }
-}
-
-/// `none`, a fault of the BMC, or `certificate`, `bmc-serial=X`, `uuid=X`, `disk-serial=X`: another machine altogether.
-fn request(node: &str, fault: &str) -> Result<Request, Stop> {
-    let node = node.to_owned();
-    let identity = |bmc_serial, uuid, disk_serial| Request::SetIdentity { node: node.clone(), bmc_serial, uuid, disk_serial };
-    Ok(match fault.split_once('=').unwrap_or((fault, "")) {
-        ("none", "") => Request::Faults { node, faults: json!({}) },
-        ("ignore-boot-override", "") => Request::Faults { node, faults: json!({ "ignoreBootOverride": true }) },
-        ("power-noop", "") => Request::Faults { node, faults: json!({ "powerNoop": true }) },
-        ("certificate", "") => Request::SwapCertificate { node },
-        ("bmc-serial", value) if !value.is_empty() => identity(Some(value.to_owned()), None, None),
-        ("disk-serial", value) if !value.is_empty() => identity(None, None, Some(value.to_owned())),
-        ("uuid", value) => {
-            let uuid = value.parse().map_err(|_| Stop::usage(Failure::new(Cause::Refused, "lab bmc set", format!("`{value}` is no UUID"))))?;
-            identity(None, Some(uuid), None)
-        }
-        _ => {
-            let why = format!("`{fault}` is no fault; there are none, ignore-boot-override, power-noop, certificate, bmc-serial=X, uuid=X, disk-serial=X");
-            return Err(Stop::usage(Failure::new(Cause::Refused, "lab bmc set", why)));
-        }
-    })
-}
-
-fn answer(response: Response) -> Result<Exit, Stop> {
-    match response {
-        Response::Failed { failure } => Err(failure.into()),
-        Response::CertificateSwapped { pin } => {
-            stdout::print(&format!("{pin}\n"))?;
-            Ok(Exit::Done)
-        }
-        _ => Ok(Exit::Done),
-    }
-}
-
-fn list(globals: &Globals) -> Result<Exit, Stop> {
-    let labs = lab::list()?;
-    let items: Vec<serde_json::Value> = labs
-        .iter()
-        .map(|l| json!({ "apiVersion": "rackctl.dev/v1alpha1", "kind": "Laboratory", "metadata": { "name": l.name }, "spec": {}, "status": l }))
-        .collect();
-    let now = run::clock::unix_ms();
-    globals.print(&items, |wide| {
-        let mut headers = vec!["NAME", "STATE", "NODES", "SPARES", "AGE", "CONTEXT"];
-        if wide {
-            headers.extend(["NAMESPACE", "PID", "INVENTORY"]);
-        }
-        let mut table = Table::new(headers);
-        for l in &labs {
-            let mut row = vec![
-                l.name.clone(),
-                state(l.state).to_owned(),
-                l.nodes.to_string(),
-                l.spares.to_string(),
-                clock::age(now.saturating_sub(l.since_ms)),
-                l.context.clone(),
-            ];
-            if wide {
-                row.extend([l.namespace.clone(), l.pid.map_or("-".to_owned(), |p| p.to_string()), l.inventory.display().to_string()]);
-            }
-            table.row(row);
-        }
-        table
-    })?;
     Ok(Exit::Done)
 }
 
-fn state(state: LabState) -> &'static str {
-    match state {
-        LabState::Running => "running",
-        LabState::Dead => "dead",
-    }
+/// The process that owns a laboratory.
+pub fn supervisor(dir: &Path) -> ExitCode {
+    lab::supervisor::main(dir)
 }
 
-pub fn supervisor(dir: &Path) -> std::process::ExitCode {
-    lab::supervisor::main(dir)
+fn create(args: &LabCreate) -> Result<(), Stop> {
+    let dir =
+        match &args.dir {
+            Some(dir) => Some(std::path::absolute(dir).map_err(|e| {
+                Failure::new(Cause::Local, format!("lab create --dir {}", dir.display()), e.to_string())
+            })?),
+            None => None,
+        };
+    let spec = Spec { nodes: args.nodes, spares: args.spares, dir, ..Spec::new(args.name.clone()) };
+    let inventory = lab::create(&spec)?;
+    stdout::print(&format!("{}\n", inventory.display()))?;
+    let context = lab::context::context(&args.name);
+    stdout::note(&format!(
+        "{} machines are powered off and their BMCs answer; next: rackctl --context {context} apply --allow data-loss",
+        args.nodes + args.spares
+    ));
+    Ok(())
+}
+
+fn list(globals: &Globals) -> Result<(), Stop> {
+    let labs = lab::list()?;
+    let items: Vec<Value> = labs
+        .iter()
+        .map(|lab| {
+            json!({ "apiVersion": API_VERSION, "kind": "Lab", "metadata": { "name": lab.name }, "spec": {}, "status": lab })
+        })
+        .collect();
+    stdout::print(&globals.format.render(&items, stdout::width(), |wide| table(&labs, wide, age::now())))
+}
+
+fn table(labs: &[LabInfo], wide: bool, now: u64) -> Table {
+    let mut headers = vec!["NAME", "STATE", "NODES", "SPARES", "AGE", "CONTEXT"];
+    headers.extend(wide.then_some(["NAMESPACE", "PID"]).into_iter().flatten());
+    headers.push("INVENTORY");
+    let mut table = Table::new(headers);
+    for lab in labs {
+        let state = match lab.state {
+            LabState::Running => "running",
+            LabState::Dead => "dead",
+        };
+        let mut cells = vec![
+            lab.name.clone(),
+            state.to_owned(),
+            lab.nodes.to_string(),
+            lab.spares.to_string(),
+            age::since(now, lab.since_ms),
+            lab.context.clone(),
+        ];
+        if wide {
+            cells.extend([lab.namespace.clone(), lab.pid.map(|pid| pid.to_string()).unwrap_or_default()]);
+        }
+        cells.push(lab.inventory.display().to_string());
+        table.row(cells);
+    }
+    table
+}
+
+fn set(lab: &str, node: &str, faults: &[BmcFault]) -> Result<(), Stop> {
+    for request in requests(node, faults) {
+        match lab::control(lab, &request)? {
+            Response::Failed { failure } => return Err(failure.into()),
+            Response::CertificateSwapped { pin } => stdout::note(&format!("{node}: its BMC now has the key {pin}")),
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// What is asked of the supervisor: the whole set of faults, and another key if that is wanted.
+fn requests(node: &str, faults: &[BmcFault]) -> Vec<Request> {
+    let mut map = Map::new();
+    let mut swap = false;
+    for fault in faults {
+        let name = match fault {
+            BmcFault::None => continue,
+            BmcFault::IgnoreBootOverride => "ignoreBootOverride",
+            BmcFault::PowerNoop => "powerNoop",
+            BmcFault::LoseResetAnswer => "loseResetAnswer",
+            BmcFault::SwapCertificate => {
+                swap = true;
+                continue;
+            }
+        };
+        map.insert(name.to_owned(), true.into());
+    }
+    let mut all = Vec::new();
+    // A key alone changes nothing about the faults that are set.
+    if !swap || faults.len() > 1 {
+        all.push(Request::Faults { node: node.to_owned(), faults: Value::Object(map) });
+    }
+    if swap {
+        all.push(Request::SwapCertificate { node: node.to_owned() });
+    }
+    all
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::lab::bmc::Faults;
+
+    fn faults(request: &Request) -> Faults {
+        let Request::Faults { faults, .. } = request else { panic!("{request:?}") };
+        serde_json::from_value(faults.clone()).unwrap()
+    }
+
+    #[test]
+    fn faults_are_those_that_the_bmc_knows() {
+        let all = requests("n1", &[BmcFault::IgnoreBootOverride, BmcFault::PowerNoop, BmcFault::LoseResetAnswer]);
+        let set = faults(&all[0]);
+        assert!(set.ignore_boot_override && set.power_noop && set.lose_reset_answer);
+        assert_eq!(faults(&requests("n1", &[BmcFault::None])[0]), Faults::default());
+        assert_eq!(requests("n1", &[BmcFault::SwapCertificate]), [Request::SwapCertificate { node: "n1".into() }]);
+        assert_eq!(requests("n1", &[BmcFault::None, BmcFault::SwapCertificate]).len(), 2);
+    }
 }

@@ -44,12 +44,14 @@ fn two_tracks() -> Plan {
                 step(&n1, StepKind::AwaitClaim, &[]),
                 step(&n1, StepKind::WriteDisk { system_sha256: "s".into(), generation: 1 }, &[]),
             ],
-            found: vec![], voters: vec![],
+            found: vec![],
+            voters: vec![],
         },
         Track {
             subject: c.clone(),
             steps: vec![step(&c, StepKind::Bootstrap { member: "n1".into() }, &["n1/write-disk"])],
-            found: vec![], voters: vec![],
+            found: vec![],
+            voters: vec![],
         },
     ])
 }

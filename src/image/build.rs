@@ -101,7 +101,7 @@ fn distro_of(image: &Image, arch: Arch) -> Result<(&'static Distro, &[String]), 
 /// The node program, which must run without any library.
 fn node_program(path: &Path, arch: Arch) -> Result<Vec<u8>, Failure> {
     let what = format!("take the node program {}", path.display());
-    let next = "cargo xtask node";
+    let next = "RUSTFLAGS='-C target-feature=+crt-static' cargo build --profile node -p rackctl-node --target x86_64-unknown-linux-gnu";
     let bytes = std::fs::read(path).map_err(|e| Failure::new(Cause::Local, &what, e.to_string()).next(next))?;
     let elf = elf::read(&bytes).map_err(malformed(&what)).map_err(|f| f.next(next))?;
     let machine = match arch {
@@ -316,7 +316,11 @@ fn assemble(
     if vmlinuz.get(0x202..0x206) != Some(b"HdrS") {
         return Err(malformed(what)("boot/vmlinuz-… is no Linux kernel".to_string()));
     }
-    let chosen = modules::choose(&kernel, &modules::WANTED).map_err(malformed(what))?;
+    let mut wanted_modules = modules::WANTED.to_vec();
+    if extra.iter().any(|name| is_kernel(name)) {
+        wanted_modules.extend(modules::HARDWARE);
+    }
+    let chosen = modules::choose(&kernel, &wanted_modules).map_err(malformed(what))?;
     let first = roots::first_stage(node, &kernel, &chosen).map_err(malformed(what))?;
     let archive_bytes = cpio::write(&first).map_err(malformed(what))?;
     let mut initrd = archive::compress(&archive_bytes, INITRD_LEVEL).map_err(malformed(what))?;

@@ -29,6 +29,33 @@ pub const WANTED: [&str; 16] = [
     "vfat",
 ];
 
+/// Storage and network of servers, for images that name a kernel of their own (`linux-image-amd64`).
+/// Kernels for clouds have a few of these too, and no machine that needs them.
+pub const HARDWARE: [&str; 22] = [
+    "megaraid_sas",
+    "mpt3sas",
+    "smartpqi",
+    "hpsa",
+    "aacraid",
+    "mptsas",
+    "ata_piix",
+    "usb_storage",
+    "uas",
+    "xhci_pci",
+    "e1000",
+    "e1000e",
+    "igb",
+    "igc",
+    "ixgbe",
+    "i40e",
+    "ice",
+    "tg3",
+    "bnxt_en",
+    "r8169",
+    "mlx4_en",
+    "mlx5_core",
+];
+
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Info {
     pub depends: Vec<String>,

@@ -134,14 +134,15 @@ fn texts(sources: &[Source], here: &Path, faults: &mut Vec<Fault>) -> Vec<Text> 
                 texts.push(Text { name: "stdin".into(), base: here.to_owned(), bytes: text.clone().into_bytes() });
             }
             Source::Path(path) if path.is_dir() => {
-                let before = texts.len();
                 folder(path, here, 0, &mut seen, &mut texts, faults);
-                if texts.len() == before && faults.is_empty() {
-                    faults.push(fault(path.clone(), "no *.yaml, *.yml or *.json in this folder".into(), None));
-                }
             }
             Source::Path(path) => file(path, here, &mut seen, &mut texts, faults),
         }
+    }
+    if texts.is_empty() && faults.is_empty() {
+        let folders = sources.iter().filter_map(|s| if let Source::Path(path) = s { Some(path) } else { None });
+        faults
+            .extend(folders.map(|path| fault(path.clone(), "no *.yaml, *.yml or *.json in this folder".into(), None)));
     }
     texts
 }
@@ -151,6 +152,10 @@ type Seen = std::collections::HashSet<PathBuf>;
 fn folder(path: &Path, here: &Path, depth: usize, seen: &mut Seen, texts: &mut Vec<Text>, faults: &mut Vec<Fault>) {
     if depth > MAX_FOLDERS_DEEP {
         return faults.push(fault(path, format!("more than {MAX_FOLDERS_DEEP} folders inside each other"), None));
+    }
+    // A link to a folder above would be read without end.
+    if !seen.insert(fs::canonicalize(path).unwrap_or_else(|_| here.join(path))) {
+        return;
     }
     let listed =
         fs::read_dir(path).and_then(|entries| entries.map(|e| e.map(|e| e.path())).collect::<Result<Vec<_>, _>>());
@@ -166,7 +171,7 @@ fn folder(path: &Path, here: &Path, depth: usize, seen: &mut Seen, texts: &mut V
             continue;
         } else if entry.is_dir() {
             folder(&entry, here, depth + 1, seen, texts, faults);
-        } else if manifest && !is_lock(&entry) {
+        } else if manifest && entry.is_file() && !is_lock(&entry) {
             file(&entry, here, seen, texts, faults);
         }
     }

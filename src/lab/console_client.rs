@@ -69,7 +69,9 @@ pub fn console(lab: &str, node: &str) -> Result<(), Failure> {
     let ended = loop {
         match UnixStream::connect(files.serial_socket()) {
             Ok(stream) => {
-                said = false;
+                if std::mem::take(&mut said) {
+                    eprint!("[{node} is on]\r\n");
+                }
                 if pump(Some(&stream), &mut escape, None)? == Ended::Left {
                     break Ok(());
                 }

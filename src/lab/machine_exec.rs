@@ -282,3 +282,105 @@ impl Watched {
         self.gone.send_replace(true);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::lab::{
+        layout::Layout,
+        netns, preflight, preflight_exec,
+        spec::{Lab, Spec},
+    };
+    use std::{
+        os::{fd::AsFd, unix::fs::FileExt},
+        path::Path,
+        sync::atomic::{AtomicU32, Ordering},
+        time::Instant,
+    };
+
+    /// A boot sector that says R on the serial port, waits a second (INT 15h AH=86h), and then does `last`.
+    fn boot_sector(last: &[u8]) -> Vec<u8> {
+        let mut code =
+            vec![0xba, 0xf8, 0x03, 0xb0, b'R', 0xee, 0xb4, 0x86, 0xb9, 0x0f, 0x00, 0xba, 0x40, 0x42, 0xcd, 0x15];
+        code.extend_from_slice(last);
+        code.extend([0xf4, 0xeb, 0xfd]);
+        code.resize(510, 0);
+        code.extend([0x55, 0xaa]);
+        code
+    }
+    /// `out 0x64, 0xfe`: the keyboard controller resets the machine.
+    const RESET: [u8; 4] = [0xb0, 0xfe, 0xe6, 0x64];
+    /// `out 0x604, 0x2000`: soft off through ACPI's PM1a control register, where SeaBIOS puts it.
+    const SOFT_OFF: [u8; 7] = [0xba, 0x04, 0x06, 0xb8, 0x00, 0x20, 0xef];
+
+    async fn until(what: &str, mut is_so: impl AsyncFnMut() -> bool) {
+        let end = Instant::now() + Duration::from_secs(60);
+        while !is_so().await {
+            assert!(Instant::now() < end, "not within 60 s: {what}");
+            sleep(Duration::from_millis(100)).await;
+        }
+    }
+
+    struct Network(String);
+    impl Drop for Network {
+        fn drop(&mut self) {
+            let _ = process_exec::run(&netns::remove(&self.0));
+        }
+    }
+
+    #[test]
+    fn a_guest_reset_asks_the_bmc_again_and_a_guest_power_off_stays_off() {
+        let name = format!("t{}", std::process::id());
+        if let Err(failure) = preflight::check(&name, &preflight_exec::look()) {
+            eprintln!("SKIPPED: {failure} ({})", failure.next.as_deref().unwrap_or_default());
+            return;
+        }
+        let mut lab = Lab::plan(&Spec::new(&name), uuid::Uuid::new_v4(), 0).unwrap();
+        lab.machines.retain(|m| m.firmware == crate::model::fleet::BootMode::Bios);
+        let network = Network(lab.netns());
+        for argv in netns::make(&lab) {
+            process_exec::run(&argv).unwrap();
+        }
+        // This thread alone enters it, and the machine is started by this thread.
+        let entered = fs::File::open(Path::new("/run/netns").join(lab.netns())).unwrap();
+        nix::sched::setns(entered.as_fd(), nix::sched::CloneFlags::CLONE_NEWNET).unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        let files = Layout::new(dir.path()).machine(&lab.machines[0].name);
+        fs::create_dir(&files.dir).unwrap();
+        let disk = fs::File::create(files.disk()).unwrap();
+        disk.set_len(1 << 20).unwrap();
+        disk.write_all_at(&boot_sector(&RESET), 0).unwrap();
+        let machine = Machine::new(lab.machines[0].clone(), files.clone(), Accel::Tcg);
+        let asked = Arc::new(AtomicU32::new(0));
+        let hook = asked.clone();
+        machine.set_on_guest_reset(Box::new(move || {
+            hook.fetch_add(1, Ordering::Relaxed);
+            Some(BootTarget::Disk)
+        }));
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            assert_eq!(machine.power().await, Ok(PowerState::Off));
+            machine.power_on(None).await.unwrap();
+            assert_eq!(machine.power().await, Ok(PowerState::On));
+            let first = machine.pid().await;
+            until("two resets", async || asked.load(Ordering::Relaxed) >= 2).await;
+            until("it is on again", async || machine.pid().await.is_some_and(|pid| Some(pid) != first)).await;
+            assert!(machine.starts().guest_reset >= 1);
+            machine.power_off().await.unwrap();
+            assert_eq!((machine.power().await, machine.pid().await), (Ok(PowerState::Off), None));
+            assert!(!files.pid().exists());
+
+            disk.write_all_at(&boot_sector(&SOFT_OFF), 0).unwrap();
+            let resets = asked.load(Ordering::Relaxed);
+            machine.power_on(Some(BootTarget::Disk)).await.unwrap();
+            until("the guest has switched itself off", async || machine.power().await == Ok(PowerState::Off)).await;
+            assert_eq!(asked.load(Ordering::Relaxed), resets, "a power-off is no reset");
+            let log = String::from_utf8_lossy(&fs::read(files.serial_log()).unwrap()).into_owned();
+            // The firmware's own last words may come after the letter.
+            let said = log.rsplit("Booting from Hard Disk").next().unwrap_or_default();
+            assert!(said.contains('R'), "the console is recorded: {said:?}");
+            assert!(log.matches("SeaBIOS (version").count() >= 3, "over all boots: {log}");
+        });
+        drop(network);
+    }
+}

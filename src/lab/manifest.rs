@@ -177,4 +177,46 @@ mod tests {
         let whole: Vec<String> = files.iter().map(|(name, text)| format!("# {name}\n{text}")).collect();
         insta::assert_snapshot!(whole.join("\n"));
     }
+
+    #[test]
+    fn the_inventory_loads_without_a_fault_and_says_what_the_laboratory_is() {
+        use crate::inventory::{Source, load};
+        use crate::model::fleet::{ClusterDriver, DhcpMode, EndpointAt, Install, SecretSource, Trust};
+        let lab = Lab::plan(&Spec { spares: 1, ..Spec::new("demo") }, uuid::Uuid::nil(), 0).unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        let folder = dir.path().join("inventory");
+        std::fs::create_dir(&folder).unwrap();
+        let pin = format!("sha256:{}", "0a".repeat(32));
+        let pins = lab.machines.iter().map(|m| (m.name.clone(), pin.clone())).collect();
+        let ssh_identity = dir.path().join("id_ed25519");
+        let ssh_public = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIIg5ZzHqaXNHkhNRaGC8tGTzNxqVrU4XeAeBkZGFfVxG lab";
+        for (file, text) in files(&Inputs { lab: &lab, ssh_identity: &ssh_identity, ssh_public, pins: &pins }) {
+            std::fs::write(folder.join(file), text).unwrap();
+        }
+        let fleet = load(&[Source::Path(folder)]).unwrap_or_else(|faults| panic!("{faults}")).fleet;
+        let cluster = &fleet.clusters["lab"];
+        assert_eq!((cluster.size, cluster.members.join(" ")), (3, "n1 n2 n3".into()));
+        assert_eq!(cluster.spares, ["n4"]);
+        assert!(matches!(&cluster.driver, ClusterDriver::Etcd { version, .. } if version == ETCD_VERSION));
+        let network = &fleet.networks["prov"];
+        assert_eq!((network.netns.as_deref(), network.dhcp), (Some("rackctl-demo"), DhcpMode::Authoritative));
+        let SecretSource::File(password) = &fleet.credentials["bmc"].password_from else { panic!("not a file") };
+        let password = std::fs::canonicalize(password.parent().unwrap()).unwrap().join("bmc-password");
+        assert_eq!(password, std::fs::canonicalize(dir.path()).unwrap().join("bmc-password"));
+        for machine in &lab.machines {
+            let node = &fleet.nodes[&machine.name];
+            assert_eq!(node.lifecycle, machine.lifecycle);
+            assert_eq!(node.boot_mode, machine.firmware);
+            assert_eq!(node.identity.serial.as_ref(), Some(&machine.identity.serial));
+            assert_eq!(node.identity.uuid, Some(machine.identity.uuid));
+            assert_eq!((node.address(), node.interfaces[0].mac), (Some(machine.address), machine.mac));
+            assert_eq!(node.root_disk().unwrap().1.serial.as_ref(), Some(&machine.identity.disk_serial));
+            let endpoint = &node.bmc.as_ref().unwrap().endpoints[0];
+            assert_eq!(endpoint.at, EndpointAt::Redfish(format!("https://{}", machine.bmc_address)));
+            assert_eq!(endpoint.trust, Trust::Pin(pin.clone()));
+            assert_eq!(node.install, Some(Install::Image { system: "lab-system".into() }));
+            assert_eq!(node.ssh.identity.as_ref(), Some(&ssh_identity));
+            assert_eq!(node.console.as_deref(), Some("ttyS0,115200"));
+        }
+    }
 }

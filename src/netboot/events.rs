@@ -18,10 +18,12 @@ const QUEUE: usize = 4096;
 /// Distinct (MAC, reason) pairs that are counted; a flood of made-up MACs beyond that is counted as one.
 const REASONS: usize = 512;
 
+type Counts = HashMap<(Option<Mac>, String), u64>;
+
 #[derive(Clone, Debug)]
 pub struct Events {
     queue: SyncSender<NetbootEvent>,
-    ignored: Arc<Mutex<HashMap<(Option<Mac>, String), u64>>>,
+    ignored: Arc<Mutex<Counts>>,
     dropped: Arc<AtomicU64>,
 }
 

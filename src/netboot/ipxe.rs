@@ -6,7 +6,10 @@
 //! system that ran and was left, and stops at its menu instead of going on to the disk.
 
 use crate::{
-    model::boot::{BootChoice, BootMachine},
+    model::{
+        Mac,
+        boot::{BootChoice, BootMachine},
+    },
     netboot::live::Live,
 };
 
@@ -21,6 +24,11 @@ pub struct ScriptError {
     pub what: &'static str,
     pub value: String,
     pub why: &'static str,
+}
+
+/// With hyphens: iPXE escapes colons in paths (`%3A`).
+pub fn mac_in_url(mac: Mac) -> String {
+    mac.to_string().replace(':', "-")
 }
 
 pub fn render(live: &Live, machine: &BootMachine) -> Result<String, ScriptError> {
@@ -56,7 +64,7 @@ pub fn render(live: &Live, machine: &BootMachine) -> Result<String, ScriptError>
                 return Err(ScriptError { what: "kernel command line", value, why: "it is longer than 1600 bytes" });
             }
             let fetch = order.map(|name| match name {
-                "seed.cpio" => format!("initrd --name seed.cpio {base}/seed/{}.cpio", machine.mac),
+                "seed.cpio" => format!("initrd --name seed.cpio {base}/seed/{}.cpio", mac_in_url(machine.mac)),
                 _ => format!("initrd --name initrd.img {base}/o/{initrd}"),
             });
             installer(&mut script, node, &format!("kernel --name kernel {base}/o/{kernel} {arguments}"), &fetch);

@@ -118,6 +118,7 @@ fn describe_tells_everything() {
             bmc: None,
             system: Some(Observed { at: NOW - 5_000, value: Err(failure) }),
             record: Some(record),
+            ..NodeFacts::default()
         },
         events: vec![(NOW - 60_000, "power on".into()), (NOW - 50_000, "DHCP offered 10.77.0.11".into())],
         by_hand: vec!["rackctl console n1".into()],

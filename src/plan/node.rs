@@ -52,7 +52,8 @@ pub(super) fn track(
     };
     let none = NodeFacts::default();
     let seen = facts.nodes.get(name).unwrap_or(&none);
-    let mut track = Track { subject: Subject::Node(name.clone()), steps: Vec::new(), found: Vec::new(), voters: Vec::new() };
+    let mut track =
+        Track { subject: Subject::Node(name.clone()), steps: Vec::new(), found: Vec::new(), voters: Vec::new() };
 
     let installed = installed(seen);
     if let (Some(what), false) = (&installed, wish.reinstall) {

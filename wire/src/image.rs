@@ -59,10 +59,10 @@ pub struct Part {
 /// **First stage** (installer and installed system alike): kernel and an initramfs with the node
 /// program as `/init`, kernel modules and [`MODULES`]. No device nodes (devtmpfs), no shell.
 ///
-/// **Second stage** (installer): a zstd tar, to be unpacked over `/` of the initramfs; it has
-/// directories and symlinks (`bin` → `usr/bin`, `lib` → `usr/lib`, …) that replace nothing of the first stage.
+/// **Second stage** (installer): a zstd tar, to be unpacked into a directory of its own or over `/` of the
+/// initramfs; its directories and symlinks (`bin` → `usr/bin`, `lib` → `usr/lib`, …) replace nothing of the first stage.
 ///
-/// **Installed system**: read-only squashfs on `root-a` (later `root-b`), run as [`NODE_PROGRAM`]; empty
+/// **Installed system**: read-only squashfs on `root-a` (later `root-b`), run as [`NODE_PROGRAM`] (also `/usr/bin/rackctl-node`); empty
 /// mount points `/dev /proc /sys /run /tmp /var /data /boot`. `/etc/resolv.conf` is a link to `/run/resolv.conf`.
 ///
 /// **Which disk?** GRUB knows the ESP that the firmware started it from, and says its partition GUID
@@ -91,7 +91,8 @@ pub mod layout {
     /// Command line key, `1`: the slot is on trial.
     pub const TRY: &str = "rackctl.try";
 
-    /// `sshd -D -e -f SSHD_CONFIG`; root by key only. Needs [`HOST_KEY`] (0600) and [`PRIVSEP_DIR`] (root, 0755).
+    /// Needs [`PRIVSEP_DIR`] (root, 0755). The node program gives it its options on the command line; [`SSHD_CONFIG`] says
+    /// the same (root by key only) for whoever starts it by hand, with keys at [`HOST_KEY`] and [`AUTHORIZED_KEYS`].
     pub const SSHD: &str = "/usr/sbin/sshd";
     pub const SSHD_CONFIG: &str = "/etc/ssh/sshd_config";
     pub const HOST_KEY: &str = "/run/rackctl/ssh_host_ed25519_key";

@@ -85,9 +85,8 @@ pub fn mount_and_switch(line: &SystemLine) -> Result<Infallible> {
     let root_node = node(&disk, &table, &format!("root-{}", line.slot))?;
     mounts::root(&root_node, new)?;
     say(format!("slot {} of disk {disk} ({})", line.slot, table.disk_guid));
-    for dir in ["proc", "sys", "dev", "run"] {
-        mounts::move_to(&Path::new("/").join(dir), &new.join(dir))?;
-    }
+    // Mounted anew and not moved: opening /dev/null for e2fsck needs the old /dev, its root a new one.
+    mounts::kernel_file_systems(new, false)?;
     mounts::tmpfs(&new.join("tmp"), "mode=1777,size=25%")?;
     let data = node(&disk, &table, "data")?;
     check_data(new, &data);
@@ -96,13 +95,16 @@ pub fn mount_and_switch(line: &SystemLine) -> Result<Infallible> {
         slot: line.slot.clone(),
         trial: line.trial,
         disk_guid: table.disk_guid,
-        disk_serial: disks::identity(&new.join("sys/block"), &disk).and_then(|disk| disk.serial),
+        disk_serial: disks::identity(Path::new("/sys/block"), &disk).and_then(|disk| disk.serial),
         disk,
         esp,
     };
-    let path = new.join(BOOTED.trim_start_matches('/'));
-    std::fs::create_dir_all(new.join("run/rackctl")).doing("making /run/rackctl")?;
-    files::write_atomic(&path, &serde_json::to_vec(&booted).doing("encoding JSON")?, 0o644)?;
+    std::fs::create_dir_all("/run/rackctl").doing("making /run/rackctl")?;
+    files::write_atomic(Path::new(BOOTED), &serde_json::to_vec(&booted).doing("encoding JSON")?, 0o644)?;
+    mounts::move_to(Path::new("/run"), &new.join("run"))?;
+    for dir in ["/proc", "/sys", "/dev"] {
+        mounts::detach(Path::new(dir));
+    }
     empty_initramfs();
     mounts::switch_to(new)?;
     let error = Command::new(layout::NODE_PROGRAM).arg(SWITCHED).exec();

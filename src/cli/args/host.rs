@@ -29,11 +29,18 @@ pub enum ImageVerb {
         /// Where the artifacts go [default: the artifact store of this user]
         #[arg(long, value_name = "DIR", value_hint = clap::ValueHint::DirPath)]
         output_dir: Option<PathBuf>,
+        /// The program that installers and nodes run [default: rackctl-node beside rackctl]
+        #[arg(long, value_name = "FILE", value_hint = clap::ValueHint::FilePath)]
+        node_program: Option<PathBuf>,
     },
     /// What has been built, with digests and sizes
     List,
     /// Hash everything that has been built again
-    Verify,
+    Verify {
+        /// Builds, by the beginning of their key; without one all
+        #[arg(value_name = "KEY")]
+        keys: Vec<String>,
+    },
 }
 
 /// What this host lacks, and the command that mends it

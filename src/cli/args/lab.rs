@@ -7,8 +7,7 @@ use clap_complete::engine::ArgValueCompleter;
 
 use crate::cli::complete;
 
-/// Machines and BMCs of one laboratory, spares included: more do not fit its subnet.
-pub const MACHINES_MAX: i64 = 200;
+const MACHINES_MAX: i64 = crate::lab::spec::MACHINES_MAX as i64;
 pub const DEFAULT_NAME: &str = "demo";
 
 /// A fleet of emulated machines, each with a BMC of its own
@@ -67,13 +66,28 @@ pub struct LabCreate {
 
 #[derive(Clone, Debug, Subcommand)]
 pub enum LabBmcVerb {
-    /// Make a BMC misbehave, or behave again with --fault none
+    /// Make the BMC of a machine misbehave; what is not named ends
     Set {
         /// Laboratory
         #[arg(long, default_value = DEFAULT_NAME, add = ArgValueCompleter::new(complete::labs))]
         lab: String,
         node: String,
-        #[arg(long, value_name = "FAULT")]
-        fault: String,
+        /// Repeatable
+        #[arg(long, value_name = "FAULT", required = true, value_enum)]
+        fault: Vec<BmcFault>,
     },
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum BmcFault {
+    /// Behave again
+    None,
+    /// A boot override is answered 200 and not applied
+    IgnoreBootOverride,
+    /// A reset is answered 204 and nothing happens
+    PowerNoop,
+    /// A reset is carried out and the connection breaks before the answer
+    LoseResetAnswer,
+    /// Another key and certificate from now on, as an impostor has
+    SwapCertificate,
 }

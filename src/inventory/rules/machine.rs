@@ -4,7 +4,7 @@ use super::{Rules, items};
 use crate::inventory::{
     check::list,
     fault::{Report, did_you_mean},
-    format::{kernel_word, size_bytes},
+    format::{self, kernel_word, size_bytes},
     yaml::Tree,
 };
 
@@ -21,6 +21,19 @@ pub(super) fn check(rules: &Rules<'_>, report: &mut Report, warnings: &mut Repor
                 report.add(word.at, format!("spec.kernelParams[{index}]"), format!("`{text}` is not {want}"), None);
             }
         }
+        for (index, endpoint) in items(spec, &["bmc", "endpoints"]) {
+            for (field, form) in [("redfish", "rackctl-https-url"), ("ipmi", "rackctl-host-port")] {
+                // What has no template was checked before.
+                if let Some((tree, text)) = endpoint.get(field).and_then(|t| Some((t, t.text()?)))
+                    && had_template(node.object.spec(), index, field)
+                    && !text.contains("{{")
+                    && let Err(want) = format::check(form, text)
+                {
+                    let path = format!("spec.bmc.endpoints[{index}].{field}");
+                    report.add(tree.at, path, format!("with its template filled in it is not {want}"), None);
+                }
+            }
+        }
         for (index, secret) in items(spec, &["install", "secrets"]) {
             if let Some((tree, to)) = secret.get("to").and_then(|t| Some((t, t.text()?)))
                 && (!to.starts_with('/') || to.split('/').any(|part| part == ".."))
@@ -30,6 +43,11 @@ pub(super) fn check(rules: &Rules<'_>, report: &mut Report, warnings: &mut Repor
             }
         }
     }
+}
+
+fn had_template(own: Option<&Tree>, endpoint: usize, field: &str) -> bool {
+    let endpoints = own.and_then(|s| s.dig(&["bmc", "endpoints"])).map(Tree::items).unwrap_or_default();
+    endpoints.get(endpoint).and_then(|e| e.get(field)).and_then(Tree::text).is_some_and(|t| t.contains("{{"))
 }
 
 fn disks(spec: &Tree, name: &str, report: &mut Report) {

@@ -25,46 +25,38 @@ const PLACEHOLDERS: [&str; 9] = [
 ];
 
 /// Values seen so far: value → place and owner of the first.
-struct Once {
+struct Once<'a> {
     what: &'static str,
+    rules: &'a Rules<'a>,
     seen: HashMap<String, (At, String)>,
 }
 
-impl Once {
-    fn new(what: &'static str) -> Self {
-        Once { what, seen: HashMap::new() }
+impl<'a> Once<'a> {
+    fn new(what: &'static str, rules: &'a Rules<'a>) -> Self {
+        Once { what, rules, seen: HashMap::new() }
     }
-    fn take(
-        &mut self,
-        value: String,
-        shown: &str,
-        at: At,
-        owner: &str,
-        path: &str,
-        rules: &Rules<'_>,
-        report: &mut Report,
-    ) {
+    fn take(&mut self, value: String, shown: &str, at: At, owner: &str, path: &str, report: &mut Report) {
         match self.seen.get(&value) {
             None => drop(self.seen.insert(value, (at, owner.to_owned()))),
             Some((first, other)) => {
                 let message = format!("{} `{shown}` stands twice: {other} has it too", self.what);
-                report.add(at, path, message, Some(format!("the first one stands at {}", rules.place(*first))));
+                report.add(at, path, message, Some(format!("the first one stands at {}", self.rules.place(*first))));
             }
         }
     }
 }
 
 pub(super) fn check(rules: &Rules<'_>, report: &mut Report, warnings: &mut Report) {
-    let mut names = Once::new("the name");
+    let mut names = Once::new("the name", rules);
     for object in rules.objects {
         let at = object.root.dig(&["metadata", "name"]).map_or(object.root.at, |t| t.at);
-        names.take(object.id(), &object.id(), at, "another object", "metadata.name", rules, report);
+        names.take(object.id(), &object.id(), at, "another object", "metadata.name", report);
     }
-    let mut macs = Once::new("the MAC address");
-    let mut addresses = Once::new("the address");
-    let mut systems = Once::new("the BMC system");
-    let mut serials = Once::new("the serial");
-    let mut uuids = Once::new("the UUID");
+    let mut macs = Once::new("the MAC address", rules);
+    let mut addresses = Once::new("the address", rules);
+    let mut systems = Once::new("the BMC system", rules);
+    let mut serials = Once::new("the serial", rules);
+    let mut uuids = Once::new("the UUID", rules);
     for node in rules.nodes {
         let Some(spec) = node.object.spec() else { continue };
         let owner = node.object.name.as_str();
@@ -72,7 +64,7 @@ pub(super) fn check(rules: &Rules<'_>, report: &mut Report, warnings: &mut Repor
             if let Some((tree, text)) = tree.and_then(|t| Some((t, t.text()?)))
                 && let Ok(mac) = text.parse::<Mac>()
             {
-                macs.take(mac.to_string(), text, tree.at, owner, path, rules, report);
+                macs.take(mac.to_string(), text, tree.at, owner, path, report);
             }
         };
         mac(spec.dig(&["bmc", "mac"]), "spec.bmc.mac", report);
@@ -86,7 +78,7 @@ pub(super) fn check(rules: &Rules<'_>, report: &mut Report, warnings: &mut Repor
                     let host = text.split_once('/').map_or(text, |(host, _)| host);
                     if !host.is_empty() {
                         let path = format!("spec.{list}[{index}].addresses");
-                        addresses.take(host.to_owned(), host, address.at, owner, &path, rules, report);
+                        addresses.take(host.to_owned(), host, address.at, owner, &path, report);
                     }
                 }
             }
@@ -98,15 +90,7 @@ pub(super) fn check(rules: &Rules<'_>, report: &mut Report, warnings: &mut Repor
                 let Some(text) = at.text() else { continue };
                 let key = format!("{protocol} {} {system}", host(text, protocol));
                 let shown = if system.is_empty() { text.to_owned() } else { format!("{text} system {system}") };
-                systems.take(
-                    key,
-                    &shown,
-                    at.at,
-                    owner,
-                    &format!("spec.bmc.endpoints[{index}].{protocol}"),
-                    rules,
-                    report,
-                );
+                systems.take(key, &shown, at.at, owner, &format!("spec.bmc.endpoints[{index}].{protocol}"), report);
             }
         }
         if let Some((tree, text)) = spec.dig(&["identity", "serial"]).and_then(|t| Some((t, t.text()?))) {
@@ -120,11 +104,11 @@ pub(super) fn check(rules: &Rules<'_>, report: &mut Report, warnings: &mut Repor
                     help,
                 );
             } else {
-                serials.take(plain, text, tree.at, owner, "spec.identity.serial", rules, report);
+                serials.take(plain, text, tree.at, owner, "spec.identity.serial", report);
             }
         }
         if let Some((tree, text)) = spec.dig(&["identity", "uuid"]).and_then(|t| Some((t, t.text()?))) {
-            uuids.take(text.to_lowercase(), text, tree.at, owner, "spec.identity.uuid", rules, report);
+            uuids.take(text.to_lowercase(), text, tree.at, owner, "spec.identity.uuid", report);
         }
     }
 }

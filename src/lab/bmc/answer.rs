@@ -56,9 +56,10 @@ async fn handle<C: Chassis>(State(bmc): State<Arc<Bmc<C>>>, request: Request) ->
 async fn answer<C: Chassis>(bmc: &Arc<Bmc<C>>, request: Request, user: Option<&str>) -> Response {
     let (parts, body) = request.into_parts();
     let path = parts.uri.path().trim_end_matches('/').to_owned();
-    let get = parts.method == Method::GET;
+    // For HEAD the server leaves the body out by itself.
+    let get = matches!(parts.method, Method::GET | Method::HEAD);
     if path == "/redfish" || path == "/redfish/v1" {
-        return if get { bmc.read(&path).await } else { not_allowed("GET") };
+        return if get { bmc.read(&path).await } else { not_allowed("GET, HEAD") };
     }
     let Ok(bytes) = to_bytes(body, MAX_REQUEST_BYTES).await else {
         return refuse(StatusCode::PAYLOAD_TOO_LARGE, "GeneralError", "The request is too large.");
@@ -78,7 +79,7 @@ async fn answer<C: Chassis>(bmc: &Arc<Bmc<C>>, request: Request, user: Option<&s
     }
     let session = path.strip_prefix(SESSIONS).and_then(|p| p.strip_prefix('/'));
     match (&parts.method, path.as_str(), session) {
-        (&Method::GET, _, _) => bmc.read(&path).await,
+        _ if get => bmc.read(&path).await,
         (&Method::DELETE, _, Some(id)) => {
             if bmc.state().sessions.delete(id) {
                 empty(StatusCode::NO_CONTENT)
@@ -88,11 +89,11 @@ async fn answer<C: Chassis>(bmc: &Arc<Bmc<C>>, request: Request, user: Option<&s
         }
         (&Method::PATCH, SYSTEM, _) => bmc.patch_system(&parts.headers, &bytes).await,
         (&Method::POST, resources::RESET, _) => bmc.post_reset(&bytes).await,
-        (_, SESSIONS, _) => not_allowed("GET, POST"),
-        (_, SYSTEM, _) => not_allowed("GET, PATCH"),
+        (_, SESSIONS, _) => not_allowed(methods(&path)),
+        (_, SYSTEM, _) => not_allowed(methods(&path)),
         (_, resources::RESET, _) => not_allowed("POST"),
-        (_, _, Some(_)) => not_allowed("GET, DELETE"),
-        _ if bmc.resource(&path).await.is_some() => not_allowed("GET"),
+        (_, _, Some(_)) => not_allowed(methods(&path)),
+        _ if bmc.resource(&path).await.is_some() => not_allowed(methods(&path)),
         _ => missing(&path),
     }
 }
@@ -146,6 +147,7 @@ impl<C: Chassis> Bmc<C> {
         };
         let etag = body.get("@odata.etag").and_then(Value::as_str).map(str::to_owned);
         let mut response = document(StatusCode::OK, &body);
+        response.headers_mut().insert(header::ALLOW, HeaderValue::from_static(methods(path)));
         if let Some(value) = etag.and_then(|e| HeaderValue::from_str(&e).ok()) {
             response.headers_mut().insert(header::ETAG, value);
         }
@@ -233,6 +235,16 @@ impl<C: Chassis> Bmc<C> {
             response.extensions_mut().insert(Lost);
         }
         response
+    }
+}
+
+/// What a resource can be asked for (DSP0266 8.1, the Allow header).
+fn methods(path: &str) -> &'static str {
+    match path {
+        SYSTEM => "GET, HEAD, PATCH",
+        SESSIONS => "GET, HEAD, POST",
+        session if session.starts_with(SESSIONS) => "GET, HEAD, DELETE",
+        _ => "GET, HEAD",
     }
 }
 

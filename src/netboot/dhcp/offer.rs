@@ -5,7 +5,7 @@ use crate::{
         boot::{BootChoice, BootMachine},
         fleet::Arch,
     },
-    netboot::{dhcp::request::Client, live::Live},
+    netboot::{dhcp::request::Client, ipxe, live::Live},
 };
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,17 +20,23 @@ pub enum Boot {
     Script(String),
 }
 
+/// No object has this name: TFTP answers "file not found", and the firmware goes on to its next boot device.
+pub const NO_FILE: &str = "nothing-to-boot";
+
 /// iPXE's script for one machine.
 pub fn script_url(live: &Live, machine: &BootMachine) -> String {
     let network = &live.table.network;
-    format!("http://{}:{}/boot/{}.ipxe", network.server, network.http_port, machine.mac)
+    format!("http://{}:{}/boot/{}.ipxe", network.server, network.http_port, ipxe::mac_in_url(machine.mac))
 }
 
 /// `Err` says why the client must not be answered at all.
 pub fn boot(live: &Live, machine: &BootMachine, client: &Client) -> Result<Boot, String> {
+    let withdrawn = matches!(machine.boot, BootChoice::Withdrawn);
     let (loader, arch, http) = match client {
         Client::Plain(_) | Client::UBoot => return Ok(Boot::Nothing),
-        _ if matches!(machine.boot, BootChoice::Withdrawn) => return Ok(Boot::Nothing),
+        // A refused file ends UEFI's try within seconds. Without a boot file it asks again and again for a minute.
+        Client::Pxe(_) if withdrawn => return Ok(Boot::Tftp(NO_FILE.to_owned())),
+        _ if withdrawn => return Ok(Boot::Nothing),
         Client::Ipxe => return Ok(Boot::Script(script_url(live, machine))),
         Client::Pxe(0) => ("undionly.kpxe", Arch::Amd64, false),
         Client::Pxe(7 | 9) => ("snponly.efi", Arch::Amd64, false),

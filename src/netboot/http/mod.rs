@@ -97,6 +97,8 @@ pub fn route(live: &Live, peer: Ipv4Addr, method: &Method, path: &str, headers: 
 
 /// The machine of this MAC, if the peer has its address.
 fn own<'a>(live: &'a Live, peer: Ipv4Addr, mac: &str) -> Result<&'a BootMachine, (StatusCode, &'static str)> {
+    // With hyphens as we write it; with colons, bare or as iPXE escapes them, if typed by a person.
+    let mac = mac.replace("%3A", ":");
     let machine = mac.parse().ok().and_then(|mac| live.machine(mac)).ok_or((StatusCode::NOT_FOUND, "not found\n"))?;
     if machine.address == peer { Ok(machine) } else { Err((StatusCode::FORBIDDEN, "another machine's\n")) }
 }

@@ -165,7 +165,10 @@ async fn errors_of_the_service_itself() {
     assert_eq!(status(http.get(url(system))).await.status(), 401);
     assert_eq!(status(basic(http.get(url("/redfish/v1/Systems/2")))).await.status(), 404);
     let not_allowed = status(basic(http.delete(url(system)))).await;
-    assert_eq!((not_allowed.status().as_u16(), not_allowed.headers()["allow"].to_str().unwrap()), (405, "GET, PATCH"));
+    assert_eq!(
+        (not_allowed.status().as_u16(), not_allowed.headers()["allow"].to_str().unwrap()),
+        (405, "GET, HEAD, PATCH")
+    );
     let body = serde_json::json!({"Boot": {"BootSourceOverrideTarget": "Pxe", "BootSourceOverrideEnabled": "Once"}});
     let stale = status(basic(http.patch(url(system))).header("If-Match", "\"old\"").json(&body)).await;
     assert_eq!(stale.status(), 412);
@@ -176,4 +179,7 @@ async fn errors_of_the_service_itself() {
     let wrong = serde_json::json!({"Boot": {"BootSourceOverrideTarget": "Tape"}});
     assert_eq!(status(basic(http.patch(url(system))).json(&wrong)).await.status(), 400);
     assert_eq!(status(http.get(url("/redfish/v1/"))).await.status(), 200);
+    let head = status(basic(http.head(url(system)))).await;
+    assert_eq!((head.status().as_u16(), head.headers().contains_key("etag")), (200, true));
+    assert_eq!(head.text().await.unwrap(), "");
 }
