@@ -24,8 +24,8 @@ pub fn run(arguments: &[String]) -> i32 {
     let result = match words.as_slice() {
         ["status"] => status().and_then(|status| print(&status)).map(|()| 0),
         ["etcd", "start"] => start(),
-        ["etcd", "stop"] => ask(&Request::EtcdStop).and_then(|status| print(&status)).map(|()| 0),
-        ["etcd", "status"] => ask(&Request::EtcdStatus).and_then(|status| print(&status)).map(|()| 0),
+        ["etcd", "stop"] => ask(&Request::Stop).and_then(|status| print(&status)).map(|()| 0),
+        ["etcd", "status"] => ask(&Request::Status).and_then(|status| print(&status)).map(|()| 0),
         ["version"] => {
             print(&serde_json::json!({ "version": env!("CARGO_PKG_VERSION"), "protocol": PROTOCOL })).map(|()| 0)
         }
@@ -59,7 +59,7 @@ fn ask(request: &Request) -> Result<Option<EtcdStatus>> {
     let mut line = Vec::new();
     BufReader::new(stream.take(BODY_MAX_BYTES as u64)).read_until(b'\n', &mut line).map_err(away)?;
     match serde_json::from_slice(&line).doing("reading PID 1's answer")? {
-        Answer::Etcd(status) => Ok(status),
+        Answer::Etcd(status) => Ok(status.map(|status| *status)),
         Answer::Error { kind, message } => {
             let known = ["wrongGeneration", "protocol", "invalid", "io"];
             let kind = known.into_iter().find(|name| *name == kind).unwrap_or("failed");
@@ -76,7 +76,7 @@ fn start() -> Result<i32> {
     // Looked at here, too: a stale node says so even where PID 1 is out of order.
     let config: NodeConfig = marker::read(&Path::new("/data").join(marker::NODE))?;
     etcd::check(&member, config.generation)?;
-    let status = ask(&Request::EtcdStart { member: Box::new(member) })?;
+    let status = ask(&Request::Start { member: Box::new(member) })?;
     print(&status)?;
     Ok(if status.is_some_and(|status| status.running) { 0 } else { EXIT_NOT_RUNNING })
 }
@@ -95,6 +95,6 @@ fn status() -> Result<NodeStatus> {
         root_disk_serial: booted.disk_serial,
         system_sha256: installed.system_sha256,
         machine: dmi::machine(),
-        etcd: ask(&Request::EtcdStatus)?,
+        etcd: ask(&Request::Status)?,
     })
 }

@@ -13,11 +13,11 @@ const FILE: &str = "/boot/grub/grubenv";
 /// The environment after a good boot of `slot`; `None` if it says so already.
 fn good(mut values: BTreeMap<String, String>, slot: &str) -> Option<BTreeMap<String, String>> {
     let before = values.clone();
-    values.insert("slot".into(), slot.into());
+    values.insert("default_slot".into(), slot.into());
     // A trial of the other slot is an order for the next boot and stays.
     if values.get("try_slot").is_none_or(|trial| trial.is_empty() || trial == slot) {
-        values.insert("try_slot".into(), String::new());
-        values.insert("try_left".into(), "0".into());
+        values.remove("try_slot");
+        values.remove("try_left");
     }
     (values != before).then_some(values)
 }
@@ -57,11 +57,11 @@ mod tests {
         };
         let write = |pairs: &[(&str, &str)]| std::fs::write(&path, grubenv::render(&map(pairs)).unwrap()).unwrap();
         let read = || grubenv::parse(&std::fs::read(&path).unwrap()).unwrap();
-        write(&[("slot", "a"), ("try_slot", "b"), ("try_left", "2"), ("kept", "x")]);
+        write(&[("default_slot", "a"), ("try_slot", "b"), ("try_left", "2"), ("kept", "x")]);
         assert!(rewrite(&path, "b").unwrap());
-        assert_eq!(read(), map(&[("slot", "b"), ("try_slot", ""), ("try_left", "0"), ("kept", "x")]));
+        assert_eq!(read(), map(&[("default_slot", "b"), ("kept", "x")]));
         assert!(!rewrite(&path, "b").unwrap());
-        write(&[("slot", "b"), ("try_slot", "a"), ("try_left", "3")]);
+        write(&[("default_slot", "b"), ("try_slot", "a"), ("try_left", "3")]);
         assert!(!rewrite(&path, "b").unwrap(), "an order for the next boot stays");
         std::fs::write(&path, "junk").unwrap();
         assert!(rewrite(&path, "a").is_err());

@@ -59,7 +59,7 @@ impl HostKey {
         string(&mut private, &pair);
         string(&mut private, b"");
         let mut pad = 1;
-        while private.len() % BLOCK != 0 {
+        while !private.len().is_multiple_of(BLOCK) {
             private.push(pad);
             pad += 1;
         }

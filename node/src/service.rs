@@ -108,15 +108,13 @@ impl Service {
     fn run(&self, log: &std::path::Path, build: impl Fn() -> Command) {
         let mut failures = 0u32;
         while let Some(mut child) = self.begin(&build) {
-            let reader = child.as_mut().ok().and_then(|child| self.follow(child, log));
+            if let Ok(child) = &mut child {
+                self.follow(child, log);
+            }
             let ran = match child {
                 Ok(child) => self.watch(child),
                 Err(()) => Duration::ZERO,
             };
-            if let Some(reader) = reader {
-                // A grandchild may hold the pipe open; the reader ends by itself then.
-                let _ = reader;
-            }
             failures = if ran > STEADY { 0 } else { failures + 1 };
             let wait = wait_before(failures.saturating_sub(1));
             let began = Instant::now();
@@ -177,7 +175,7 @@ impl Service {
     }
 
     /// Takes the output to the log, in threads of their own.
-    fn follow(&self, child: &mut Child, log: &std::path::Path) -> Option<()> {
+    fn follow(&self, child: &mut Child, log: &std::path::Path) {
         let log = Arc::new(Mutex::new(Log { path: log.to_owned(), file: None, written: 0 }));
         let outputs: [Option<Box<dyn Read + Send>>; 2] = [
             child.stdout.take().map(|pipe| Box::new(pipe) as Box<dyn Read + Send>),
@@ -185,25 +183,23 @@ impl Service {
         ];
         for output in outputs.into_iter().flatten() {
             let (service, log) = (self.clone(), log.clone());
-            std::thread::Builder::new()
-                .name(format!("{}-log", self.name))
-                .spawn(move || {
-                    let mut reader = BufReader::new(output);
-                    let mut line = Vec::new();
-                    while matches!((&mut reader).take(LINE_BYTES).read_until(b'\n', &mut line), Ok(1..)) {
-                        let text = clean(String::from_utf8_lossy(&line).trim_end());
-                        line.clear();
-                        log.lock().unwrap_or_else(PoisonError::into_inner).line(&text);
-                        let mut state = service.lock();
-                        if state.tail.len() == TAIL_LINES {
-                            state.tail.pop_front();
-                        }
-                        state.tail.push_back(text);
+            let name = format!("{}-log", self.name);
+            // Without a thread the pipe would fill and stop the program: closed, it gets an error instead.
+            let _ = std::thread::Builder::new().name(name).spawn(move || {
+                let mut reader = BufReader::new(output);
+                let mut line = Vec::new();
+                while matches!((&mut reader).take(LINE_BYTES).read_until(b'\n', &mut line), Ok(1..)) {
+                    let text = clean(String::from_utf8_lossy(&line).trim_end());
+                    line.clear();
+                    log.lock().unwrap_or_else(PoisonError::into_inner).line(&text);
+                    let mut state = service.lock();
+                    if state.tail.len() == TAIL_LINES {
+                        state.tail.pop_front();
                     }
-                })
-                .ok()?;
+                    state.tail.push_back(text);
+                }
+            });
         }
-        Some(())
     }
 }
 

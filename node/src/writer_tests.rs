@@ -72,10 +72,10 @@ impl Volume for FileVolume {
 
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
         self.file.read_exact_at(buffer, offset)?;
-        if let Some(at) = self.rotten.get().and_then(|at| at.checked_sub(offset)) {
-            if let Some(byte) = buffer.get_mut(at as usize) {
-                *byte ^= 0x10;
-            }
+        if let Some(at) = self.rotten.get().and_then(|at| at.checked_sub(offset))
+            && let Some(byte) = buffer.get_mut(at as usize)
+        {
+            *byte ^= 0x10;
         }
         Ok(())
     }

@@ -40,8 +40,9 @@ pub fn plan(globals: &Globals, args: &PlanArgs) -> Result<Exit, Stop> {
         let value = output::plan::value(&place, &prepared.plan);
         if let Some(path) = &args.out {
             let text = serde_json::to_string_pretty(&value).unwrap_or_default();
-            std::fs::write(path, text + "\n")
-                .map_err(|e| Failure::new(Cause::Local, format!("write the plan to {}", path.display()), e.to_string()))?;
+            std::fs::write(path, text + "\n").map_err(|e| {
+                Failure::new(Cause::Local, format!("write the plan to {}", path.display()), e.to_string())
+            })?;
         }
         if globals.format.is_for_people() {
             let mut text = output::plan::text(&place, &prepared.plan);
@@ -83,7 +84,13 @@ pub fn join(globals: &Globals, args: &Join) -> Result<Exit, Stop> {
 }
 
 /// `apply` means all active nodes unless some are named; the others want names.
-fn goal(session: &Session, word: GoalWord, targets: &Targets, reinstall: bool, allow: Option<Ceiling>) -> Result<Goal, Stop> {
+fn goal(
+    session: &Session,
+    word: GoalWord,
+    targets: &Targets,
+    reinstall: bool,
+    allow: Option<Ceiling>,
+) -> Result<Goal, Stop> {
     let nothing = if word == GoalWord::Install { Nothing::IsRefused } else { Nothing::MeansAll };
     let status = Status { now: clock::unix_ms(), ..Status::default() };
     let mut names = targets::nodes(&session.fleet, &status, targets, nothing)?;
@@ -108,7 +115,14 @@ fn run(globals: &Globals, session: &Session, goal: &Goal, limits: &Limits, kept:
         let id = run_id();
         let mut locks: Vec<String> = names.iter().map(|n| format!("node/{n}")).collect();
         locks.extend(session.networks(names).iter().map(|n| format!("network/{n}")));
-        locks.extend(session.fleet.clusters.values().filter(|c| c.members.iter().any(|m| names.contains(m))).map(|c| format!("cluster/{}", c.name)));
+        locks.extend(
+            session
+                .fleet
+                .clusters
+                .values()
+                .filter(|c| c.members.iter().any(|m| names.contains(m)))
+                .map(|c| format!("cluster/{}", c.name)),
+        );
         let fence = if dry {
             None
         } else {
@@ -154,7 +168,12 @@ async fn begin(
             stdout::print(&globals.format.render_one(&output::plan::value(&place, &plan), |_| text.clone()))?;
         }
         if session.read_only && !limits.dry_run && !plan.is_empty() {
-            return Err(Failure::new(Cause::Guard, "apply", "--read-only: nothing is changed; the plan above is what would be done").into());
+            return Err(Failure::new(
+                Cause::Guard,
+                "apply",
+                "--read-only: nothing is changed; the plan above is what would be done",
+            )
+            .into());
         }
         return Ok(refusal_exit(&plan));
     };
@@ -162,7 +181,8 @@ async fn begin(
     if let Some(kept) = kept
         && kept.hash() != plan.hash()
     {
-        let why = format!("the world has changed since it was made: it was {}, it would be {} now", kept.hash(), plan.hash());
+        let why =
+            format!("the world has changed since it was made: it was {}, it would be {} now", kept.hash(), plan.hash());
         return Err(Failure::new(Cause::Guard, "apply the kept plan", why).next("rackctl plan --out FILE").into());
     }
     too_many_wipes(&plan, limits.max_wipes)?;
@@ -180,7 +200,11 @@ async fn begin(
             if let Some(table) = output::report::members(&done) {
                 stdout::print(&table.render(stdout::width()))?;
             }
-            stdout::note(if plan.refusals.is_empty() { "Nothing to do: every step was found done." } else { "Nothing was done." });
+            stdout::note(if plan.refusals.is_empty() {
+                "Nothing to do: every step was found done."
+            } else {
+                "Nothing was done."
+            });
         } else {
             stdout::print(&globals.format.render_one(&output::report::value(&done), |_| String::new()))?;
         }
@@ -207,8 +231,11 @@ async fn begin(
         body: serde_json::json!({ "plan": plan.hash(), "objects": prepare::objects(&built) }),
     };
     session.store.append(&id, clock::unix_ms(), &fence, draft).map_err(|e| stop(&e))?;
-    stdout::note(&format!("run {id}; from another terminal: rackctl runs, rackctl describe node NAME, rackctl logs {id}"));
-    let run = Run { id, plan, fence, passwords, objects: prepare::objects(&built), servers, records: Vec::new(), child };
+    stdout::note(&format!(
+        "run {id}; from another terminal: rackctl runs, rackctl describe node NAME, rackctl logs {id}"
+    ));
+    let run =
+        Run { id, plan, fence, passwords, objects: prepare::objects(&built), servers, records: Vec::new(), child };
     conduct::conduct(globals, session, run).await
 }
 
@@ -222,7 +249,12 @@ fn no_open_run(session: &Session, names: &[String]) -> Result<(), Stop> {
     for run in runs.iter().filter(|r| matches!(r.state, RunState::Running | RunState::Interrupted)) {
         let touched = prepare::scope(&run.goal).0.iter().any(|n| names.contains(n));
         if touched {
-            let why = format!("run {} of {} did not end (started {})", run.id, run.actor, crate::model::clock::utc(run.started_ms));
+            let why = format!(
+                "run {} of {} did not end (started {})",
+                run.id,
+                run.actor,
+                crate::model::clock::utc(run.started_ms)
+            );
             return Err(Failure::new(Cause::Guard, "apply", why).next(format!("rackctl resume {}", run.id)).into());
         }
     }
@@ -232,9 +264,11 @@ fn no_open_run(session: &Session, names: &[String]) -> Result<(), Stop> {
 fn too_many_wipes(plan: &Plan, max: Option<u32>) -> Result<(), Failure> {
     let wipes = plan.count(Danger::DataLoss);
     match max {
-        Some(max) if wipes > max as usize => {
-            Err(Failure::new(Cause::Guard, "limit of wipes", format!("the plan would wipe {wipes} disks, --max-wipes allows {max}")))
-        }
+        Some(max) if wipes > max as usize => Err(Failure::new(
+            Cause::Guard,
+            "limit of wipes",
+            format!("the plan would wipe {wipes} disks, --max-wipes allows {max}"),
+        )),
         _ => Ok(()),
     }
 }
@@ -263,7 +297,10 @@ fn confirm(plan: &Plan, limits: &Limits, place: &output::plan::Place) -> Result<
         return Ok(());
     }
     if !stdout::stdin_is_terminal() {
-        let why = format!("the plan needs approval{}; its hash is {hash}", if destroys { ", for it destroys data" } else { "" });
+        let why = format!(
+            "the plan needs approval{}; its hash is {hash}",
+            if destroys { ", for it destroys data" } else { "" }
+        );
         let next = format!("rackctl apply … --approve {}", plan.short_hash());
         return Err(Stop::with(Exit::NeedsApproval, Failure::new(Cause::Guard, "approval", why).next(next)));
     }
@@ -295,7 +332,8 @@ fn run_id() -> String {
 }
 
 fn read_plan(path: &Path) -> Result<Plan, Stop> {
-    let fault = |why: String| Stop::usage(Failure::new(Cause::Malformed, format!("read the plan {}", path.display()), why));
+    let fault =
+        |why: String| Stop::usage(Failure::new(Cause::Malformed, format!("read the plan {}", path.display()), why));
     let text = std::fs::read_to_string(path).map_err(|e| fault(e.to_string()))?;
     let value: serde_json::Value = serde_json::from_str(&text).map_err(|e| fault(e.to_string()))?;
     let spec = value.get("spec").cloned().ok_or_else(|| fault("it has no spec".into()))?;
@@ -306,4 +344,3 @@ fn read_plan(path: &Path) -> Result<Plan, Stop> {
     }
     Ok(plan)
 }
-

@@ -72,7 +72,15 @@ async fn info(globals: &Globals, session: &Session, names: &[String]) -> Result<
         for (name, result) in &rows {
             let facts = result.as_ref().map_or(Value::Null, |v| v["facts"].clone());
             let text = |field: &str| facts[field].as_str().unwrap_or("-").to_owned();
-            let mut row = vec![name.clone(), text("manufacturer"), text("model"), text("serial"), text("power"), text("biosVersion"), text("bmcVersion")];
+            let mut row = vec![
+                name.clone(),
+                text("manufacturer"),
+                text("model"),
+                text("serial"),
+                text("power"),
+                text("biosVersion"),
+                text("bmcVersion"),
+            ];
             if wide {
                 let disks: Vec<String> = facts["drives"]
                     .as_array()
@@ -92,15 +100,25 @@ async fn info(globals: &Globals, session: &Session, names: &[String]) -> Result<
 /// Prints the line for the manifest. Nothing is believed by itself: a person compares, or gives the fingerprint.
 async fn trust(session: &Session, names: &[String], expected: Option<&str>) -> Result<Exit, Stop> {
     if expected.is_some() && names.len() > 1 {
-        return Err(Stop::usage(Failure::new(Cause::Refused, "bmc trust", "--fingerprint is of one BMC; name one node")));
+        return Err(Stop::usage(Failure::new(
+            Cause::Refused,
+            "bmc trust",
+            "--fingerprint is of one BMC; name one node",
+        )));
     }
     let mut failures = Vec::new();
     for name in names {
         let node = session.node(name)?;
         let Some((url, now)) = node.bmc.as_ref().and_then(|b| {
-            b.endpoints.iter().find_map(|e| if let EndpointAt::Redfish(url) = &e.at { Some((url.clone(), e.trust.clone())) } else { None })
+            b.endpoints.iter().find_map(|e| {
+                if let EndpointAt::Redfish(url) = &e.at { Some((url.clone(), e.trust.clone())) } else { None }
+            })
         }) else {
-            failures.push(Failure::new(Cause::Guard, format!("{name}: trust its BMC"), "the inventory gives it no Redfish endpoint"));
+            failures.push(Failure::new(
+                Cause::Guard,
+                format!("{name}: trust its BMC"),
+                "the inventory gives it no Redfish endpoint",
+            ));
             continue;
         };
         let pin = match bmc::tls::probe_pin(&url).await {
@@ -113,7 +131,11 @@ async fn trust(session: &Session, names: &[String], expected: Option<&str>) -> R
         if let Some(expected) = expected
             && !pin.eq_ignore_ascii_case(expected)
         {
-            failures.push(Failure::new(Cause::Untrusted, format!("{name}: trust its BMC"), format!("it presents {pin}, you expect {expected}")));
+            failures.push(Failure::new(
+                Cause::Untrusted,
+                format!("{name}: trust its BMC"),
+                format!("it presents {pin}, you expect {expected}"),
+            ));
             continue;
         }
         let state = match &now {

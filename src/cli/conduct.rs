@@ -8,7 +8,10 @@ use std::{
 
 use tokio::sync::{mpsc, watch};
 
-use super::{globals::Globals, session::{Session, stop}};
+use super::{
+    globals::Globals,
+    session::{Session, stop},
+};
 use crate::{
     bmc,
     cluster::etcd::observe_client,
@@ -87,7 +90,8 @@ pub async fn conduct(globals: &Globals, session: &Session, run: Run) -> Result<E
     }));
     let mut background = tokio::task::JoinSet::new();
     if boots {
-        let child = run.child.ok_or_else(|| Failure::new(Cause::Local, "network-boot servers", "they were not started"))?;
+        let child =
+            run.child.ok_or_else(|| Failure::new(Cause::Local, "network-boot servers", "they were not started"))?;
         let (mut orders, mut events) = child.into_async();
         // Ports, rights and other servers are found out before any machine is touched (F21, F28).
         let first = world.table()?;
@@ -154,16 +158,26 @@ async fn wait_ready(events: &mut mpsc::Receiver<NetbootEvent>) -> Result<(), Fai
                 NetbootEvent::Ready { .. } => return Ok(()),
                 NetbootEvent::Failed { failure } => return Err(failure),
                 NetbootEvent::RogueDhcp { server } => {
-                    return Err(Failure::new(Cause::Guard, "network-boot servers", format!("another DHCP server answers on this network: {server}"))
-                        .next("stop that server, or set dhcp.mode: proxy on the network"));
+                    return Err(Failure::new(
+                        Cause::Guard,
+                        "network-boot servers",
+                        format!("another DHCP server answers on this network: {server}"),
+                    )
+                    .next("stop that server, or set dhcp.mode: proxy on the network"));
                 }
                 _ => {}
             }
         }
-        Err(Failure::new(Cause::Local, "network-boot servers", "their process ended before it was ready").next("rackctl doctor"))
+        Err(Failure::new(Cause::Local, "network-boot servers", "their process ended before it was ready")
+            .next("rackctl doctor"))
     };
     tokio::time::timeout(READY_DEADLINE, wait).await.unwrap_or_else(|_| {
-        Err(Failure::new(Cause::Deadline, "network-boot servers", format!("not ready within {} s", READY_DEADLINE.as_secs())).next("rackctl doctor"))
+        Err(Failure::new(
+            Cause::Deadline,
+            "network-boot servers",
+            format!("not ready within {} s", READY_DEADLINE.as_secs()),
+        )
+        .next("rackctl doctor"))
     })
 }
 
@@ -225,7 +239,8 @@ async fn finish(
     let records = session.store.journal(&world.run).map_err(|e| stop(&e))?;
     let timeline = timeline::timeline(&world.plan, &records);
     let members = member_rows(session, &world.plan).await;
-    let report = Report { run: &world.run, outcome, timeline: &timeline, failures: &failures, members: &members, head: &head };
+    let report =
+        Report { run: &world.run, outcome, timeline: &timeline, failures: &failures, members: &members, head: &head };
     if globals.format.is_for_people() {
         let mut text = String::new();
         text.push_str(&report::times(&report).render(stdout::width()));
@@ -251,10 +266,16 @@ async fn finish(
     };
     let mut told: Vec<Failure> = failures
         .into_iter()
-        .map(|(step, f)| Failure { what: if f.what.contains(step.as_str()) || step == "run" { f.what } else { format!("{step}: {}", f.what) }, ..f })
+        .map(|(step, f)| Failure {
+            what: if f.what.contains(step.as_str()) || step == "run" { f.what } else { format!("{step}: {}", f.what) },
+            ..f
+        })
         .collect();
     if outcome == Outcome::Interrupted {
-        told.push(Failure::new(Cause::Interrupted, format!("run {}", world.run), "it was interrupted and can be resumed").next(format!("rackctl resume {}", world.run)));
+        told.push(
+            Failure::new(Cause::Interrupted, format!("run {}", world.run), "it was interrupted and can be resumed")
+                .next(format!("rackctl resume {}", world.run)),
+        );
     }
     if told.is_empty() { Ok(exit) } else { Err(Stop { exit, failures: told }) }
 }
@@ -266,11 +287,21 @@ pub async fn member_rows(session: &Session, plan: &Plan) -> Vec<[String; 6]> {
         let Subject::Cluster(name) = &track.subject else { continue };
         let Some(cluster) = session.fleet.clusters.get(name) else { continue };
         let ClusterDriver::Etcd { client_port, .. } = cluster.driver else { continue };
-        let endpoints: Vec<String> =
-            cluster.members.iter().filter_map(|m| session.fleet.member_address(m, client_port)).map(|a| format!("http://{a}")).collect();
+        let endpoints: Vec<String> = cluster
+            .members
+            .iter()
+            .filter_map(|m| session.fleet.member_address(m, client_port))
+            .map(|a| format!("http://{a}"))
+            .collect();
         let Ok(facts) = observe_client::observe(&endpoints).await else { continue };
         for m in &facts.members {
-            let role = if m.learner { "learner" } else if facts.leader.as_ref() == Some(&m.id) { "leader" } else { "voter" };
+            let role = if m.learner {
+                "learner"
+            } else if facts.leader.as_ref() == Some(&m.id) {
+                "leader"
+            } else {
+                "voter"
+            };
             rows.push([
                 name.clone(),
                 m.name.clone(),
@@ -289,7 +320,8 @@ struct View {
     progress: Progress,
     jsonl: bool,
     verbose: u8,
-    steps: BTreeMap<String, String>,
+    /// Per subject: the step in hand and what it waits for.
+    steps: BTreeMap<String, (String, Option<String>)>,
 }
 
 impl View {
@@ -312,7 +344,9 @@ impl View {
                 }
                 match record.kind {
                     RecordKind::Failed | RecordKind::Result => {
-                        if let Some(failure) = record.body.get("failure").and_then(|f| serde_json::from_value::<Failure>(f.clone()).ok()) {
+                        if let Some(failure) =
+                            record.body.get("failure").and_then(|f| serde_json::from_value::<Failure>(f.clone()).ok())
+                        {
                             let again = if record.kind == RecordKind::Result { " (again)" } else { "" };
                             self.progress.note(&secrets::redact(&format!("{}: {failure}{again}", record.step)));
                         }
@@ -324,7 +358,11 @@ impl View {
             Notice::Tracks(tracks) => {
                 for track in tracks {
                     let stage = track.step.clone().unwrap_or_else(|| "done".to_owned());
-                    self.steps.insert(track.subject.clone(), stage.clone());
+                    // Said once: an installer's own report of the same step says more.
+                    let now = (stage.clone(), track.waiting.clone());
+                    if self.steps.insert(track.subject.clone(), now.clone()) == Some(now) {
+                        continue;
+                    }
                     self.progress.update(&Update {
                         subject: track.subject.clone(),
                         stage,
@@ -340,13 +378,13 @@ impl View {
                 }
             }
             Notice::Installer { node, stage, done_bytes, total_bytes } => {
-                let Some(step) = self.steps.get(node) else { return };
+                let Some((step, _)) = self.steps.get(node).cloned() else { return };
                 if !matches!(step.as_str(), "check-disks" | "write-disk") {
                     return;
                 }
                 self.progress.update(&Update {
                     subject: node.clone(),
-                    stage: step.clone(),
+                    stage: step,
                     done: *done_bytes,
                     total: *total_bytes,
                     message: format!("{stage:?}").to_lowercase(),

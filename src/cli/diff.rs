@@ -47,7 +47,14 @@ pub fn run(globals: &Globals, args: &Diff) -> Result<Exit, Stop> {
             let _ = writeln!(text, "{name}");
         }
         for line in &lines {
-            let _ = writeln!(text, "- {}: {}\n+ {}: {}", line.field, clean::line(&line.observed), line.field, clean::line(&line.desired));
+            let _ = writeln!(
+                text,
+                "- {}: {}\n+ {}: {}",
+                line.field,
+                clean::line(&line.observed),
+                line.field,
+                clean::line(&line.desired)
+            );
         }
         items.push(json!({
             "apiVersion": "rackctl.dev/v1alpha1", "kind": "Diff", "metadata": { "name": name }, "spec": {},
@@ -64,7 +71,9 @@ pub fn run(globals: &Globals, args: &Diff) -> Result<Exit, Stop> {
 
 fn compare(node: &Node, seen: &NodeFacts, cluster: Option<&Cluster>, facts: &Facts) -> Vec<Line> {
     let mut lines = Vec::new();
-    let mut differ = |field: &str, desired: String, observed: String| lines.push(Line { field: field.to_owned(), desired, observed });
+    let mut differ = |field: &str, desired: String, observed: String| {
+        lines.push(Line { field: field.to_owned(), desired, observed })
+    };
     match seen.bmc.as_ref().map(|b| &b.value) {
         Some(Ok(bmc)) => {
             if let Some(boot) = bmc.boot.filter(|b| !b.is_cleared()) {
@@ -102,10 +111,16 @@ fn compare(node: &Node, seen: &NodeFacts, cluster: Option<&Cluster>, facts: &Fac
         }
     }
     if let Some(cluster) = cluster {
-        let member = facts.clusters.get(&cluster.name).and_then(|c| c.value.as_ref().ok()).and_then(|c| c.members.iter().find(|m| m.name == node.name));
+        let member = facts
+            .clusters
+            .get(&cluster.name)
+            .and_then(|c| c.value.as_ref().ok())
+            .and_then(|c| c.members.iter().find(|m| m.name == node.name));
         match member {
             Some(m) if m.learner => differ("membership", format!("voter of {}", cluster.name), "learner".into()),
-            Some(m) if !m.healthy => differ("membership", format!("healthy voter of {}", cluster.name), "unhealthy".into()),
+            Some(m) if !m.healthy => {
+                differ("membership", format!("healthy voter of {}", cluster.name), "unhealthy".into())
+            }
             Some(_) => {}
             None => differ("membership", format!("voter of {}", cluster.name), "no member seen".into()),
         }

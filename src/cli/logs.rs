@@ -20,7 +20,12 @@ pub fn logs(globals: &Globals, args: &Logs) -> Result<Exit, Stop> {
     let is_run = session.store.run(&args.name).map_err(|e| stop(&e))?.is_some();
     if !is_run && !session.fleet.nodes.contains_key(&args.name) && !session.fleet.clusters.contains_key(&args.name) {
         return Err(Stop::usage(
-            Failure::new(Cause::Refused, format!("logs {}", args.name), "neither a run nor a node or cluster of the inventory").next("rackctl runs"),
+            Failure::new(
+                Cause::Refused,
+                format!("logs {}", args.name),
+                "neither a run nor a node or cluster of the inventory",
+            )
+            .next("rackctl runs"),
         ));
     }
     let read = || -> Result<Vec<Record>, Stop> {

@@ -6,9 +6,13 @@ use crate::model::{Failure, failure::Cause};
 
 /// Home of the person: under sudo that of the one who called it, so that both see the same state.
 fn home() -> Result<PathBuf, Failure> {
-    let behind_sudo = std::env::var("SUDO_USER").ok().and_then(|name| nix::unistd::User::from_name(&name).ok().flatten()).map(|u| u.dir);
+    let behind_sudo = std::env::var("SUDO_USER")
+        .ok()
+        .and_then(|name| nix::unistd::User::from_name(&name).ok().flatten())
+        .map(|u| u.dir);
     behind_sudo.or_else(|| std::env::var_os("HOME").map(PathBuf::from)).filter(|p| p.is_absolute()).ok_or_else(|| {
-        Failure::new(Cause::Local, "find the state folder", "HOME names no absolute path").next("rackctl --store sqlite:PATH …")
+        Failure::new(Cause::Local, "find the state folder", "HOME names no absolute path")
+            .next("rackctl --store sqlite:PATH …")
     })
 }
 
@@ -33,7 +37,8 @@ pub fn node_program() -> Result<PathBuf, Failure> {
     if let Some(path) = std::env::var_os("RACKCTL_NODE_PROGRAM").map(PathBuf::from) {
         return Ok(path);
     }
-    let here = std::env::current_exe().map_err(|e| Failure::new(Cause::Local, "find the node program", e.to_string()))?;
+    let here =
+        std::env::current_exe().map_err(|e| Failure::new(Cause::Local, "find the node program", e.to_string()))?;
     let folder = here.parent().unwrap_or(Path::new("/"));
     let places = [
         folder.join("rackctl-node"),
@@ -43,7 +48,11 @@ pub fn node_program() -> Result<PathBuf, Failure> {
     ];
     // A build for this host leaves a dynamic one beside us: the image code refuses it, so static places come first.
     places.iter().skip(1).chain(places.iter().take(1)).find(|p| p.is_file()).cloned().ok_or_else(|| {
-        Failure::new(Cause::Local, "find the node program", "rackctl-node is neither beside rackctl nor in ../lib/rackctl")
-            .next("RACKCTL_NODE_PROGRAM=/path/to/rackctl-node rackctl …")
+        Failure::new(
+            Cause::Local,
+            "find the node program",
+            "rackctl-node is neither beside rackctl nor in ../lib/rackctl",
+        )
+        .next("RACKCTL_NODE_PROGRAM=/path/to/rackctl-node rackctl …")
     })
 }

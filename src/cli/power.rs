@@ -22,7 +22,10 @@ use crate::{
         fleet::Management,
         power::{BootOverride, OverrideFor, PowerAction, PowerState},
     },
-    output::{Exit, Stop, Table, resource::{self, Status}},
+    output::{
+        Exit, Stop, Table,
+        resource::{self, Status},
+    },
     run::clock,
     store::Holder,
 };
@@ -88,8 +91,12 @@ async fn restarted(client: &bmc::Client, before: Option<String>) -> Result<(), F
             return Ok(());
         }
         if clock::since_boot() > until {
-            return Err(Failure::new(Cause::AcceptedButIgnored, format!("{}: restart", client.node()), "the BMC took the request and shows no reset")
-                .next(format!("rackctl power reset {} --force", client.node())));
+            return Err(Failure::new(
+                Cause::AcceptedButIgnored,
+                format!("{}: restart", client.node()),
+                "the BMC took the request and shows no reset",
+            )
+            .next(format!("rackctl power reset {} --force", client.node())));
         }
         tokio::time::sleep(Duration::from_millis(500)).await;
     }
@@ -97,9 +104,11 @@ async fn restarted(client: &bmc::Client, before: Option<String>) -> Result<(), F
 
 pub fn boot(globals: &Globals, args: &Boot) -> Result<Exit, Stop> {
     match &args.verb {
-        BootVerb::Show { targets } => over(globals, targets, Nothing::MeansAll, "BOOT", "boot", false, Duration::ZERO, |client| {
-            Box::pin(async move { Ok(bmc::boot::words(client.boot().await?)) })
-        }),
+        BootVerb::Show { targets } => {
+            over(globals, targets, Nothing::MeansAll, "BOOT", "boot", false, Duration::ZERO, |client| {
+                Box::pin(async move { Ok(bmc::boot::words(client.boot().await?)) })
+            })
+        }
         BootVerb::Set { target, targets, persistent, dry_run } => {
             let lasts = if *persistent { OverrideFor::Persistent } else { OverrideFor::Once };
             let wanted = match (*target).into() {
@@ -191,7 +200,10 @@ async fn each(
 }
 
 fn allowed(name: &str, node: &crate::model::fleet::Node) -> Result<(), Failure> {
-    let refuse = |why: &str| Err(Failure::new(Cause::Guard, format!("{name}: change"), why.to_owned()).next(format!("rackctl describe node {name}")));
+    let refuse = |why: &str| {
+        Err(Failure::new(Cause::Guard, format!("{name}: change"), why.to_owned())
+            .next(format!("rackctl describe node {name}")))
+    };
     if node.protect {
         return refuse("it is protected (`protect: true`): no power, boot or disk change");
     }

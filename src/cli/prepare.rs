@@ -2,7 +2,10 @@
 
 use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
 
-use super::{paths, session::{self, Built, Session}};
+use super::{
+    paths,
+    session::{self, Built, Session},
+};
 use crate::{
     bmc,
     image::{self, BuildEvent, BuildSpec},
@@ -46,14 +49,17 @@ pub async fn prepare(session: &Session, goal: &Goal, passwords: &Arc<bmc::Passwo
             let Some(address) = servers.get(&network).copied() else { continue };
             if spec.dhcp == DhcpMode::Authoritative {
                 let interface = spec.interface.clone();
-                let probed = tokio::task::spawn_blocking(move || netboot::rogue::probe(&interface, address, ROGUE_PROBE)).await;
+                let probed =
+                    tokio::task::spawn_blocking(move || netboot::rogue::probe(&interface, address, ROGUE_PROBE)).await;
                 match probed {
                     Ok(Ok(found)) if found.is_empty() => {}
                     Ok(Ok(found)) => {
                         facts.rogue_dhcp.insert(network, found.into_iter().collect());
                     }
                     // Without the right to raw sockets the server child looks before its first answer.
-                    _ => stdout::note(&format!("note: other DHCP servers on {network} were not looked for; the servers do before they answer")),
+                    _ => stdout::note(&format!(
+                        "note: other DHCP servers on {network} were not looked for; the servers do before they answer"
+                    )),
                 }
             }
         }
@@ -128,15 +134,25 @@ pub async fn build(wanted: Vec<(String, Image, Arch)>) -> Result<Built, Failure>
     tokio::task::spawn_blocking(work).await.map_err(|e| Failure::new(Cause::Local, "image build", e.to_string()))?
 }
 
-pub fn build_one(name: &str, image: &Image, arch: Arch, cache: &std::path::Path, program: &std::path::Path) -> Result<image::Artifacts, Failure> {
+pub fn build_one(
+    name: &str,
+    image: &Image,
+    arch: Arch,
+    cache: &std::path::Path,
+    program: &std::path::Path,
+) -> Result<image::Artifacts, Failure> {
     let (cache_dir, objects_dir): (PathBuf, PathBuf) = (cache.join("packages"), cache.join("objects"));
     let spec = BuildSpec { image, arch, cache_dir: &cache_dir, objects_dir: &objects_dir, node_program: program };
     image::build(&spec, &mut |event| {
         let line = match event {
             BuildEvent::Unchanged { .. } => return,
-            BuildEvent::Renewed { wanted, from: Some(from), to } => format!("{wanted} {from} is gone from the index, renewed to {to}"),
+            BuildEvent::Renewed { wanted, from: Some(from), to } => {
+                format!("{wanted} {from} is gone from the index, renewed to {to}")
+            }
             BuildEvent::Renewed { wanted, from: None, to } => format!("{wanted} pinned to {to}"),
-            BuildEvent::Downloading { packages, size_bytes } => format!("downloading {packages} packages, {} MB", size_bytes / 1_000_000),
+            BuildEvent::Downloading { packages, size_bytes } => {
+                format!("downloading {packages} packages, {} MB", size_bytes / 1_000_000)
+            }
             BuildEvent::Unpacked { packages } => format!("{packages} packages unpacked"),
             BuildEvent::Stored { name, size_bytes } => format!("{name}: {:.1} MB", size_bytes as f64 / 1e6),
         };
@@ -165,7 +181,10 @@ pub fn objects(built: &Built) -> Vec<BootObject> {
 }
 
 /// Our address on each of these networks, where this host has one.
-pub fn servers<'a>(session: &Session, networks: impl Iterator<Item = &'a String>) -> BTreeMap<String, std::net::Ipv4Addr> {
+pub fn servers<'a>(
+    session: &Session,
+    networks: impl Iterator<Item = &'a String>,
+) -> BTreeMap<String, std::net::Ipv4Addr> {
     networks
         .filter_map(|name| {
             let spec = session.fleet.networks.get(name)?;

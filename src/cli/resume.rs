@@ -38,14 +38,23 @@ pub fn resume(globals: &Globals, args: &Resume) -> Result<Exit, Stop> {
         return Err(Failure::new(Cause::Guard, format!("resume {}", record.id), why).next("rackctl apply").into());
     }
     let unreadable = |e: serde_json::Error| {
-        Failure::new(Cause::Malformed, format!("resume {}", record.id), format!("it was recorded by version {}: {e}", record.actor.version))
-            .next("use the version that began it")
+        Failure::new(
+            Cause::Malformed,
+            format!("resume {}", record.id),
+            format!("it was recorded by version {}: {e}", record.actor.version),
+        )
+        .next("use the version that began it")
     };
     let fleet: Fleet = serde_json::from_value(record.fleet.clone()).map_err(unreadable)?;
     let plan: Plan = serde_json::from_value(record.plan.clone()).map_err(unreadable)?;
     let session = Session { fleet, ..found };
     if session.read_only {
-        return Err(Failure::new(Cause::Guard, format!("resume {}", record.id), "--read-only: a resumed run changes machines").into());
+        return Err(Failure::new(
+            Cause::Guard,
+            format!("resume {}", record.id),
+            "--read-only: a resumed run changes machines",
+        )
+        .into());
     }
     let names = &prepare::scope(&record.goal).0.clone();
     let space = session.enter(names)?;
@@ -68,12 +77,25 @@ pub fn resume(globals: &Globals, args: &Resume) -> Result<Exit, Stop> {
                 .unwrap_or_default();
             let servers = prepare::servers(&session, plan.networks.keys());
             session.store.set_run_state(&record.id, RunState::Running, None).map_err(|e| stop(&e))?;
-            let draft =
-                Draft { subject: "run".into(), step: "run".into(), attempt: 1, kind: RecordKind::RunResumed, body: serde_json::Value::Null };
+            let draft = Draft {
+                subject: "run".into(),
+                step: "run".into(),
+                attempt: 1,
+                kind: RecordKind::RunResumed,
+                body: serde_json::Value::Null,
+            };
             session.store.append(&record.id, clock::unix_ms(), &fence, draft).map_err(|e| stop(&e))?;
             stdout::note(&format!("resuming run {} ({} records)", record.id, records.len()));
-            let run =
-                Run { id: record.id.clone(), plan: plan.clone(), fence: fence.clone(), passwords, objects, servers, records, child };
+            let run = Run {
+                id: record.id.clone(),
+                plan: plan.clone(),
+                fence: fence.clone(),
+                passwords,
+                objects,
+                servers,
+                records,
+                child,
+            };
             conduct::conduct(globals, &session, run).await
         };
         let result = go_on.await;

@@ -39,9 +39,14 @@ pub fn status(globals: &Globals, fleet: &Fleet, now: UnixMs, refresh: bool) -> R
             let mut view = ClusterView { observed: Some(observed.at), ..ClusterView::default() };
             match &observed.value {
                 Ok(cluster) => {
-                    view.healthy = u32::try_from(cluster.members.iter().filter(|m| m.healthy && !m.learner).count()).ok();
+                    view.healthy =
+                        u32::try_from(cluster.members.iter().filter(|m| m.healthy && !m.learner).count()).ok();
                     view.members = u32::try_from(cluster.members.len()).ok();
-                    view.leader = cluster.leader.as_ref().and_then(|id| cluster.members.iter().find(|m| m.id == *id)).map(|m| m.name.clone());
+                    view.leader = cluster
+                        .leader
+                        .as_ref()
+                        .and_then(|id| cluster.members.iter().find(|m| m.id == *id))
+                        .map(|m| m.name.clone());
                 }
                 Err(failure) => view.reason = Some(failure.to_string()),
             }
@@ -52,7 +57,10 @@ pub fn status(globals: &Globals, fleet: &Fleet, now: UnixMs, refresh: bool) -> R
     let chain = session.store.chain().map_err(|e| stop(&e))?;
     let seen = facts(&session)?;
     for name in fleet.nodes.keys() {
-        let (at, facts) = seen.iter().find(|(n, _, _)| n == name).map_or((None, NodeFacts::default()), |(_, at, f)| (Some(*at), f.clone()));
+        let (at, facts) = seen
+            .iter()
+            .find(|(n, _, _)| n == name)
+            .map_or((None, NodeFacts::default()), |(_, at, f)| (Some(*at), f.clone()));
         status.nodes.insert(name.clone(), view(name, at, &facts, &runs, &chain, fleet));
     }
     Ok(status)
@@ -61,8 +69,10 @@ pub fn status(globals: &Globals, fleet: &Fleet, now: UnixMs, refresh: bool) -> R
 fn facts(session: &Session) -> Result<Vec<(String, UnixMs, NodeFacts)>, Stop> {
     let observed = session.store.observed().map_err(|e| stop(&e))?;
     let records = session.store.node_records().map_err(|e| stop(&e))?;
-    let mut all: Vec<(String, UnixMs, NodeFacts)> =
-        observed.into_iter().filter_map(|(name, at, value)| Some((name, at, serde_json::from_value(value).ok()?))).collect();
+    let mut all: Vec<(String, UnixMs, NodeFacts)> = observed
+        .into_iter()
+        .filter_map(|(name, at, value)| Some((name, at, serde_json::from_value(value).ok()?)))
+        .collect();
     for (name, record) in records {
         match all.iter_mut().find(|(n, _, _)| *n == name) {
             Some((_, at, facts)) => {
@@ -79,7 +89,14 @@ fn run_of<'a>(runs: &'a [RunRecord], node: &str) -> Option<&'a RunRecord> {
     runs.iter().find(|r| super::prepare::scope(&r.goal).0.iter().any(|n| n == node))
 }
 
-fn view(name: &str, at: Option<UnixMs>, facts: &NodeFacts, runs: &[RunRecord], chain: &[store::Record], fleet: &Fleet) -> NodeView {
+fn view(
+    name: &str,
+    at: Option<UnixMs>,
+    facts: &NodeFacts,
+    runs: &[RunRecord],
+    chain: &[store::Record],
+    fleet: &Fleet,
+) -> NodeView {
     let run = run_of(runs, name);
     let open = run.filter(|r| matches!(r.state, RunState::Running | RunState::Interrupted));
     let of_run: Vec<&store::Record> = run.map(|r| chain.iter().filter(|c| c.run == r.id).collect()).unwrap_or_default();
@@ -91,7 +108,9 @@ fn view(name: &str, at: Option<UnixMs>, facts: &NodeFacts, runs: &[RunRecord], c
     });
     let member = fleet.clusters.values().any(|c| {
         c.members.iter().any(|m| m == name)
-            && chain.iter().any(|r| r.kind == RecordKind::Done && r.step == format!("cluster/{}/verify-member-{name}", c.name))
+            && chain
+                .iter()
+                .any(|r| r.kind == RecordKind::Done && r.step == format!("cluster/{}/verify-member-{name}", c.name))
     });
     let installed = facts.record.as_ref().map(|r| r.phase);
     let phase = match (installed, &todo) {
@@ -120,7 +139,12 @@ fn view(name: &str, at: Option<UnixMs>, facts: &NodeFacts, runs: &[RunRecord], c
         waiting: todo.map(|s| {
             let begun = of_run.iter().rev().find(|r| r.step == s.id && r.kind == RecordKind::Intent);
             match begun {
-                Some(record) => format!("{} (begun {}; at most {} s)", s.kind.word(), crate::model::clock::utc(record.at_ms), s.kind.deadline_s()),
+                Some(record) => format!(
+                    "{} (begun {}; at most {} s)",
+                    s.kind.word(),
+                    crate::model::clock::utc(record.at_ms),
+                    s.kind.deadline_s()
+                ),
                 None => format!("{} (not begun)", s.kind.word()),
             }
         }),
@@ -151,7 +175,9 @@ pub fn observation(globals: &Globals, fleet: &Fleet, node: &str) -> Result<Obser
 pub fn records(globals: &Globals, fleet: &Fleet, kind: Kind) -> Result<Vec<Record>, Stop> {
     let session = Session::with_fleet(globals, fleet.clone())?;
     match kind {
-        Kind::Run => Ok(session.store.runs().map_err(|e| stop(&e))?.into_iter().rev().map(|r| Record::Run(run_row(r))).collect()),
+        Kind::Run => {
+            Ok(session.store.runs().map_err(|e| stop(&e))?.into_iter().rev().map(|r| Record::Run(run_row(r))).collect())
+        }
         Kind::Lock => Ok(session
             .store
             .locks()
@@ -179,7 +205,11 @@ pub fn records(globals: &Globals, fleet: &Fleet, kind: Kind) -> Result<Vec<Recor
             let rows = block_on(async { Ok(super::conduct::member_rows(&session, &plan).await) })?;
             Ok(rows.into_iter().map(|row| Record::Member(member_row(row))).collect())
         }
-        other => Err(Stop::usage(Failure::new(Cause::Refused, format!("get {}", other.plural()), "this version keeps no such records"))),
+        other => Err(Stop::usage(Failure::new(
+            Cause::Refused,
+            format!("get {}", other.plural()),
+            "this version keeps no such records",
+        ))),
     }
 }
 

@@ -74,7 +74,8 @@ impl Session {
 
     /// Enters the namespace of the nodes' networks, if they have one. Before any thread is started.
     pub fn enter(&self, names: &[String]) -> Result<Option<String>, Failure> {
-        let spaces: BTreeSet<Option<&String>> = self.networks(names).iter().map(|n| self.fleet.networks[n].netns.as_ref()).collect();
+        let spaces: BTreeSet<Option<&String>> =
+            self.networks(names).iter().map(|n| self.fleet.networks[n].netns.as_ref()).collect();
         match spaces.into_iter().collect::<Vec<_>>().as_slice() {
             [] | [None] => Ok(None),
             [Some(name)] => {
@@ -104,7 +105,8 @@ impl Session {
         let mut passwords = bmc::Passwords::new();
         for name in wanted {
             let credential = self.fleet.credentials.get(name).ok_or_else(|| {
-                Failure::new(Cause::Guard, format!("credential {name}"), "it is not in the inventory").next("rackctl validate")
+                Failure::new(Cause::Guard, format!("credential {name}"), "it is not in the inventory")
+                    .next("rackctl validate")
             })?;
             let password = Arc::new(secrets::password(name, credential).await?);
             secrets::remember(&password);
@@ -118,7 +120,13 @@ impl Session {
         (self.verbose > 0).then(|| {
             let observer: bmc::client::Observer = Arc::new(|line: &bmc::RequestLine| {
                 let status = line.status.map_or("no answer".to_owned(), |s| s.to_string());
-                stdout::note(&format!("{}: {} {} → {status} ({} ms)", line.node, line.method, line.path, line.took.as_millis()));
+                stdout::note(&format!(
+                    "{}: {} {} → {status} ({} ms)",
+                    line.node,
+                    line.method,
+                    line.path,
+                    line.took.as_millis()
+                ));
             });
             observer
         })
@@ -137,7 +145,12 @@ impl Session {
     }
 
     /// A log-in at one BMC.
-    pub async fn bmc(&self, node: &Node, passwords: &bmc::Passwords, deadline: std::time::Duration) -> Result<bmc::Client, Failure> {
+    pub async fn bmc(
+        &self,
+        node: &Node,
+        passwords: &bmc::Passwords,
+        deadline: std::time::Duration,
+    ) -> Result<bmc::Client, Failure> {
         let options = bmc::Options {
             read_only: self.read_only,
             deadline,
@@ -172,7 +185,11 @@ impl Session {
         let sites: BTreeSet<&str> =
             names.iter().filter_map(|n| self.fleet.nodes.get(n)).filter_map(|n| n.site.as_deref()).collect();
         let site = (!sites.is_empty()).then(|| sites.into_iter().collect::<Vec<_>>().join("+"));
-        Place { context: self.fleet.context.clone().or_else(|| globals.context.clone()), site: globals.site.clone().or(site), revision: revision(&self.fleet) }
+        Place {
+            context: self.fleet.context.clone().or_else(|| globals.context.clone()),
+            site: globals.site.clone().or(site),
+            revision: revision(&self.fleet),
+        }
     }
 }
 
@@ -181,11 +198,11 @@ fn store_path(url: Option<&str>, fleet: &Fleet) -> Result<PathBuf, Stop> {
     match url {
         None => Ok(paths::state()?.join("fleets").join(&fleet.id).join("state.db")),
         Some(url) => match url.strip_prefix("sqlite:") {
-            Some(path) if !path.is_empty() => Ok(std::path::absolute(path).map_err(|e| {
-                Stop::usage(Failure::new(Cause::Local, format!("--store {url}"), e.to_string()))
-            })?),
+            Some(path) if !path.is_empty() => Ok(std::path::absolute(path)
+                .map_err(|e| Stop::usage(Failure::new(Cause::Local, format!("--store {url}"), e.to_string())))?),
             _ => Err(Stop::usage(
-                Failure::new(Cause::Refused, format!("--store {url}"), "this version keeps its state in SQLite").next("rackctl --store sqlite:PATH …"),
+                Failure::new(Cause::Refused, format!("--store {url}"), "this version keeps its state in SQLite")
+                    .next("rackctl --store sqlite:PATH …"),
             )),
         },
     }
@@ -196,7 +213,13 @@ fn revision(fleet: &Fleet) -> Option<(String, bool)> {
     let place = fleet.places.values().next()?;
     let folder = Path::new(place.split(':').next()?).parent()?.to_owned();
     let git = |arguments: &[&str]| {
-        let output = std::process::Command::new("git").arg("-C").arg(&folder).args(arguments).stderr(std::process::Stdio::null()).output().ok()?;
+        let output = std::process::Command::new("git")
+            .arg("-C")
+            .arg(&folder)
+            .args(arguments)
+            .stderr(std::process::Stdio::null())
+            .output()
+            .ok()?;
         output.status.success().then(|| String::from_utf8_lossy(&output.stdout).trim().to_owned())
     };
     let revision = git(&["rev-parse", "--short", "HEAD"])?;
@@ -219,7 +242,12 @@ pub fn stop(error: &StoreError) -> Stop {
             Failure::new(
                 Cause::Guard,
                 format!("lock {}", lock.name),
-                format!("{} holds it for run {} since {}", lock.holder, lock.run, crate::model::clock::utc(lock.since_ms)),
+                format!(
+                    "{} holds it for run {} since {}",
+                    lock.holder,
+                    lock.run,
+                    crate::model::clock::utc(lock.since_ms)
+                ),
             )
             .next("rackctl lock list"),
         ),

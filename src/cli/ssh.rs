@@ -20,8 +20,12 @@ pub fn ssh(globals: &Globals, args: &Ssh) -> Result<Exit, Stop> {
     let node = session.node(&args.name)?;
     let records = session.store.node_records().map_err(|e| failure(&e))?;
     let record = records.into_iter().find(|(n, _)| *n == args.name).map(|(_, r)| r).ok_or_else(|| {
-        Failure::new(Cause::Guard, format!("{}: ssh", args.name), "no installation of it is recorded, so no host key is known to be its own")
-            .next(format!("rackctl install {}", args.name))
+        Failure::new(
+            Cause::Guard,
+            format!("{}: ssh", args.name),
+            "no installation of it is recorded, so no host key is known to be its own",
+        )
+        .next(format!("rackctl install {}", args.name))
     })?;
     let target = observe::ssh_target(node, &record.system_host_key)?;
     let command: Vec<String> = args.command.iter().map(|w| w.to_string_lossy().into_owned()).collect();
@@ -30,7 +34,9 @@ pub fn ssh(globals: &Globals, args: &Ssh) -> Result<Exit, Stop> {
     session.enter(std::slice::from_ref(&args.name))?;
     // The process becomes ssh; what it leaves behind is one public key in a scratch folder.
     let error = std::process::Command::new(&argv[0]).args(&argv[1..]).exec();
-    Err(Failure::new(Cause::Local, format!("{}: start ssh", args.name), error.to_string()).next("rackctl doctor").into())
+    Err(Failure::new(Cause::Local, format!("{}: start ssh", args.name), error.to_string())
+        .next("rackctl doctor")
+        .into())
 }
 
 pub fn console(globals: &Globals, args: &Console) -> Result<Exit, Stop> {

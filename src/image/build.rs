@@ -52,8 +52,8 @@ fn malformed(what: &str) -> impl Fn(String) -> Failure + '_ {
 pub fn build(spec: &BuildSpec, report: &mut dyn FnMut(BuildEvent)) -> Result<Artifacts, Failure> {
     let (distro, extra) = distro_of(spec.image, spec.arch)?;
     let node = node_program(spec.node_program, spec.arch)?;
-    let lock_path = spec.cache_dir.join(format!("{}-{}.lock.json", distro.name, distro.debian_arch));
-    let lock = load_lock(distro, &lock_path)?;
+    let lock_name = format!("{}-{}.lock.json", distro.name, distro.debian_arch);
+    let lock = load_lock(distro, &spec.cache_dir.join(&lock_name))?;
     let wanted = distro.wanted(extra);
 
     if let Some(pins) = pins_of(&lock, &wanted)
@@ -64,7 +64,7 @@ pub fn build(spec: &BuildSpec, report: &mut dyn FnMut(BuildEvent)) -> Result<Art
     }
 
     let cache = PackageCache::open(spec.cache_dir)?;
-    let pins = fetch(distro, &wanted, lock, &lock_path, &cache, spec.cache_dir, report)?;
+    let pins = fetch(distro, &wanted, lock, &lock_name, &cache, spec.cache_dir, report)?;
     let key = key(distro, extra, &pins, &node);
     if let Some(artifacts) = objects::find(spec.objects_dir, &key) {
         report(BuildEvent::Unchanged { key });
@@ -164,7 +164,7 @@ fn fetch(
     distro: &Distro,
     wanted: &[String],
     lock: Lock,
-    lock_path: &Path,
+    lock_name: &str,
     cache: &PackageCache,
     dir: &Path,
     report: &mut dyn FnMut(BuildEvent),
@@ -196,8 +196,7 @@ fn fetch(
     }
     let text = serde_json::to_string_pretty(&lock)
         .map_err(|e| Failure::new(Cause::Malformed, "write the package lock", e.to_string()))?;
-    std::fs::write(lock_path, text + "\n")
-        .map_err(|e| Failure::new(Cause::Local, "write the package lock", format!("{}: {e}", lock_path.display())))?;
+    objects::write_atomically(dir, lock_name, (text + "\n").as_bytes())?;
     Ok(pins)
 }
 

@@ -28,8 +28,8 @@ fn local<'a>(what: &'a str, path: &'a Path) -> impl Fn(std::io::Error) -> Failur
 }
 
 /// Written whole or not at all: a reader never sees half of it.
-fn write_atomically(dir: &Path, name: &str, bytes: &[u8]) -> Result<PathBuf, Failure> {
-    let what = "store an object";
+pub(super) fn write_atomically(dir: &Path, name: &str, bytes: &[u8]) -> Result<PathBuf, Failure> {
+    let what = "write a file";
     fs::create_dir_all(dir).map_err(local(what, dir))?;
     let path = dir.join(name);
     let mut temp = tempfile::NamedTempFile::new_in(dir).map_err(local(what, dir))?;

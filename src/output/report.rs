@@ -43,7 +43,12 @@ pub fn members(report: &Report<'_>) -> Option<Table> {
 pub fn times(report: &Report<'_>) -> Table {
     let mut table = Table::new(["SUBJECT", "STAGE", "MACHINE", "RACKCTL"]);
     for stage in &report.timeline.stages {
-        table.row([stage.subject.clone(), stage.stage.clone(), seconds(stage.machine_ms), format!("{} ms", stage.ours_ms)]);
+        table.row([
+            stage.subject.clone(),
+            stage.stage.clone(),
+            seconds(stage.machine_ms),
+            format!("{} ms", stage.ours_ms),
+        ]);
     }
     table
 }

@@ -128,7 +128,12 @@ async fn report(State(world): State<Arc<World>>, headers: HeaderMap, body: Bytes
         Ok(report) => report,
         Err(error) => return malformed(&error),
     };
-    let bearer = headers.get(AUTHORIZATION).and_then(|v| v.to_str().ok()).and_then(|v| v.strip_prefix("Bearer ")).unwrap_or_default().to_owned();
+    let bearer = headers
+        .get(AUTHORIZATION)
+        .and_then(|v| v.to_str().ok())
+        .and_then(|v| v.strip_prefix("Bearer "))
+        .unwrap_or_default()
+        .to_owned();
     let answer = world.desk().report(&world.keys, &bearer, report, clock::since_boot());
     world.desk_changed.notify_waiters();
     match answer {

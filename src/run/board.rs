@@ -77,15 +77,20 @@ pub fn table(frame: &Frame<'_>, network: &str, offers: &Offers, keys: &Keys) -> 
     Ok(BootTable { version: offers.version, network: about, machines, objects: frame.objects.to_vec() })
 }
 
-fn installer(frame: &Frame<'_>, network: &BootNetwork, node: &Node, attempt: u32, keys: &Keys) -> Result<BootChoice, Failure> {
+fn installer(
+    frame: &Frame<'_>,
+    network: &BootNetwork,
+    node: &Node,
+    attempt: u32,
+    keys: &Keys,
+) -> Result<BootChoice, Failure> {
     let name = &node.name;
-    let artifacts = frame
-        .plan
-        .artifacts
-        .get(name)
-        .ok_or_else(|| Failure::new(Cause::Guard, format!("{name}: network boot"), "the plan gives it nothing to boot"))?;
+    let artifacts = frame.plan.artifacts.get(name).ok_or_else(|| {
+        Failure::new(Cause::Guard, format!("{name}: network boot"), "the plan gives it nothing to boot")
+    })?;
     let seed = Seed { protocol: PROTOCOL, node: name.clone(), token: keys.token(frame.run, name, attempt) };
-    let seed_json = serde_json::to_string(&seed).map_err(|e| Failure::new(Cause::Local, format!("{name}: seed"), e.to_string()))?;
+    let seed_json =
+        serde_json::to_string(&seed).map_err(|e| Failure::new(Cause::Local, format!("{name}: seed"), e.to_string()))?;
     let interface = node.provision();
     let address = interface.and_then(|i| i.addresses.first()).map(ToString::to_string).unwrap_or_default();
     let mac = interface.map(|i| i.mac.to_string()).unwrap_or_default();
@@ -99,7 +104,8 @@ fn installer(frame: &Frame<'_>, network: &BootNetwork, node: &Node, attempt: u32
         format!("{}={mac}", cmdline::MAC),
         format!("{}={address}", cmdline::ADDRESS),
     ];
-    let gateway = network.subnets.iter().find(|s| node.address().is_some_and(|a| s.cidr.contains(&a))).and_then(|s| s.gateway);
+    let gateway =
+        network.subnets.iter().find(|s| node.address().is_some_and(|a| s.cidr.contains(&a))).and_then(|s| s.gateway);
     words.extend(gateway.map(|g| format!("{}={g}", cmdline::GATEWAY)));
     words.extend(node.console.as_ref().map(|c| format!("console={}", c.replace(",115200", ",115200n8"))));
     words.push("panic=30".to_owned());

@@ -48,7 +48,8 @@ pub enum Verdict {
 
 impl Desk {
     pub fn new(run: &str, fleet: &Fleet) -> Desk {
-        let authorized_keys = fleet.nodes.iter().map(|(n, node)| (n.clone(), node.ssh.authorized_keys.clone())).collect();
+        let authorized_keys =
+            fleet.nodes.iter().map(|(n, node)| (n.clone(), node.ssh.authorized_keys.clone())).collect();
         Desk { run: run.to_owned(), seats: BTreeMap::new(), authorized_keys }
     }
 
@@ -101,9 +102,16 @@ impl Desk {
     }
 
     pub fn claim(&mut self, fleet: &Fleet, keys: &Keys, claim: &Claim, now: Duration, unix_s: u64) -> Verdict {
-        let refused = |status: u16, kind: &str, message: String| Verdict::Refused { status, error: ApiError { kind: kind.into(), message } };
+        let refused = |status: u16, kind: &str, message: String| Verdict::Refused {
+            status,
+            error: ApiError { kind: kind.into(), message },
+        };
         if claim.protocol != PROTOCOL {
-            return refused(400, "protocol", format!("this server speaks version {PROTOCOL}, the installer {}", claim.protocol));
+            return refused(
+                400,
+                "protocol",
+                format!("this server speaks version {PROTOCOL}, the installer {}", claim.protocol),
+            );
         }
         let run = self.run.clone();
         let authorized_keys = self.authorized_keys.get(&claim.node).cloned().unwrap_or_default();
@@ -151,7 +159,13 @@ impl Desk {
         seat.refused = None;
     }
 
-    pub fn report(&mut self, keys: &Keys, bearer: &str, report: Report, now: Duration) -> Result<Directive, (u16, ApiError)> {
+    pub fn report(
+        &mut self,
+        keys: &Keys,
+        bearer: &str,
+        report: Report,
+        now: Duration,
+    ) -> Result<Directive, (u16, ApiError)> {
         let run = self.run.clone();
         let unknown = || (401, ApiError { kind: "unknownSession".into(), message: "no such session".into() });
         let seat = self.seats.get_mut(&report.node).ok_or_else(unknown)?;
@@ -176,13 +190,17 @@ impl Desk {
     /// Why the installer stopped, as a failure of the step that waits for it.
     pub fn installer_failure(&self, node: &str) -> Option<Failure> {
         let report = self.report_of(node).filter(|r| r.stage == Stage::Failed)?;
-        let (kind, message) = report.error.as_ref().map_or(("unknown", "it gives no reason"), |e| (e.kind.as_str(), e.message.as_str()));
+        let (kind, message) =
+            report.error.as_ref().map_or(("unknown", "it gives no reason"), |e| (e.kind.as_str(), e.message.as_str()));
         let cause = match kind {
             "digestMismatch" | "diskNotFound" => Cause::Mismatch,
             "network" => Cause::Unreachable,
             _ => Cause::Refused,
         };
-        Some(Failure::new(cause, format!("{node}: installer"), format!("{kind}: {message}")).next(format!("rackctl console {node}")))
+        Some(
+            Failure::new(cause, format!("{node}: installer"), format!("{kind}: {message}"))
+                .next(format!("rackctl console {node}")),
+        )
     }
 }
 
@@ -253,7 +271,11 @@ mod tests {
         let mut desk = Desk::new("r", &fleet);
         let now = Duration::from_secs(10);
         let token = keys.token("r", "n1", 1);
-        assert_eq!(kind(desk.claim(&fleet, &keys, &claim(&token, "a"), now, 0)), "unknownToken", "nothing is offered yet");
+        assert_eq!(
+            kind(desk.claim(&fleet, &keys, &claim(&token, "a"), now, 0)),
+            "unknownToken",
+            "nothing is offered yet"
+        );
         desk.offer("n1", 1, Duration::from_secs(100));
         assert_eq!(kind(desk.claim(&fleet, &keys, &claim("guess", "a"), now, 0)), "unknownToken");
         assert_eq!(kind(desk.claim(&fleet, &keys, &claim(&token, "a"), Duration::from_secs(101), 0)), "tokenExpired");
@@ -262,7 +284,11 @@ mod tests {
         assert_eq!(kind(desk.claim(&fleet, &keys, &claim(&token, "a"), now, 0)), "granted false");
         assert_eq!(kind(desk.claim(&fleet, &keys, &claim(&token, "b"), now, 0)), "tokenUsed");
         desk.offer("n1", 2, Duration::from_secs(100));
-        assert_eq!(kind(desk.claim(&fleet, &keys, &claim(&token, "a"), now, 0)), "unknownToken", "the old boot's token is void");
+        assert_eq!(
+            kind(desk.claim(&fleet, &keys, &claim(&token, "a"), now, 0)),
+            "unknownToken",
+            "the old boot's token is void"
+        );
     }
 
     #[test]

@@ -75,7 +75,8 @@ pub(super) fn restore(world: &World, records: &[Record]) -> Result<(), Failure> 
                         world.desk().restore(claim);
                     }
                     if let Some(target) = fact.body.get("target") {
-                        let target: Target = serde_json::from_value(target.clone()).map_err(|e| unreadable(fact, &e))?;
+                        let target: Target =
+                            serde_json::from_value(target.clone()).map_err(|e| unreadable(fact, &e))?;
                         world.set_target(node, target);
                     }
                 }
@@ -116,7 +117,8 @@ mod tests {
     #[test]
     fn an_intent_without_an_end_stays_open_and_a_new_attempt_reopens_a_step() {
         use RecordKind::{Done, Intent};
-        let records = [record(1, "a", 1, Intent), record(2, "a", 1, Done), record(3, "b", 1, Intent), record(4, "a", 2, Intent)];
+        let records =
+            [record(1, "a", 1, Intent), record(2, "a", 1, Done), record(3, "b", 1, Intent), record(4, "a", 2, Intent)];
         let past = past(&records);
         assert!(past["b"].intent_open && !past["b"].done);
         assert!(past["a"].intent_open && !past["a"].done);

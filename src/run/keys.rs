@@ -30,13 +30,18 @@ pub struct Keys {
 impl Keys {
     /// Opens or makes the key in `folder`.
     pub fn open(folder: &Path) -> Result<Keys, Failure> {
-        let local = |e: std::io::Error| Failure::new(Cause::Local, format!("keys in {}", folder.display()), e.to_string());
+        let local =
+            |e: std::io::Error| Failure::new(Cause::Local, format!("keys in {}", folder.display()), e.to_string());
         std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(local)?;
         let path = folder.join("run.key");
         let bytes = match std::fs::read(&path) {
             Ok(bytes) if bytes.len() == KEY_BYTES => bytes,
             Ok(bytes) => {
-                return Err(Failure::new(Cause::Local, format!("key {}", path.display()), format!("{} bytes instead of {KEY_BYTES}", bytes.len())));
+                return Err(Failure::new(
+                    Cause::Local,
+                    format!("key {}", path.display()),
+                    format!("{} bytes instead of {KEY_BYTES}", bytes.len()),
+                ));
             }
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
                 let mut bytes = vec![0; KEY_BYTES];
@@ -79,7 +84,8 @@ impl Keys {
         let local = |e: String| Failure::new(Cause::Local, format!("API key in {}", self.folder.display()), e);
         if !key.exists() || !certificate.exists() {
             let pair = rcgen::KeyPair::generate().map_err(|e| local(e.to_string()))?;
-            let parameters = rcgen::CertificateParams::new(vec!["rackctl-api".to_owned()]).map_err(|e| local(e.to_string()))?;
+            let parameters =
+                rcgen::CertificateParams::new(vec!["rackctl-api".to_owned()]).map_err(|e| local(e.to_string()))?;
             let made = parameters.self_signed(&pair).map_err(|e| local(e.to_string()))?;
             write_private(&certificate, made.pem().as_bytes()).map_err(|e| local(e.to_string()))?;
             write_private(&key, pair.serialize_pem().as_bytes()).map_err(|e| local(e.to_string()))?;

@@ -69,8 +69,11 @@ async fn drive(
     world.publish().await?;
     let past = journal::past(records);
     let mut engine = Engine::new(&world.plan, concurrency, &past);
-    let mut intents: BTreeMap<StepId, Value> =
-        past.iter().filter(|(_, p)| p.intent_open).filter_map(|(id, _)| Some((id.clone(), journal::intent(records, id)?))).collect();
+    let mut intents: BTreeMap<StepId, Value> = past
+        .iter()
+        .filter(|(_, p)| p.intent_open)
+        .filter_map(|(id, _)| Some((id.clone(), journal::intent(records, id)?)))
+        .collect();
     let mut notes: BTreeMap<StepId, Value> = BTreeMap::new();
     let mut tasks: JoinSet<Home> = JoinSet::new();
     let mut queue = vec![(Event::Begin, Value::Null)];
@@ -88,7 +91,9 @@ async fn drive(
             }
             for effect in engine.handle(clock::unix_ms(), event) {
                 finished |= effect == Effect::Finished;
-                if let Err(failure) = carry_out(&world, &engine, effect, &mut tasks, &mut notes, &mut intents, &mut notify) {
+                if let Err(failure) =
+                    carry_out(&world, &engine, effect, &mut tasks, &mut notes, &mut intents, &mut notify)
+                {
                     // Not durable, so not done: stop before the next effect (F58, and a fence that was lost).
                     tasks.shutdown().await;
                     return Err(failure);
@@ -182,13 +187,15 @@ fn carry_out(
                 let deadline = Duration::from_secs(step.kind.deadline_s());
                 let look = async {
                     match &subject {
-                        Subject::Node(node) => machines::observe(&world, node, &step.kind, resumed, intent.as_ref()).await,
+                        Subject::Node(node) => {
+                            machines::observe(&world, node, &step.kind, resumed, intent.as_ref()).await
+                        }
                         Subject::Cluster(cluster) => members::observe(&world, cluster, &step.kind, resumed).await,
                     }
                 };
-                let (found, note) = tokio::time::timeout(deadline, look)
-                    .await
-                    .unwrap_or_else(|_| (Found::Unknown(late(&step, "look whether it is done", deadline)), Value::Null));
+                let (found, note) = tokio::time::timeout(deadline, look).await.unwrap_or_else(|_| {
+                    (Found::Unknown(late(&step, "look whether it is done", deadline)), Value::Null)
+                });
                 Home::Event(Event::Observed { step: id, found }, note)
             });
         }
@@ -206,7 +213,9 @@ fn carry_out(
                         Subject::Cluster(cluster) => members::act(&world, cluster, &step.kind).await,
                     }
                 };
-                let result = tokio::time::timeout(deadline, effect).await.unwrap_or_else(|_| Err(late(&step, "do it", deadline)));
+                let result = tokio::time::timeout(deadline, effect)
+                    .await
+                    .unwrap_or_else(|_| Err(late(&step, "do it", deadline)));
                 Home::Event(Event::Acted { step: id, result }, Value::Null)
             });
         }
@@ -221,7 +230,9 @@ fn carry_out(
                         Subject::Cluster(cluster) => members::verify(&world, cluster, &step.kind).await,
                     }
                 };
-                let result = tokio::time::timeout(deadline, proof).await.unwrap_or_else(|_| Err(late(&step, "see it hold", deadline)));
+                let result = tokio::time::timeout(deadline, proof)
+                    .await
+                    .unwrap_or_else(|_| Err(late(&step, "see it hold", deadline)));
                 Home::Event(Event::Verified { step: id, result }, Value::Null)
             });
         }
@@ -236,7 +247,15 @@ fn carry_out(
         }
         Effect::Again { step: id, attempt, failure } => {
             let Some((subject, _)) = of(&id) else { return Ok(()) };
-            record(world, notify, &subject, &id, attempt, RecordKind::Result, json!({ "failure": failure, "again": true }))?;
+            record(
+                world,
+                notify,
+                &subject,
+                &id,
+                attempt,
+                RecordKind::Result,
+                json!({ "failure": failure, "again": true }),
+            )?;
         }
         Effect::Finalize { subject } => {
             let reason = engine
@@ -246,10 +265,17 @@ fn carry_out(
                 .map_or("the run ended".to_owned(), |(_, f)| f.to_string());
             let world = Arc::clone(world);
             tasks.spawn_local(async move {
-                let result = match tokio::time::timeout(FINALIZE_DEADLINE, machines::finalize(&world, subject.name(), &reason)).await {
-                    Ok(result) => result,
-                    Err(_) => Err(Failure::new(Cause::Deadline, format!("{subject}: leave it safe"), "its BMC did not answer in time")),
-                };
+                let result =
+                    match tokio::time::timeout(FINALIZE_DEADLINE, machines::finalize(&world, subject.name(), &reason))
+                        .await
+                    {
+                        Ok(result) => result,
+                        Err(_) => Err(Failure::new(
+                            Cause::Deadline,
+                            format!("{subject}: leave it safe"),
+                            "its BMC did not answer in time",
+                        )),
+                    };
                 Home::Event(Event::Finalized { subject, result }, Value::Null)
             });
         }
@@ -260,6 +286,8 @@ fn carry_out(
 
 fn late(step: &Step, doing: &str, deadline: Duration) -> Failure {
     let subject = step.id.split('/').next().unwrap_or_default();
-    let next = if step.id.starts_with("cluster/") { "rackctl runs".to_owned() } else { format!("rackctl console {subject}") };
-    Failure::new(Cause::Deadline, format!("{}: {doing}", step.id), format!("{} s went by", deadline.as_secs())).next(next)
+    let next =
+        if step.id.starts_with("cluster/") { "rackctl runs".to_owned() } else { format!("rackctl console {subject}") };
+    Failure::new(Cause::Deadline, format!("{}: {doing}", step.id), format!("{} s went by", deadline.as_secs()))
+        .next(next)
 }

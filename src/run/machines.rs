@@ -20,7 +20,7 @@ use crate::{
         facts::{InstallPhase, NodeRecord},
         failure::Cause,
         fleet::Node,
-        power::{BootOverride, OverrideFor, PowerState},
+        power::{BootOverride, OverrideFor, PowerAction, PowerState},
     },
     plan::{StepKind, wipe_guard},
     store::{Draft, RecordKind},
@@ -33,14 +33,26 @@ const LISTEN: Duration = Duration::from_secs(6);
 /// Power must follow within this.
 const POWER_DEADLINE: Duration = Duration::from_secs(120);
 
-pub(super) async fn observe(world: &World, node: &str, kind: &StepKind, resumed: bool, intent: Option<&Value>) -> (Found, Value) {
+pub(super) async fn observe(
+    world: &World,
+    node: &str,
+    kind: &StepKind,
+    resumed: bool,
+    intent: Option<&Value>,
+) -> (Found, Value) {
     match look(world, node, kind, resumed, intent).await {
         Ok(found) => found,
         Err(failure) => (Found::Unknown(failure), Value::Null),
     }
 }
 
-async fn look(world: &World, node: &str, kind: &StepKind, resumed: bool, intent: Option<&Value>) -> Result<(Found, Value), Failure> {
+async fn look(
+    world: &World,
+    node: &str,
+    kind: &StepKind,
+    resumed: bool,
+    intent: Option<&Value>,
+) -> Result<(Found, Value), Failure> {
     let not_done = Ok((Found::NotDone, Value::Null));
     match kind {
         StepKind::BootInstaller { .. } => {
@@ -64,11 +76,15 @@ async fn look(world: &World, node: &str, kind: &StepKind, resumed: bool, intent:
             if !resumed {
                 return not_done;
             }
-            let heard = tokio::time::timeout(LISTEN, world.until_desk(POLL, |desk| desk.report_of(node).cloned())).await;
+            let heard =
+                tokio::time::timeout(LISTEN, world.until_desk(POLL, |desk| desk.report_of(node).cloned())).await;
             let Ok(report) = heard else {
                 let why = "a disk write was begun before the crash and the installer does not report any more";
                 return Ok((
-                    Found::Unknown(Failure::new(Cause::Unreachable, format!("{node}: write its disk"), why).next(format!("rackctl console {node}"))),
+                    Found::Unknown(
+                        Failure::new(Cause::Unreachable, format!("{node}: write its disk"), why)
+                            .next(format!("rackctl console {node}")),
+                    ),
                     Value::Null,
                 ));
             };
@@ -89,7 +105,8 @@ async fn look(world: &World, node: &str, kind: &StepKind, resumed: bool, intent:
         }
         StepKind::RebootToDisk if resumed => {
             // A machine that still reports has not restarted; one that is silent has left the installer.
-            let heard = tokio::time::timeout(LISTEN, world.until_desk(POLL, |desk| desk.report_of(node).cloned())).await;
+            let heard =
+                tokio::time::timeout(LISTEN, world.until_desk(POLL, |desk| desk.report_of(node).cloned())).await;
             Ok((if heard.is_ok() { Found::NotDone } else { Found::Done }, Value::Null))
         }
         StepKind::PowerOn => {
@@ -105,7 +122,8 @@ async fn look(world: &World, node: &str, kind: &StepKind, resumed: bool, intent:
 pub(super) async fn act(world: &World, node: &str, kind: &StepKind, attempt: u32) -> Result<(), Failure> {
     match kind {
         StepKind::BootInstaller { target, mode } => {
-            let until = clock::since_boot() + Duration::from_secs(kind.deadline_s() + StepKind::AwaitClaim.deadline_s());
+            let until =
+                clock::since_boot() + Duration::from_secs(kind.deadline_s() + StepKind::AwaitClaim.deadline_s());
             world.desk().offer(node, attempt, until);
             world.set_offer(node, Some(attempt)).await?;
             let client = world.bmc(node).await?;
@@ -156,13 +174,16 @@ pub(super) async fn verify(world: &World, node: &str, kind: &StepKind) -> Result
     match kind {
         StepKind::CheckIdentity => {
             let client = world.bmc(node).await?;
-            let seen = async { Ok::<_, Failure>((client.facts().await?, client.last_reset_time().await.ok().flatten())) }.await;
+            let seen =
+                async { Ok::<_, Failure>((client.facts().await?, client.last_reset_time().await.ok().flatten())) }
+                    .await;
             close(client).await;
             let (facts, last_reset) = seen?;
             let spec = world.node(node)?;
             if let Err(differing) = bmc::identity::compare(&spec.identity, &facts) {
                 let why = differing.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
-                return Err(Failure::new(Cause::Mismatch, format!("{node}: check identity"), why).next(format!("rackctl bmc info {node} -o yaml")));
+                return Err(Failure::new(Cause::Mismatch, format!("{node}: check identity"), why)
+                    .next(format!("rackctl bmc info {node} -o yaml")));
             }
             world.set_last_reset(node, last_reset);
             Ok(())
@@ -189,13 +210,18 @@ pub(super) async fn verify(world: &World, node: &str, kind: &StepKind) -> Result
                         return Some(Err(failure));
                     }
                     let report = desk.report_of(node)?;
-                    (report.stage == Stage::Written && report.ticket.as_deref() == Some(ticket.as_str())).then_some(Ok(()))
+                    (report.stage == Stage::Written && report.ticket.as_deref() == Some(ticket.as_str()))
+                        .then_some(Ok(()))
                 })
                 .await
         }
         StepKind::WithdrawNetboot => {
             if world.is_offered(node) {
-                return Err(Failure::new(Cause::Local, format!("{node}: withdraw network boot"), "it is still offered"));
+                return Err(Failure::new(
+                    Cause::Local,
+                    format!("{node}: withdraw network boot"),
+                    "it is still offered",
+                ));
             }
             let client = world.bmc(node).await?;
             let boot = client.boot().await;
@@ -234,10 +260,9 @@ pub(super) async fn finalize(world: &World, node: &str, reason: &str) -> Result<
 
 async fn clear_override(world: &World, node: &str) -> Result<(), Failure> {
     let client = world.bmc(node).await?;
-    let done = async {
-        if client.boot().await?.is_cleared() { Ok(()) } else { client.set_boot(BootOverride::CLEARED).await }
-    }
-    .await;
+    let done =
+        async { if client.boot().await?.is_cleared() { Ok(()) } else { client.set_boot(BootOverride::CLEARED).await } }
+            .await;
     close(client).await;
     done
 }
@@ -245,6 +270,8 @@ async fn clear_override(world: &World, node: &str) -> Result<(), Failure> {
 /// Off first where it is on: the override is set last before the power comes, so that nothing else consumes it.
 async fn boot_once(client: &bmc::Client, wanted: BootOverride) -> Result<(), Failure> {
     if client.power().await? != PowerState::Off {
+        // Nothing that is kept runs on it: asking an installer or an empty disk to shut down only costs a minute.
+        client.reset(PowerAction::ForceOff).await?;
         client.set_power(false, true, POWER_DEADLINE).await?;
     }
     client.set_boot(wanted).await?;
@@ -311,7 +338,11 @@ fn minimum(node: &Node, cores: u32, memory_bytes: u64) -> Result<(), Failure> {
     if let Some(want) = node.minimum.memory_bytes
         && memory_bytes < want
     {
-        return Err(Failure::new(Cause::Guard, what, format!("it has {memory_bytes} bytes of memory, the inventory asks for {want}")));
+        return Err(Failure::new(
+            Cause::Guard,
+            what,
+            format!("it has {memory_bytes} bytes of memory, the inventory asks for {want}"),
+        ));
     }
     Ok(())
 }
@@ -356,7 +387,9 @@ fn make_ticket(world: &World, node: &str, kind: &StepKind) -> Result<WriteTicket
 }
 
 async fn await_installed(world: &World, node: &str, generation: u64) -> Result<(), Failure> {
-    let record = world.record(node)?.ok_or_else(|| Failure::new(Cause::Guard, format!("{node}: wait for its system"), "the store knows no installation of it"))?;
+    let record = world.record(node)?.ok_or_else(|| {
+        Failure::new(Cause::Guard, format!("{node}: wait for its system"), "the store knows no installation of it")
+    })?;
     loop {
         match status(world, node, &record.system_host_key).await {
             Ok(status) => {
@@ -378,8 +411,12 @@ async fn status(world: &World, node: &str, host_key: &str) -> Result<NodeStatus,
 /// It came up from the disk that was written, as what was written.
 fn is_the_installed_one(node: &str, record: &NodeRecord, generation: u64, status: &NodeStatus) -> Result<(), Failure> {
     let differs = |what: &str, seen: String, want: String| {
-        Err(Failure::new(Cause::Mismatch, format!("{node}: installed system"), format!("its {what} is {seen}, expected {want}"))
-            .next(format!("rackctl ssh {node} -- rackctl-node status")))
+        Err(Failure::new(
+            Cause::Mismatch,
+            format!("{node}: installed system"),
+            format!("its {what} is {seen}, expected {want}"),
+        )
+        .next(format!("rackctl ssh {node} -- rackctl-node status")))
     };
     if status.config.node != node {
         return differs("name", status.config.node.clone(), node.to_owned());
@@ -395,4 +432,3 @@ fn is_the_installed_one(node: &str, record: &NodeRecord, generation: u64, status
     }
     Ok(())
 }
-

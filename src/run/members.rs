@@ -10,11 +10,14 @@ use super::{World, world::store_failure};
 use crate::{
     cluster::etcd::{
         change_client::{add_learner, promote, wait_synced},
+        client::Client,
+        error::Fault,
+        hex_id,
         member::{self as seats, Seat},
         observe_client::{observe as observe_etcd, probe_existing, wait_started},
         observed::may_bootstrap,
         synced::Rule,
-        verify_client::verify_member,
+        verify_client::{PREFIX, verify_member},
     },
     engine::Found,
     model::{
@@ -37,10 +40,19 @@ fn what(cluster: &str, member: &str, doing: &str) -> String {
 fn seat(world: &World, cluster: &str, member: &str) -> Result<Seat, Failure> {
     let bad = |why: &str| Failure::new(Cause::Guard, format!("cluster {cluster}"), why.to_owned());
     let spec = world.fleet.clusters.get(cluster).ok_or_else(|| bad("it is not in the fleet of this run"))?;
-    let ClusterDriver::Etcd { client_port, peer_port, .. } = spec.driver else { return Err(bad("its driver is not etcd")) };
+    let ClusterDriver::Etcd { client_port, peer_port, .. } = spec.driver else {
+        return Err(bad("its driver is not etcd"));
+    };
     let record = world.record(member)?.ok_or_else(|| bad(&format!("{member} is not installed")))?;
     let address = world.node(member)?.address().ok_or_else(|| bad(&format!("{member} has no address")))?;
-    Ok(Seat { cluster: cluster.to_owned(), name: member.to_owned(), generation: record.generation, address, client_port, peer_port })
+    Ok(Seat {
+        cluster: cluster.to_owned(),
+        name: member.to_owned(),
+        generation: record.generation,
+        address,
+        client_port,
+        peer_port,
+    })
 }
 
 /// Client URLs of the voters, `except` one.
@@ -53,7 +65,8 @@ fn voters(world: &World, cluster: &str, except: &str) -> Result<Vec<String>, Fai
         .map(|s| s.client_url())
         .collect();
     if urls.is_empty() {
-        return Err(Failure::new(Cause::Guard, format!("cluster {cluster}"), "no voter is known to ask").next(format!("rackctl describe cluster {cluster}")));
+        return Err(Failure::new(Cause::Guard, format!("cluster {cluster}"), "no voter is known to ask")
+            .next(format!("rackctl describe cluster {cluster}")));
     }
     Ok(urls)
 }
@@ -85,7 +98,10 @@ async fn look(world: &World, cluster: &str, kind: &StepKind, resumed: bool) -> R
                     Failure::new(
                         Cause::Guard,
                         what(cluster, member, "bootstrap"),
-                        format!("run {} made it before (generation {}): a cluster is never made twice by itself", record.run, record.generation),
+                        format!(
+                            "run {} made it before (generation {}): a cluster is never made twice by itself",
+                            record.run, record.generation
+                        ),
                     )
                     .next(format!("rackctl describe cluster {cluster}")),
                 )),
@@ -97,12 +113,16 @@ async fn look(world: &World, cluster: &str, kind: &StepKind, resumed: bool) -> R
                 }),
             }
         }
-        StepKind::AddLearner { .. } => {
-            Ok(if member_of(&facts(world, cluster, member).await?, &seat).is_some() { Found::Done } else { Found::NotDone })
-        }
+        StepKind::AddLearner { .. } => Ok(if member_of(&facts(world, cluster, member).await?, &seat).is_some() {
+            Found::Done
+        } else {
+            Found::NotDone
+        }),
         StepKind::StartMember { .. } if resumed => {
             let status = node_status(world, member).await?;
-            let running = status.etcd.is_some_and(|e| e.running && e.configured.cluster == cluster && e.configured.generation == seat.generation);
+            let running = status.etcd.is_some_and(|e| {
+                e.running && e.configured.cluster == cluster && e.configured.generation == seat.generation
+            });
             Ok(if running { Found::Done } else { Found::NotDone })
         }
         StepKind::Promote { .. } => match member_of(&facts(world, cluster, member).await?, &seat) {
@@ -135,9 +155,9 @@ pub(super) async fn act(world: &World, cluster: &str, kind: &StepKind) -> Result
         }
         StepKind::Promote { .. } => {
             let facts = facts(world, cluster, member).await?;
-            let id = member_of(&facts, &seat)
-                .map(|m| m.id.clone())
-                .ok_or_else(|| Failure::new(Cause::Mismatch, what(cluster, member, "promote"), "it is not in the member list"))?;
+            let id = member_of(&facts, &seat).map(|m| m.id.clone()).ok_or_else(|| {
+                Failure::new(Cause::Mismatch, what(cluster, member, "promote"), "it is not in the member list")
+            })?;
             promote(&voters(world, cluster, member)?, &id, CHANGE_DEADLINE).await
         }
         _ => Ok(()),
@@ -161,36 +181,49 @@ pub(super) async fn verify(world: &World, cluster: &str, kind: &StepKind) -> Res
         }
         StepKind::AddLearner { .. } => match member_of(&facts(world, cluster, member).await?, &seat) {
             Some(_) => Ok(()),
-            None => Err(Failure::new(Cause::AcceptedButIgnored, what(cluster, member, "add"), "it is not in the member list")),
+            None => Err(Failure::new(
+                Cause::AcceptedButIgnored,
+                what(cluster, member, "add"),
+                "it is not in the member list",
+            )),
         },
         StepKind::StartMember { .. } => {
-            wait_started(&voters(world, cluster, member)?, &seat.client_url(), member, deadline, |_| {}).await.map(|_| ())
+            wait_started(&voters(world, cluster, member)?, &seat.client_url(), member, deadline, |_| {})
+                .await
+                .map(|_| ())
         }
         StepKind::AwaitSynced { .. } => {
             let facts = facts(world, cluster, member).await?;
-            let id = member_of(&facts, &seat)
-                .map(|m| m.id.clone())
-                .ok_or_else(|| Failure::new(Cause::Mismatch, what(cluster, member, "wait for"), "it is not in the member list"))?;
+            let id = member_of(&facts, &seat).map(|m| m.id.clone()).ok_or_else(|| {
+                Failure::new(Cause::Mismatch, what(cluster, member, "wait for"), "it is not in the member list")
+            })?;
             let rule = Rule::default();
-            wait_synced(&voters(world, cluster, member)?, &seat.client_url(), &id, rule, deadline, |_| {}).await.map(|_| ())
+            wait_synced(&voters(world, cluster, member)?, &seat.client_url(), &id, rule, deadline, |_| {})
+                .await
+                .map(|_| ())
         }
         StepKind::Promote { .. } => match member_of(&facts(world, cluster, member).await?, &seat) {
             Some(m) if !m.learner => {
                 world.add_voter(cluster, member);
                 Ok(())
             }
-            _ => Err(Failure::new(Cause::AcceptedButIgnored, what(cluster, member, "promote"), "it is still a learner")),
+            _ => {
+                Err(Failure::new(Cause::AcceptedButIgnored, what(cluster, member, "promote"), "it is still a learner"))
+            }
         },
         StepKind::VerifyMember { .. } => {
             let own = seat.client_url();
-            let old = voters(world, cluster, member).ok().and_then(|urls| urls.into_iter().next()).unwrap_or_else(|| own.clone());
-            let verified = verify_member(&old, &own).await?;
-            let recorded = world.store.cluster_record(cluster).map_err(|e| store_failure(&e))?.and_then(|r| r.cluster_id);
+            let seen = match voters(world, cluster, member) {
+                Ok(others) => verify_member(&others[0], &own).await?.cluster_id,
+                Err(_) => serves_alone(&what(cluster, member, "verify"), &own).await?,
+            };
+            let recorded =
+                world.store.cluster_record(cluster).map_err(|e| store_failure(&e))?.and_then(|r| r.cluster_id);
             match recorded {
-                Some(id) if id != verified.cluster_id => Err(Failure::new(
+                Some(id) if id != seen => Err(Failure::new(
                     Cause::Mismatch,
                     what(cluster, member, "verify"),
-                    format!("its cluster id is {}, the one that was made is {id}", verified.cluster_id),
+                    format!("its cluster id is {seen}, the one that was made is {id}"),
                 )),
                 _ => Ok(()),
             }
@@ -199,17 +232,43 @@ pub(super) async fn verify(world: &World, cluster: &str, kind: &StepKind) -> Res
     }
 }
 
+/// The first member has nobody to compare with: it must take a write and read it back, linearizably.
+async fn serves_alone(what: &str, endpoint: &str) -> Result<String, Failure> {
+    const CALL: Duration = Duration::from_secs(10);
+    let client = Client::new(endpoint, CALL)?;
+    let key = format!("{PREFIX}{}", Uuid::new_v4());
+    let proof = async {
+        let lease = client.lease_grant(60).await?;
+        client.create(key.as_bytes(), b"first", lease).await?;
+        let read = client.range(key.as_bytes(), false).await?;
+        client.lease_revoke(lease).await?;
+        Ok::<_, Fault>(read)
+    };
+    let read = proof.await.map_err(|f| f.failure(what))?;
+    if read.kvs.len() != 1 {
+        return Err(Failure::new(Cause::AcceptedButIgnored, what, "it took a write and does not show it"));
+    }
+    Ok(hex_id(read.header.cluster_id))
+}
+
 /// One ticket per generation, durable before the first start; nobody else's data may be there.
 async fn bootstrap_ticket(world: &World, cluster: &str, member: &str) -> Result<Uuid, Failure> {
     let doing = || what(cluster, member, "bootstrap");
     if let Some(record) = world.store.cluster_record(cluster).map_err(|e| store_failure(&e))? {
         // `look` has refused another run's record.
-        return record.token.parse().map_err(|_| Failure::new(Cause::Malformed, doing(), "the recorded token is no UUID"));
+        return record
+            .token
+            .parse()
+            .map_err(|_| Failure::new(Cause::Malformed, doing(), "the recorded token is no UUID"));
     }
     let members = world.fleet.clusters.get(cluster).map(|c| c.members.clone()).unwrap_or_default();
     let written_now = |m: &str| {
         let subject = Subject::Node(m.to_owned());
-        world.plan.tracks.iter().any(|t| t.subject == subject && t.steps.iter().any(|s| matches!(s.kind, StepKind::WriteDisk { .. })))
+        world
+            .plan
+            .tracks
+            .iter()
+            .any(|t| t.subject == subject && t.steps.iter().any(|s| matches!(s.kind, StepKind::WriteDisk { .. })))
     };
     // Machines whose disks this run writes hold nothing; all others are asked.
     let others: Vec<String> = members
@@ -230,7 +289,9 @@ async fn bootstrap_ticket(world: &World, cluster: &str, member: &str) -> Result<
     };
     match world.store.put_cluster_record(cluster, 0, &record) {
         Ok(()) => Ok(token),
-        Err(StoreError::Conflict(why)) => Err(Failure::new(Cause::Guard, doing(), why).next(format!("rackctl describe cluster {cluster}"))),
+        Err(StoreError::Conflict(why)) => {
+            Err(Failure::new(Cause::Guard, doing(), why).next(format!("rackctl describe cluster {cluster}")))
+        }
         Err(error) => Err(store_failure(&error)),
     }
 }
@@ -249,7 +310,11 @@ async fn start(world: &World, member: &str, etcd: &EtcdMember) -> Result<(), Fai
     Err(Failure::new(
         Cause::Refused,
         format!("{member}: start etcd"),
-        format!("it ended: {}{}", status.last_exit.unwrap_or_else(|| "no reason".into()), if tail.is_empty() { tail } else { format!(" ({tail})") }),
+        format!(
+            "it ended: {}{}",
+            status.last_exit.unwrap_or_else(|| "no reason".into()),
+            if tail.is_empty() { tail } else { format!(" ({tail})") }
+        ),
     )
     .next(format!("rackctl ssh {member} -- rackctl-node status")))
 }
@@ -257,4 +322,3 @@ async fn start(world: &World, member: &str, etcd: &EtcdMember) -> Result<(), Fai
 async fn node_status(world: &World, member: &str) -> Result<rackctl_wire::NodeStatus, Failure> {
     node_client::node_status(&connect(world, member)?).await
 }
-

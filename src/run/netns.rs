@@ -21,9 +21,8 @@ pub fn enter(name: &str) -> Result<(), Failure> {
         Failure::new(Cause::Local, what.clone(), why).next("rackctl lab list")
     })?;
     setns(file, CloneFlags::CLONE_NEWNET).map_err(|errno| match errno {
-        nix::errno::Errno::EPERM => {
-            Failure::new(Cause::Local, what.clone(), "it needs root (CAP_SYS_ADMIN)").next("sudo rackctl …, or rackctl doctor")
-        }
+        nix::errno::Errno::EPERM => Failure::new(Cause::Local, what.clone(), "it needs root (CAP_SYS_ADMIN)")
+            .next("sudo rackctl …, or rackctl doctor"),
         other => Failure::new(Cause::Local, what.clone(), other.to_string()),
     })
 }

@@ -86,7 +86,11 @@ async fn look(node: &Node, record: Option<NodeRecord>, asking: &Asking) -> NodeF
         }
         let asked = tokio::time::timeout(LOOK_DEADLINE, bmc_facts(node, asking)).await;
         Some(asked.unwrap_or_else(|_| {
-            Err(Failure::new(Cause::Deadline, format!("{}: ask its BMC", node.name), format!("no answer within {} s", LOOK_DEADLINE.as_secs())))
+            Err(Failure::new(
+                Cause::Deadline,
+                format!("{}: ask its BMC", node.name),
+                format!("no answer within {} s", LOOK_DEADLINE.as_secs()),
+            ))
         }))
     };
     let system = async {
@@ -128,9 +132,9 @@ pub async fn system_status(node: &Node, host_key: &str, scratch: &Path) -> Resul
 }
 
 pub fn ssh_target(node: &Node, host_key: &str) -> Result<Target, Failure> {
-    let address = node
-        .address()
-        .ok_or_else(|| Failure::new(Cause::Guard, format!("{}: SSH", node.name), "the inventory gives it no address"))?;
+    let address = node.address().ok_or_else(|| {
+        Failure::new(Cause::Guard, format!("{}: SSH", node.name), "the inventory gives it no address")
+    })?;
     Ok(Target {
         host: address.to_string(),
         port: 22,

@@ -130,11 +130,9 @@ impl World {
 
     /// The table with which the servers open their sockets: addresses alone, nothing to boot.
     pub fn table(&self) -> Result<BootTable, Failure> {
-        let (network, server) = self
-            .servers
-            .iter()
-            .next()
-            .ok_or_else(|| Failure::new(Cause::Local, "network-boot servers", "this host has no address on the plan's network"))?;
+        let (network, server) = self.servers.iter().next().ok_or_else(|| {
+            Failure::new(Cause::Local, "network-boot servers", "this host has no address on the plan's network")
+        })?;
         let offers = Offers { version: unpoisoned(&self.offers).version + 1, attempts: BTreeMap::new() };
         self.table_of(network, *server, &offers)
     }
@@ -233,7 +231,8 @@ impl World {
         for (network, server) in &self.servers {
             let table = self.table_of(network, *server, &offers)?;
             if tables.send(table).is_err() {
-                return Err(Failure::new(Cause::Local, "network-boot servers", "their process has ended").next("rackctl resume"));
+                return Err(Failure::new(Cause::Local, "network-boot servers", "their process has ended")
+                    .next("rackctl resume"));
             }
         }
         let mut taken = self.taken.clone();
@@ -241,7 +240,11 @@ impl World {
         let waited = tokio::time::timeout(TABLE_DEADLINE, taken.wait_for(|v| *v >= version)).await;
         match waited {
             Ok(Ok(_)) => Ok(()),
-            _ => Err(Failure::new(Cause::Local, "network-boot servers", format!("table {version} was not taken over within {} s", TABLE_DEADLINE.as_secs()))),
+            _ => Err(Failure::new(
+                Cause::Local,
+                "network-boot servers",
+                format!("table {version} was not taken over within {} s", TABLE_DEADLINE.as_secs()),
+            )),
         }
     }
 

@@ -116,12 +116,12 @@ mod tests {
         let other = disk("vdb", Some("DISK-02"), None, 1 << 30);
         assert_eq!(check(&ticket, &system, &[other.clone(), good.clone()]).unwrap(), good);
         let kind = |ticket: &WriteTicket, disks: &[Disk]| check(ticket, &system, disks).unwrap_err().kind;
-        assert_eq!(kind(&ticket, &[other.clone()]), "diskNotFound");
+        assert_eq!(kind(&ticket, std::slice::from_ref(&other)), "diskNotFound");
         assert_eq!(kind(&ticket, &[good.clone(), good.clone()]), "diskNotFound");
         assert_eq!(kind(&ticket, &[disk("vda", Some("DISK-01"), None, 1 << 31)]), "diskNotFound");
         let mut both = ticket.clone();
         both.disk_wwn = Some("naa.1".into());
-        assert_eq!(kind(&both, &[good.clone()]), "diskNotFound");
+        assert_eq!(kind(&both, std::slice::from_ref(&good)), "diskNotFound");
         let mut nameless = ticket.clone();
         nameless.disk_serial = None;
         assert_eq!(kind(&nameless, &[disk("vda", None, None, 1 << 30)]), "diskNotFound");

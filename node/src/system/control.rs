@@ -16,16 +16,17 @@ const DEADLINE: Duration = Duration::from_secs(10);
 
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(tag = "ask", rename_all = "camelCase")]
+/// What is asked about the etcd member.
 pub enum Request {
-    EtcdStart { member: Box<EtcdMember> },
-    EtcdStop,
-    EtcdStatus,
+    Start { member: Box<EtcdMember> },
+    Stop,
+    Status,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Answer {
-    Etcd(Option<EtcdStatus>),
+    Etcd(Option<Box<EtcdStatus>>),
     Error { kind: String, message: String },
 }
 
@@ -55,13 +56,13 @@ fn answer(member: &Member, mut stream: UnixStream) -> std::io::Result<()> {
     let mut line = Vec::new();
     BufReader::new((&stream).take(BODY_MAX_BYTES as u64)).read_until(b'\n', &mut line)?;
     let result = match serde_json::from_slice::<Request>(&line) {
-        Ok(Request::EtcdStart { member: config }) => member.start(*config).map(Some),
-        Ok(Request::EtcdStop) => member.stop(),
-        Ok(Request::EtcdStatus) => Ok(member.status()),
+        Ok(Request::Start { member: config }) => member.start(*config).map(Some),
+        Ok(Request::Stop) => member.stop(),
+        Ok(Request::Status) => Ok(member.status()),
         Err(error) => Err(crate::node_error::NodeError::new("invalid", error.to_string())),
     };
     let answer = match result {
-        Ok(status) => Answer::Etcd(status),
+        Ok(status) => Answer::Etcd(status.map(Box::new)),
         Err(error) => Answer::Error { kind: error.kind.into(), message: error.message },
     };
     let mut bytes = serde_json::to_vec(&answer)?;

@@ -41,7 +41,7 @@ pub fn run() -> Result<()> {
         std::fs::create_dir_all(dir).doing(format_args!("making {dir}"))?;
     }
     let resolver: String = config.dns.iter().map(|server| format!("nameserver {server}\n")).collect();
-    files::write_atomic(Path::new("/run/rackctl/resolv.conf"), resolver.as_bytes(), 0o644)?;
+    files::write_atomic(Path::new("/run/resolv.conf"), resolver.as_bytes(), 0o644)?;
     if let Err(error) = net::loopback() {
         say(error.to_string());
     }

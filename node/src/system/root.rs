@@ -88,6 +88,7 @@ pub fn mount_and_switch(line: &SystemLine) -> Result<Infallible> {
     // Mounted anew and not moved: opening /dev/null for e2fsck needs the old /dev, its root a new one.
     mounts::kernel_file_systems(new, false)?;
     mounts::tmpfs(&new.join("tmp"), "mode=1777,size=25%")?;
+    mounts::tmpfs(&new.join("var"), "mode=0755,size=25%")?;
     let data = node(&disk, &table, "data")?;
     check_data(new, &data);
     mounts::device(&data, "ext4", &new.join("data"), false)?;
