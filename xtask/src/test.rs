@@ -18,8 +18,8 @@ use crate::{
 
 /// Where nextest's default profile leaves its JUnit report (.config/nextest.toml).
 const JUNIT: &str = "nextest/default/junit.xml";
-/// Tests that make network namespaces and emulated machines: they need root (.config/nextest.toml has the group).
-const AS_ROOT: &str = "group(machines)";
+/// Tests with emulated machines (the group of .config/nextest.toml) or network namespaces: they need root.
+const AS_ROOT: &str = "(group(machines) | binary(=netboot_wire))";
 
 /// `arguments` go to nextest.
 pub fn run(arguments: &[String]) -> Result<(), Trouble> {
