@@ -94,11 +94,7 @@ pub fn files(inputs: &Inputs<'_>) -> Vec<(&'static str, String)> {
         ),
         (
             "image.yaml",
-            one(
-                "Image",
-                "lab-system",
-                json!({ "build": { "distro": "debian-12", "packages": SYSTEM_PACKAGES } }),
-            ),
+            one("Image", "lab-system", json!({ "build": { "distro": "debian-12", "packages": SYSTEM_PACKAGES } })),
         ),
         ("nodes.yaml", nodes),
         (

@@ -198,7 +198,9 @@ mod tests {
     }
 
     fn by_serial(serial: &str) -> Node {
-        node(serde_json::json!({"serial": serial, "wwn": null, "model": null, "minSizeBytes": null, "maxSizeBytes": null, "useFor": "root"}))
+        node(
+            serde_json::json!({"serial": serial, "wwn": null, "model": null, "minSizeBytes": null, "maxSizeBytes": null, "useFor": "root"}),
+        )
     }
 
     fn disk(serial: &str) -> Disk {
@@ -242,7 +244,9 @@ mod tests {
 
     #[test]
     fn a_rule_that_two_disks_obey_chooses_none() {
-        let any = node(serde_json::json!({"serial": null, "wwn": null, "model": "QE*", "minSizeBytes": 1, "maxSizeBytes": null, "useFor": "root"}));
+        let any = node(
+            serde_json::json!({"serial": null, "wwn": null, "model": "QE*", "minSizeBytes": 1, "maxSizeBytes": null, "useFor": "root"}),
+        );
         assert!(super::disk(&any, "r", &[disk("A")], None, false).is_ok());
         assert_eq!(super::disk(&any, "r", &[disk("A"), disk("B")], None, false).unwrap_err().cause, Cause::Mismatch);
     }
@@ -266,7 +270,9 @@ mod tests {
         let mut ours = disk("A");
         ours.content.disk_guid = Some(old);
         ours.content.signatures = vec![Signature { kind: "gpt".into(), offset_bytes: 512, label: None, uuid: None }];
-        let go = |phase, guid, reinstall| super::disk(&by_serial("A"), "r", &[ours.clone()], Some(&record(phase, guid)), reinstall).is_ok();
+        let go = |phase, guid, reinstall| {
+            super::disk(&by_serial("A"), "r", &[ours.clone()], Some(&record(phase, guid)), reinstall).is_ok()
+        };
         assert!(go(InstallPhase::Installing, old, false), "an unfinished write is finished");
         assert!(!go(InstallPhase::Installed, old, false), "an installed disk is kept");
         assert!(go(InstallPhase::Installed, old, true), "unless it is asked for");
