@@ -92,8 +92,12 @@ pub fn run(options: &Options) -> Result<ExitCode, Trouble> {
 fn bring_up(options: &Options, lab: &Lab<'_>, watch: &mut Stopwatch) -> Result<ExitCode, Trouble> {
     let context = lab.context();
     watch.stage("a laboratory of machines that are off", || lab.create(options.nodes))?;
+    // Apart from the plan: that one works in the laboratory's namespace, from which no mirror is reached.
+    watch.stage("installer and system, from verified packages", || {
+        lab.rackctl(&["--context", &context, "image", "build"]).run()
+    })?;
     let scope = ["plan", "--allow", "reboot,data-loss"];
-    let hash = watch.stage("images and plan", || {
+    let hash = watch.stage("plan", || {
         let plan = lab.rackctl(&["--context", &context]).args(scope);
         plan.clone().args(["-o", "jsonpath={.metadata.hash}"]).output().map(|hash| hash.trim().to_owned()).inspect_err(
             |_| {
