@@ -1,11 +1,6 @@
 //! `cargo xtask demo`: the product's main job, on machines that are emulated and code that is not.
 
-use std::{
-    env, fs,
-    path::{Path, PathBuf},
-    process::ExitCode,
-    time::SystemTime,
-};
+use std::{env, path::PathBuf, process::ExitCode};
 
 use crate::{
     build,
@@ -92,8 +87,12 @@ pub fn run(options: &Options) -> Result<ExitCode, Trouble> {
 fn bring_up(options: &Options, lab: &Lab<'_>, watch: &mut Stopwatch) -> Result<ExitCode, Trouble> {
     let context = lab.context();
     watch.stage("a laboratory of machines that are off", || lab.create(options.nodes))?;
+    // Apart from the plan: that one works in the laboratory's namespace, from which no mirror is reached.
+    watch.stage("installer and system, from verified packages", || {
+        lab.rackctl(&["--context", &context, "image", "build"]).run()
+    })?;
     let scope = ["plan", "--allow", "reboot,data-loss"];
-    let hash = watch.stage("images and plan", || {
+    let hash = watch.stage("plan", || {
         let plan = lab.rackctl(&["--context", &context]).args(scope);
         plan.clone().args(["-o", "jsonpath={.metadata.hash}"]).output().map(|hash| hash.trim().to_owned()).inspect_err(
             |_| {
@@ -142,20 +141,13 @@ impl Lab<'_> {
         format!("{sudo}{} --context {} {}", program.display(), self.context(), words.join(" "))
     }
 
-    /// Deletes the one of that name, and makes another. A new folder each time: a fleet's state is found by the
-    /// path of its inventory, and these machines are new.
+    /// Deletes the one of that name, and makes another.
     fn create(&self, nodes: u32) -> Result<(), Trouble> {
         let there = self.rackctl(&["lab", "list", "-o", "name"]).output()?;
         if there.lines().any(|line| line.rsplit('/').next() == Some(self.name)) {
             self.rackctl(&["lab", "delete", self.name]).run()?;
         }
-        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
-        let dir = labs_folder()?.join(format!("{}-{now:x}", self.name));
-        if let Some(folder) = dir.parent() {
-            fs::create_dir_all(folder).map_err(|e| Trouble::new(folder.display().to_string(), e.to_string()))?;
-        }
-        self.rackctl(&["lab", "create", self.name, "--nodes", &nodes.to_string(), "--dir", &dir.to_string_lossy()])
-            .run()
+        self.rackctl(&["lab", "create", self.name, "--nodes", &nodes.to_string()]).run()
     }
 
     /// Shows the members, and holds their number against the machines'.
@@ -200,15 +192,6 @@ impl Lab<'_> {
 /// Lines of role and health.
 fn healthy_voters(text: &str) -> usize {
     text.lines().filter(|line| matches!(line.split_once(' '), Some(("leader" | "voter", "true")))).count()
-}
-
-/// Where laboratories are by default: `$XDG_STATE_HOME/rackctl/labs`, else below HOME.
-fn labs_folder() -> Result<PathBuf, Trouble> {
-    let absolute = |name: &str| env::var_os(name).map(PathBuf::from).filter(|p| p.is_absolute());
-    let state = absolute("XDG_STATE_HOME").or_else(|| absolute("HOME").map(|home| home.join(".local/state")));
-    state
-        .map(|s: PathBuf| Path::new(&s).join("rackctl/labs"))
-        .ok_or_else(|| Trouble::new("demo", "HOME names no absolute path"))
 }
 
 #[cfg(test)]

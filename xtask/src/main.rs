@@ -3,6 +3,7 @@
 mod build;
 mod ci;
 mod demo;
+mod doctests;
 mod exec;
 mod man;
 mod setup;
