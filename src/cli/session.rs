@@ -13,7 +13,11 @@ use super::{globals::Globals, paths};
 use crate::{
     bmc,
     inventory::template::credential_for,
-    model::{Failure, Fleet, failure::Cause, fleet::{Credential, Node}},
+    model::{
+        Failure, Fleet,
+        failure::Cause,
+        fleet::{Credential, Node},
+    },
     output::{Exit, Stop, plan::Place, stdout},
     run::{StoreLedger, netns, observe::Asking},
     secrets,

@@ -56,12 +56,7 @@ impl Passwords {
         self.shared.insert(credential.into(), login);
     }
     /// One that is this node's alone.
-    pub fn put_for(
-        &mut self,
-        node: impl Into<String>,
-        credential: impl Into<String>,
-        login: Result<Login, Failure>,
-    ) {
+    pub fn put_for(&mut self, node: impl Into<String>, credential: impl Into<String>, login: Result<Login, Failure>) {
         self.own.insert((node.into(), credential.into()), login);
     }
     /// The node's own, else the shared one; `Err` says why it could not be had.
