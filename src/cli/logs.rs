@@ -65,8 +65,14 @@ fn print(globals: &Globals, records: &[Record]) -> Result<(), Stop> {
     stdout::print(&text)
 }
 
+/// With its time and kind.
 pub fn line(record: &Record) -> String {
-    let mut said = format!("{} {:<14} {}", clock::utc(record.at_ms), kind_word(record.kind), record.step);
+    format!("{} {:<14} {}", clock::utc(record.at_ms), kind_word(record.kind), said(record))
+}
+
+/// The step, and what is to be said of it.
+pub fn said(record: &Record) -> String {
+    let mut said = record.step.clone();
     if record.attempt > 1 {
         said.push_str(&format!(" (attempt {})", record.attempt));
     }
@@ -87,7 +93,7 @@ pub fn line(record: &Record) -> String {
     clean::line(&said).into_owned()
 }
 
-fn kind_word(kind: RecordKind) -> &'static str {
+pub fn kind_word(kind: RecordKind) -> &'static str {
     match kind {
         RecordKind::RunStarted => "run started",
         RecordKind::RunResumed => "run resumed",
