@@ -3,7 +3,7 @@
 use super::{args::look::Describe, args::targets::Select, globals::Globals, seen, targets};
 use crate::{
     model::{Failure, failure::Cause},
-    output::{Exit, Format, Kind, Stop, age, describe, resource, resource::Observation, stdout},
+    output::{Exit, Format, Kind, Stop, age, describe, resource, stdout},
 };
 
 pub fn run(globals: &Globals, args: &Describe) -> Result<Exit, Stop> {
@@ -12,7 +12,7 @@ pub fn run(globals: &Globals, args: &Describe) -> Result<Exit, Stop> {
     if !kind.is_desired() {
         return records(globals, &fleet, kind, &args.names);
     }
-    let status = seen::status(globals, &fleet, age::now(), false)?;
+    let status = seen::status(globals, &fleet, age::now(), args.refresh)?;
     let names = targets::choose(&fleet, &status, kind, &args.names, &Select::default())?;
     if !globals.format.is_for_people() {
         let items: Vec<_> = names.iter().filter_map(|name| resource::item(&fleet, &status, kind, name)).collect();
@@ -21,10 +21,7 @@ pub fn run(globals: &Globals, args: &Describe) -> Result<Exit, Stop> {
     }
     let mut pages = Vec::new();
     for name in &names {
-        let seen = match kind {
-            Kind::Node => seen::observation(globals, &fleet, name)?,
-            _ => Observation::default(),
-        };
+        let seen = seen::observation(globals, &fleet, kind, name)?;
         pages.extend(describe::describe(&fleet, &status, &seen, kind, name));
     }
     stdout::print(&pages.join("\n"))?;

@@ -40,16 +40,18 @@ pub fn logs(globals: &Globals, args: &Logs) -> Result<Exit, Stop> {
     let skip = args.tail.map_or(0, |n| records.len().saturating_sub(n));
     let mut last = records.last().map_or(0, |r| r.seq);
     print(globals, &records[skip..])?;
-    while args.follow {
+    if !args.follow {
+        return Ok(Exit::Done);
+    }
+    loop {
         std::thread::sleep(FOLLOW_EVERY);
         let fresh: Vec<Record> = read()?.into_iter().filter(|r| r.seq > last).collect();
         last = fresh.last().map_or(last, |r| r.seq);
         print(globals, &fresh)?;
         if is_run && fresh.iter().any(|r| r.kind == RecordKind::RunEnded) {
-            break;
+            return Ok(Exit::Done);
         }
     }
-    Ok(Exit::Done)
 }
 
 fn print(globals: &Globals, records: &[Record]) -> Result<(), Stop> {
@@ -63,8 +65,14 @@ fn print(globals: &Globals, records: &[Record]) -> Result<(), Stop> {
     stdout::print(&text)
 }
 
+/// With its time and kind.
 pub fn line(record: &Record) -> String {
-    let mut said = format!("{} {:<14} {}", clock::utc(record.at_ms), kind_word(record.kind), record.step);
+    format!("{} {:<14} {}", clock::utc(record.at_ms), kind_word(record.kind), said(record))
+}
+
+/// The step, and what is to be said of it.
+pub fn said(record: &Record) -> String {
+    let mut said = record.step.clone();
     if record.attempt > 1 {
         said.push_str(&format!(" (attempt {})", record.attempt));
     }
@@ -85,7 +93,7 @@ pub fn line(record: &Record) -> String {
     clean::line(&said).into_owned()
 }
 
-fn kind_word(kind: RecordKind) -> &'static str {
+pub fn kind_word(kind: RecordKind) -> &'static str {
     match kind {
         RecordKind::RunStarted => "run started",
         RecordKind::RunResumed => "run resumed",

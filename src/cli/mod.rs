@@ -35,6 +35,7 @@ pub mod schema;
 pub mod seen;
 pub mod session;
 pub mod ssh;
+pub mod standing;
 pub mod targets;
 pub mod validate;
 pub mod version;

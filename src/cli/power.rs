@@ -244,7 +244,6 @@ fn show(globals: &Globals, rows: Vec<Row>, heading: &str, field: &str) -> Result
 /// What would be sent, with nothing sent but reads.
 fn preview(globals: &Globals, targets: &Targets, operation: bmc::client::Operation) -> Result<Exit, Stop> {
     over(globals, targets, Nothing::IsRefused, "REQUESTS", "requests", false, Duration::ZERO, move |client| {
-        let operation = operation.clone();
         Box::pin(async move {
             let view = client.system_view().await?;
             let requests = bmc::client::requests_preview(&view, operation)

@@ -4,6 +4,7 @@ use super::{
     globals::Globals,
     logs,
     session::{Session, block_on, stop},
+    standing::Memory,
 };
 use crate::{
     model::{
@@ -14,11 +15,11 @@ use crate::{
     output::{
         Kind, Stop,
         records::{self, Record},
-        resource::{ClusterView, NodeView, Observation, Status},
+        resource::{ClusterView, Observation, Status},
     },
     plan::Plan,
     run::{self, observe},
-    store::{self, RecordKind, RunRecord, RunState},
+    store::{self, Holder, RunRecord, RunState},
 };
 
 /// Events that `describe` shows, and `get events` at most.
@@ -56,12 +57,20 @@ pub fn status(globals: &Globals, fleet: &Fleet, now: UnixMs, refresh: bool) -> R
     let runs = session.store.runs().map_err(|e| stop(&e))?;
     let chain = session.store.chain().map_err(|e| stop(&e))?;
     let seen = facts(&session)?;
+    let memory = Memory { fleet, runs: &runs, chain: &chain, alive: &Holder::alive };
     for name in fleet.nodes.keys() {
         let (at, facts) = seen
             .iter()
             .find(|(n, _, _)| n == name)
             .map_or((None, NodeFacts::default()), |(_, at, f)| (Some(*at), f.clone()));
-        status.nodes.insert(name.clone(), view(name, at, &facts, &runs, &chain, fleet));
+        status.nodes.insert(name.clone(), memory.node(name, at, &facts));
+    }
+    let installed = |node: &str| {
+        let (_, _, facts) = seen.iter().find(|(n, _, _)| n == node)?;
+        facts.record.as_ref().filter(|r| r.phase == InstallPhase::Installed).map(|r| r.at)
+    };
+    for name in fleet.clusters.keys() {
+        status.clusters.entry(name.clone()).or_insert_with(|| memory.cluster(name, installed));
     }
     Ok(status)
 }
@@ -85,91 +94,31 @@ fn facts(session: &Session) -> Result<Vec<(String, UnixMs, NodeFacts)>, Stop> {
     Ok(all)
 }
 
-fn run_of<'a>(runs: &'a [RunRecord], node: &str) -> Option<&'a RunRecord> {
-    runs.iter().find(|r| super::prepare::scope(&r.goal).0.iter().any(|n| n == node))
-}
-
-fn view(
-    name: &str,
-    at: Option<UnixMs>,
-    facts: &NodeFacts,
-    runs: &[RunRecord],
-    chain: &[store::Record],
-    fleet: &Fleet,
-) -> NodeView {
-    let run = run_of(runs, name);
-    let open = run.filter(|r| matches!(r.state, RunState::Running | RunState::Interrupted));
-    let of_run: Vec<&store::Record> = run.map(|r| chain.iter().filter(|c| c.run == r.id).collect()).unwrap_or_default();
-    let failed = of_run.iter().rev().find(|r| r.subject == name && r.kind == RecordKind::Failed);
-    let done = |step: &str| of_run.iter().any(|r| r.kind == RecordKind::Done && r.step == step);
-    let todo = open.and_then(|r| serde_json::from_value::<Plan>(r.plan.clone()).ok()).and_then(|plan| {
-        let track = plan.tracks.into_iter().find(|t| t.subject.name() == name)?;
-        track.steps.into_iter().find(|s| !done(&s.id))
-    });
-    let member = fleet.clusters.values().any(|c| {
-        c.members.iter().any(|m| m == name)
-            && chain
-                .iter()
-                .any(|r| r.kind == RecordKind::Done && r.step == format!("cluster/{}/verify-member-{name}", c.name))
-    });
-    let installed = facts.record.as_ref().map(|r| r.phase);
-    let phase = match (installed, &todo) {
-        _ if failed.is_some() && installed != Some(InstallPhase::Installed) => "Failed",
-        (_, Some(_)) => "Installing",
-        (Some(InstallPhase::Installed), _) if member => "Member",
-        (Some(InstallPhase::Installed), _) => "Installed",
-        (Some(InstallPhase::Installing), _) => "Installing",
-        (None, None) if at.is_some() => "Registered",
-        (None, None) => "Unknown",
-    };
-    let bmc = facts.bmc.as_ref();
-    let reason = failed
-        .and_then(|r| r.body.get("failure"))
-        .and_then(|f| serde_json::from_value::<Failure>(f.clone()).ok())
-        .map(|f| f.to_string())
-        .or_else(|| bmc.and_then(|b| b.value.as_ref().err()).map(ToString::to_string))
-        .or_else(|| facts.identity_mismatches.first().cloned());
-    NodeView {
-        phase: Some(phase.to_owned()),
-        power: bmc.and_then(|b| b.value.as_ref().ok()).map(|b| b.power),
-        generation: facts.record.as_ref().map(|r| r.generation),
-        run: run.map(|r| r.id.clone()),
-        observed: at,
-        reason,
-        waiting: todo.map(|s| {
-            let begun = of_run.iter().rev().find(|r| r.step == s.id && r.kind == RecordKind::Intent);
-            match begun {
-                Some(record) => format!(
-                    "{} (begun {}; at most {} s)",
-                    s.kind.word(),
-                    crate::model::clock::utc(record.at_ms),
-                    s.kind.deadline_s()
-                ),
-                None => format!("{} (not begun)", s.kind.word()),
-            }
-        }),
+/// What `describe` shows besides: facts, last events, and how a person finishes the pending step.
+pub fn observation(globals: &Globals, fleet: &Fleet, kind: Kind, name: &str) -> Result<Observation, Stop> {
+    if !matches!(kind, Kind::Node | Kind::Cluster) {
+        return Ok(Observation::default());
     }
-}
-
-pub fn observation(globals: &Globals, fleet: &Fleet, node: &str) -> Result<Observation, Stop> {
     let session = Session::with_fleet(globals, fleet.clone())?;
-    let facts = facts(&session)?.into_iter().find(|(n, _, _)| n == node).map(|(_, _, f)| f).unwrap_or_default();
-    let chain = session.store.chain().map_err(|e| stop(&e))?;
-    let mine: Vec<&store::Record> = chain.iter().filter(|r| r.subject == node).collect();
-    let events = mine[mine.len().saturating_sub(LAST_EVENTS)..].iter().map(|r| (r.at_ms, logs::line(r))).collect();
     let runs = session.store.runs().map_err(|e| stop(&e))?;
-    let mut by_hand = Vec::new();
-    if let Some(run) = run_of(&runs, node).filter(|r| matches!(r.state, RunState::Running | RunState::Interrupted)) {
-        by_hand.push(format!("rackctl logs {} --follow", run.id));
-        by_hand.push(format!("rackctl resume {}", run.id));
+    let chain = session.store.chain().map_err(|e| stop(&e))?;
+    let memory = Memory { fleet, runs: &runs, chain: &chain, alive: &Holder::alive };
+    let mut seen = Observation { events: memory.events(name, LAST_EVENTS), ..Observation::default() };
+    let pending = if kind == Kind::Node {
+        seen.facts = facts(&session)?.into_iter().find(|(n, _, _)| n == name).map(|(_, _, f)| f).unwrap_or_default();
+        memory.pending_of_node(name)
+    } else {
+        let record = session.store.cluster_record(name).map_err(|e| stop(&e))?;
+        seen.cluster = record.map(|r| {
+            serde_json::json!({ "generation": r.generation, "clusterId": r.cluster_id, "run": r.run,
+                "firstMember": r.bootstrap_member })
+        });
+        memory.pending_of_cluster(name)
+    };
+    if let Some(pending) = pending {
+        seen.by_hand = memory.by_hand(&pending, (kind == Kind::Node).then_some(name));
     }
-    by_hand.push(format!("rackctl power status {node}"));
-    by_hand.push(format!("rackctl boot show {node}"));
-    by_hand.push(format!("rackctl console {node}"));
-    if facts.record.is_some() {
-        by_hand.push(format!("rackctl ssh {node} -- rackctl-node status"));
-    }
-    Ok(Observation { facts, events, by_hand })
+    Ok(seen)
 }
 
 pub fn records(globals: &Globals, fleet: &Fleet, kind: Kind) -> Result<Vec<Record>, Stop> {
@@ -205,11 +154,14 @@ pub fn records(globals: &Globals, fleet: &Fleet, kind: Kind) -> Result<Vec<Recor
             let rows = block_on(async { Ok(super::conduct::member_rows(&session, &plan).await) })?;
             Ok(rows.into_iter().map(|row| Record::Member(member_row(row))).collect())
         }
-        other => Err(Stop::usage(Failure::new(
-            Cause::Refused,
-            format!("get {}", other.plural()),
-            "this version keeps no such records",
-        ))),
+        other => Err(Stop::usage(
+            Failure::new(
+                Cause::Refused,
+                format!("get {}", other.plural()),
+                "addresses are given from the inventory and for the time of a run; no other lease is ever given",
+            )
+            .next("rackctl get nodes -o wide"),
+        )),
     }
 }
 
@@ -267,7 +219,7 @@ fn event_row(record: &store::Record) -> records::Event {
         run: Some(record.run.clone()),
         subject: record.subject.clone(),
         kind: format!("{:?}", record.kind),
-        message: logs::line(record),
+        message: logs::said(record),
     }
 }
 

@@ -7,10 +7,17 @@ use std::{
     sync::Arc,
 };
 
+use futures_util::{StreamExt, stream};
+
 use super::{globals::Globals, paths};
 use crate::{
     bmc,
-    model::{Failure, Fleet, failure::Cause, fleet::Node},
+    inventory::template::credential_for,
+    model::{
+        Failure, Fleet,
+        failure::Cause,
+        fleet::{Credential, Node},
+    },
     output::{Exit, Stop, plan::Place, stdout},
     run::{StoreLedger, netns, observe::Asking},
     secrets,
@@ -19,6 +26,9 @@ use crate::{
 
 /// Machines at the same time, unless `--concurrency` says otherwise.
 pub const CONCURRENCY: usize = 64;
+
+/// Password helpers that run at the same time.
+const HELPERS_AT_ONCE: usize = 8;
 
 pub struct Session {
     pub fleet: Fleet,
@@ -37,7 +47,7 @@ impl Session {
 
     pub fn with_fleet(globals: &Globals, fleet: Fleet) -> Result<Session, Stop> {
         let path = store_path(globals.store.as_deref(), &fleet)?;
-        let store = SqliteStore::open(&path).map_err(|e| stop(&e))?;
+        let store = SqliteStore::open(&path).map_err(|e| stop(&named(e, &path)))?;
         let folder = path.parent().unwrap_or(Path::new("/")).to_owned();
         Ok(Session {
             fleet,
@@ -94,23 +104,39 @@ impl Session {
         }
     }
 
-    /// The BMC passwords of these nodes, each source asked once.
+    /// The BMC passwords of these nodes, each source asked once. One that cannot be had stops its own nodes alone.
     pub async fn passwords(&self, names: &[String]) -> Result<Arc<bmc::Passwords>, Failure> {
-        let wanted: BTreeSet<&String> = names
-            .iter()
-            .filter_map(|n| self.fleet.nodes.get(n))
-            .filter_map(|n| n.bmc.as_ref())
-            .flat_map(|b| b.endpoints.iter().map(|e| &e.credential))
-            .collect();
         let mut passwords = bmc::Passwords::new();
-        for name in wanted {
-            let credential = self.fleet.credentials.get(name).ok_or_else(|| {
-                Failure::new(Cause::Guard, format!("credential {name}"), "it is not in the inventory")
-                    .next("rackctl validate")
-            })?;
-            let password = Arc::new(secrets::password(name, credential).await?);
-            secrets::remember(&password);
-            passwords.insert(name.clone(), credential.username.clone(), password);
+        let mut own = Vec::new();
+        let mut shared = BTreeSet::new();
+        for node in names.iter().filter_map(|n| self.fleet.nodes.get(n)) {
+            let credentials: BTreeSet<&String> =
+                node.bmc.iter().flat_map(|b| b.endpoints.iter().map(|e| &e.credential)).collect();
+            for name in credentials {
+                let Some(credential) = self.fleet.credentials.get(name) else {
+                    let why = "it is not in the inventory";
+                    let failure = Failure::new(Cause::Guard, format!("credential {name}"), why);
+                    passwords.put(name, Err(failure.next("rackctl validate")));
+                    continue;
+                };
+                match credential_for(credential, node) {
+                    Ok(filled) if filled == *credential => drop(shared.insert(name)),
+                    Ok(filled) => own.push((node.name.clone(), name.clone(), filled)),
+                    Err(failure) => passwords.put_for(&node.name, name, Err(failure)),
+                }
+            }
+        }
+        for name in shared {
+            passwords.put(name, login(name, &self.fleet.credentials[name]).await);
+        }
+        // A helper program for each node: some at a time, for each may take seconds.
+        let mut asked = stream::iter(own.into_iter().map(|(node, name, credential)| async move {
+            let login = login(&name, &credential).await;
+            (node, name, login)
+        }))
+        .buffer_unordered(HELPERS_AT_ONCE);
+        while let Some((node, name, login)) = asked.next().await {
+            passwords.put_for(node, name, login);
         }
         Ok(Arc::new(passwords))
     }
@@ -191,6 +217,30 @@ impl Session {
             revision: revision(&self.fleet),
         }
     }
+}
+
+/// Asks the source of a credential.
+async fn login(name: &str, credential: &Credential) -> Result<bmc::Login, Failure> {
+    let password = secrets::password(name, credential).await.map_err(|failure| match failure.next {
+        Some(_) => failure,
+        None => failure.next(format!("rackctl describe credential {name}")),
+    })?;
+    let password = Arc::new(password);
+    secrets::remember(&password);
+    Ok(bmc::Login { username: credential.username.clone(), password })
+}
+
+/// A state file that cannot be opened is named, and so is the way around it.
+fn named(error: StoreError, path: &Path) -> StoreError {
+    let StoreError::Failed(mut failure) = error else { return error };
+    let shown = path.display().to_string();
+    if !failure.what.contains(&shown) && !failure.why.contains(&shown) {
+        failure.what = format!("{} {shown}", failure.what);
+    }
+    if failure.next.is_none() {
+        failure.next = Some("rackctl --store sqlite:PATH …".to_owned());
+    }
+    StoreError::Failed(failure)
 }
 
 /// `sqlite:PATH`, or the file of this fleet in the state folder.

@@ -16,6 +16,23 @@ const STEP: usize = 2;
 /// Values begin in this column, where their names leave room.
 const VALUE_AT: usize = 22;
 
+/// A list with a longer value than this stands on lines of its own.
+const LIST_WIDTH: usize = 100;
+/// Of a list of long lines, so many are shown, and so much of each.
+const LONG_LINES: usize = 5;
+const LINE_MAX: usize = 160;
+/// Fields that hold milliseconds since 1970.
+const TIMES: [&str; 2] = ["at", "observed"];
+
+/// As manifests write it: `4Gi`, where it comes out even.
+fn size(bytes: u64) -> String {
+    let units = [("Ti", 1u64 << 40), ("Gi", 1 << 30), ("Mi", 1 << 20)];
+    match units.into_iter().find(|(_, unit)| bytes >= *unit && bytes % unit == 0) {
+        Some((word, unit)) => format!("{}{word}", bytes / unit),
+        None => bytes.to_string(),
+    }
+}
+
 /// `None` when there is no such object.
 pub fn describe(fleet: &Fleet, status: &Status, seen: &Observation, kind: Kind, name: &str) -> Option<String> {
     let item = resource::item(fleet, status, kind, name)?;
@@ -37,13 +54,17 @@ pub fn describe(fleet: &Fleet, status: &Status, seen: &Observation, kind: Kind, 
         page.heading("Observed");
         page.tree(STEP, "", &item["status"]);
     }
-    if kind == Kind::Node {
+    if kind == Kind::Node || kind == Kind::Cluster {
         observed(&mut page, status, seen);
     }
     Some(page.out)
 }
 
 fn observed(page: &mut Page<'_>, status: &Status, seen: &Observation) {
+    if let Some(cluster) = &seen.cluster {
+        page.heading("Bootstrapped");
+        page.tree(STEP, "", cluster);
+    }
     fact(page, status, "BMC", seen.facts.bmc.as_ref());
     fact(page, status, "System", seen.facts.system.as_ref());
     if let Some(record) = &seen.facts.record {
@@ -115,6 +136,9 @@ impl Page<'_> {
     fn entry(&mut self, indent: usize, name: &str, path: &str, value: &Value) {
         // Sizes are bytes here and `memory: 32Gi` in the manifests.
         let written = path.strip_suffix("Bytes").unwrap_or(path);
+        if let (true, Some(at)) = (TIMES.contains(&name), value.as_u64()) {
+            return self.pair(indent, name, &age::stamp(at));
+        }
         let from = self
             .origins
             .and_then(|o| o.get(path).or_else(|| o.get(written)))
@@ -126,13 +150,35 @@ impl Page<'_> {
             Value::Array(list) if list.is_empty() => {}
             Value::Array(list) if list.iter().all(|v| !v.is_object() && !v.is_array()) => {
                 let texts: Vec<String> = list.iter().map(bare).collect();
+                // Log lines and the like: the last ones, each on its own.
+                if texts.iter().any(|t| t.chars().count() > LIST_WIDTH) {
+                    let _ = writeln!(self.out, "{:indent$}{}:{from}", "", clean::line(name));
+                    let skipped = texts.len().saturating_sub(LONG_LINES);
+                    if skipped > 0 {
+                        let _ = writeln!(self.out, "{:indent$}  … {skipped} more before these (-o json shows all)", "");
+                    }
+                    for text in &texts[skipped..] {
+                        let mut short: String = text.chars().take(LINE_MAX).collect();
+                        if short.len() < text.len() {
+                            short.push('…');
+                        }
+                        let _ = writeln!(self.out, "{:indent$}  {}", "", clean::line(&short));
+                    }
+                    return;
+                }
                 self.pair(indent, name, &format!("{}{from}", texts.join(", ")));
             }
             Value::Object(_) | Value::Array(_) => {
                 let _ = writeln!(self.out, "{:indent$}{}:{from}", "", clean::line(name));
                 self.tree(indent + STEP, path, value);
             }
-            scalar => self.pair(indent, name, &format!("{}{from}", bare(scalar))),
+            scalar => {
+                let sized = match scalar.as_u64() {
+                    Some(bytes) if path.ends_with("Bytes") || matches!(name, "minSize" | "maxSize") => size(bytes),
+                    _ => bare(scalar),
+                };
+                self.pair(indent, name, &format!("{sized}{from}"));
+            }
         }
     }
 }

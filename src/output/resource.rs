@@ -381,6 +381,8 @@ fn source(from: &SecretSource) -> &'static str {
 #[derive(Clone, Debug, Default)]
 pub struct Observation {
     pub facts: NodeFacts,
+    /// Of a cluster: what the store keeps of its bootstrap.
+    pub cluster: Option<Value>,
     /// Newest last.
     pub events: Vec<(UnixMs, String)>,
     /// Commands with which a person finishes the pending step.

@@ -122,7 +122,20 @@ fn describe_tells_everything() {
         },
         events: vec![(NOW - 60_000, "power on".into()), (NOW - 50_000, "DHCP offered 10.77.0.11".into())],
         by_hand: vec!["rackctl console n1".into()],
+        cluster: None,
     };
     insta::assert_snapshot!(describe::describe(&fleet(), &status(), &seen, Kind::Node, "n1").unwrap());
     assert_eq!(describe::describe(&fleet(), &status(), &seen, Kind::Node, "n9"), None);
+}
+
+#[test]
+fn describe_shows_sizes_times_and_the_end_of_a_log() {
+    let lines: Vec<String> = (0..9).map(|i| format!("{i} {}", "x".repeat(200))).collect();
+    let seen = Observation {
+        cluster: Some(serde_json::json!({ "memoryBytes": 4u64 << 30, "oddBytes": 5, "at": 0, "logTail": lines })),
+        ..Observation::default()
+    };
+    let text = describe::describe(&fleet(), &status(), &seen, Kind::Cluster, "core").unwrap();
+    let from = text.find("Bootstrapped:").unwrap();
+    insta::assert_snapshot!(&text[from..]);
 }

@@ -37,19 +37,40 @@ pub struct Login {
     pub password: Arc<Secret>,
 }
 
-/// Credentials by name, loaded by the caller.
+/// Credentials by name, loaded by the caller; those whose source speaks of the node, by node too.
 #[derive(Default)]
-pub struct Passwords(BTreeMap<String, Login>);
+pub struct Passwords {
+    shared: BTreeMap<String, Result<Login, Failure>>,
+    own: BTreeMap<(String, String), Result<Login, Failure>>,
+}
 
 impl Passwords {
     pub fn new() -> Self {
         Passwords::default()
     }
     pub fn insert(&mut self, credential: impl Into<String>, username: impl Into<String>, password: Arc<Secret>) {
-        self.0.insert(credential.into(), Login { username: username.into(), password });
+        self.put(credential, Ok(Login { username: username.into(), password }));
     }
-    pub fn get(&self, credential: &str) -> Option<&Login> {
-        self.0.get(credential)
+    /// One that all nodes share. A failure stops the nodes that need it, and no others.
+    pub fn put(&mut self, credential: impl Into<String>, login: Result<Login, Failure>) {
+        self.shared.insert(credential.into(), login);
+    }
+    /// One that is this node's alone.
+    pub fn put_for(&mut self, node: impl Into<String>, credential: impl Into<String>, login: Result<Login, Failure>) {
+        self.own.insert((node.into(), credential.into()), login);
+    }
+    /// The node's own, else the shared one; `Err` says why it could not be had.
+    pub fn get(&self, node: &str, credential: &str) -> Result<&Login, Failure> {
+        let own = self.own.get(&(node.to_owned(), credential.to_owned()));
+        match own.or_else(|| self.shared.get(credential)) {
+            Some(Ok(login)) => Ok(login),
+            Some(Err(failure)) => Err(Failure { what: format!("{node}: {}", failure.what), ..failure.clone() }),
+            None => Err(Failure::new(
+                Cause::Local,
+                format!("{node}: log in at its BMC"),
+                format!("the password of credential `{credential}` was not loaded"),
+            )),
+        }
     }
 }
 
@@ -128,10 +149,7 @@ impl Client {
                     continue;
                 }
             };
-            let Some(login) = passwords.get(&endpoint.credential) else {
-                let why = format!("the password of credential `{}` was not loaded", endpoint.credential);
-                return Err(Failure::new(Cause::Local, what, why));
-            };
+            let login = passwords.get(&node.name, &endpoint.credential)?;
             let wire = Wire::new(&node.name, url, &endpoint.trust, login, &options)?;
             let opened = tokio::time::timeout(options.deadline, session::enter(&wire)).await;
             let late =

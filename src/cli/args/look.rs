@@ -47,6 +47,9 @@ pub struct Describe {
     pub kind: String,
     #[arg(value_name = "NAME", required = true, add = ArgValueCompleter::new(complete::names))]
     pub names: Vec<String>,
+    /// Ask the machines first instead of showing what was last seen
+    #[arg(long)]
+    pub refresh: bool,
 }
 
 /// What a kind or a field of it means
