@@ -1,5 +1,7 @@
 //! Three machines from powered off to a healthy cluster, then everything that must change nothing.
 
+#![allow(clippy::unwrap_used, clippy::panic)] // helpers of tests, outside of #[test] functions
+
 mod e2e;
 
 use std::collections::BTreeSet;

@@ -1,5 +1,7 @@
 //! `kill -9` at random moments of a bring-up, `resume` until it is done; and no secret in anything that was said meanwhile.
 
+#![allow(clippy::unwrap_used, clippy::panic)] // helpers of tests, outside of #[test] functions
+
 mod e2e;
 
 use std::{

@@ -1,5 +1,7 @@
 //! Machines that must not be touched, and a good one among them; two operators at once; artifacts with a flipped byte.
 
+#![allow(clippy::unwrap_used, clippy::panic)] // helpers of tests, outside of #[test] functions
+
 mod e2e;
 
 use std::{collections::BTreeMap, fs, os::unix::fs::FileExt, path::Path};
