@@ -34,13 +34,16 @@ pub struct Prepared {
     pub servers: BTreeMap<String, std::net::Ipv4Addr>,
 }
 
-pub async fn prepare(session: &Session, goal: &Goal, passwords: &Arc<bmc::Passwords>) -> Result<Prepared, Failure> {
+pub async fn prepare(
+    session: &Session,
+    goal: &Goal,
+    passwords: &Arc<bmc::Passwords>,
+    built: Built,
+) -> Result<Prepared, Failure> {
     let names = &scope(goal).0;
     let asking = session.asking(passwords, true)?;
     let fleet = &session.fleet;
-    let installs = !matches!(goal, Goal::Join { .. });
-    let wanted = if installs { images(session, names, goal)? } else { Vec::new() };
-    let (mut facts, built) = tokio::try_join!(observe::facts(fleet, names, &asking), build(wanted))?;
+    let mut facts = observe::facts(fleet, names, &asking).await?;
     let networks = session.networks(names);
     let servers = servers(session, networks.iter());
     if !built.is_empty() {
@@ -118,20 +121,18 @@ fn images(session: &Session, names: &[String], goal: &Goal) -> Result<Vec<(Strin
     Ok(wanted.into_iter().map(|(name, (image, arch))| (name, image, arch)).collect())
 }
 
-/// Builds what is not built yet; said on standard error, for it takes a minute the first time.
-pub async fn build(wanted: Vec<(String, Image, Arch)>) -> Result<Built, Failure> {
-    if wanted.is_empty() {
-        return Ok(Built::new());
+/// Builds what the goal's nodes will boot and is not built yet; said on standard error, for it takes a minute the
+/// first time. Before a laboratory's namespace is entered: no package mirror can be reached from inside.
+pub fn build(session: &Session, goal: &Goal) -> Result<Built, Failure> {
+    let mut built = Built::new();
+    if matches!(goal, Goal::Join { .. }) {
+        return Ok(built);
     }
-    let (cache, program) = (paths::cache()?, paths::node_program()?);
-    let work = move || {
-        let mut built = Built::new();
-        for (name, image, arch) in wanted {
-            built.insert(name.clone(), build_one(&name, &image, arch, &cache, &program)?);
-        }
-        Ok(built)
-    };
-    tokio::task::spawn_blocking(work).await.map_err(|e| Failure::new(Cause::Local, "image build", e.to_string()))?
+    for (name, image, arch) in images(session, &scope(goal).0, goal)? {
+        let artifacts = build_one(&name, &image, arch, &paths::cache()?, &paths::node_program()?)?;
+        built.insert(name, artifacts);
+    }
+    Ok(built)
 }
 
 pub fn build_one(
