@@ -1,6 +1,7 @@
 //! What the store remembers, as `get` and `describe` show it; with `--refresh` the machines are asked first.
 
 use super::{
+    args::Targets,
     globals::Globals,
     logs,
     session::{Session, block_on, stop},
@@ -73,6 +74,14 @@ pub fn status(globals: &Globals, fleet: &Fleet, now: UnixMs, refresh: bool) -> R
         status.clusters.entry(name.clone()).or_insert_with(|| memory.cluster(name, installed));
     }
     Ok(status)
+}
+
+/// What choosing machines needs to know: something where fields are asked for, and nothing otherwise.
+pub fn status_for(globals: &Globals, fleet: &Fleet, targets: &Targets) -> Result<Status, Stop> {
+    match targets.select.field_selector {
+        Some(_) => status(globals, fleet, run::clock::unix_ms(), false),
+        None => Ok(Status { now: run::clock::unix_ms(), ..Status::default() }),
+    }
 }
 
 fn facts(session: &Session) -> Result<Vec<(String, UnixMs, NodeFacts)>, Stop> {
