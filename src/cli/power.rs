@@ -94,9 +94,14 @@ async fn change_power(
     }
     match action {
         PowerAction::On => client.set_power(true, force, limit).await,
-        PowerAction::ForceOff | PowerAction::GracefulShutdown => client.set_power(false, force, limit).await,
+        PowerAction::ForceOff => cut(client, limit).await,
+        PowerAction::GracefulShutdown => client.set_power(false, force, limit).await,
         PowerAction::PowerCycle => {
-            client.set_power(false, force, limit).await?;
+            if force {
+                cut(client, limit).await?;
+            } else {
+                client.set_power(false, false, limit).await?;
+            }
             client.set_power(true, force, limit).await
         }
         PowerAction::ForceRestart | PowerAction::GracefulRestart => {
@@ -105,6 +110,29 @@ async fn change_power(
             restarted(client, before, limit).await
         }
     }
+}
+
+/// Without asking the operating system, which `set_power` would do first and wait for.
+async fn cut(client: &bmc::Client, limit: Duration) -> Result<(), Failure> {
+    let until = clock::since_boot() + limit;
+    if client.power().await? == PowerState::Off {
+        return Ok(());
+    }
+    // A lost answer is not sent again: what is seen next counts.
+    if let Err(failure) = client.reset(PowerAction::ForceOff).await
+        && failure.cause != Cause::Unreachable
+    {
+        return Err(failure);
+    }
+    while client.power().await? != PowerState::Off {
+        if clock::since_boot() > until {
+            let why = format!("the BMC took the request and the machine is not off after {limit:?}");
+            return Err(Failure::new(Cause::AcceptedButIgnored, format!("{}: cut the power", client.node()), why)
+                .next(format!("rackctl bmc info {}", client.node())));
+        }
+        tokio::time::sleep(Duration::from_millis(500)).await;
+    }
+    Ok(())
 }
 
 /// The BMC's own mark of a reset must change, where it keeps one; the machine must be on in any case.

@@ -39,8 +39,12 @@ pub async fn prepare(session: &Session, goal: &Goal, passwords: &Arc<bmc::Passwo
     let asking = session.asking(passwords, true)?;
     let fleet = &session.fleet;
     let installs = !matches!(goal, Goal::Join { .. });
-    let wanted = if installs { images(session, names, goal)? } else { Vec::new() };
-    let (mut facts, built) = tokio::try_join!(observe::facts(fleet, names, &asking), build(wanted))?;
+    let mut facts = observe::facts(fleet, names, &asking).await?;
+    // For machines whose BMC answers alone: building takes a minute, and the others are refused in any case.
+    let answers = |n: &&String| facts.nodes.get(*n).and_then(|f| f.bmc.as_ref()).is_some_and(|b| b.value.is_ok());
+    let reached: Vec<String> = names.iter().filter(answers).cloned().collect();
+    let wanted = if installs { images(session, &reached, goal)? } else { Vec::new() };
+    let built = build(wanted).await?;
     let networks = session.networks(names);
     let servers = servers(session, networks.iter());
     if !built.is_empty() {
@@ -127,7 +131,11 @@ pub async fn build(wanted: Vec<(String, Image, Arch)>) -> Result<Built, Failure>
     let work = move || {
         let mut built = Built::new();
         for (name, image, arch) in wanted {
-            built.insert(name.clone(), build_one(&name, &image, arch, &cache, &program)?);
+            match build_one(&name, &image, arch, &cache, &program) {
+                Ok(artifacts) => drop(built.insert(name, artifacts)),
+                // The nodes that need it are refused by the plan; the others go on.
+                Err(failure) => stdout::note(&format!("warning: image {name}: {failure}")),
+            }
         }
         Ok(built)
     };
