@@ -32,7 +32,7 @@ pub fn plan(globals: &Globals, args: &PlanArgs) -> Result<Exit, Stop> {
     let session = Session::open(globals)?;
     let (word, targets) = args.goal.split();
     let goal = goal(&session, word, &targets, args.goal.reinstall, args.goal.allow)?;
-    let built = prepare::build(&session, &goal)?;
+    let built = prepare::build_ahead(&session, &goal)?;
     session.enter(&prepare::scope(&goal).0)?;
     block_on(async {
         let passwords = session.passwords(&prepare::scope(&goal).0).await?;
@@ -108,7 +108,7 @@ fn goal(
 
 fn run(globals: &Globals, session: &Session, goal: &Goal, limits: &Limits, kept: Option<&Plan>) -> Result<Exit, Stop> {
     let names = &prepare::scope(goal).0;
-    let built = prepare::build(session, goal)?;
+    let built = prepare::build_ahead(session, goal)?;
     let space = session.enter(names)?;
     let dry = limits.dry_run || session.read_only;
     // From the main thread: its death is what the child waits for.
@@ -151,7 +151,7 @@ async fn begin(
     goal: &Goal,
     limits: &Limits,
     kept: Option<&Plan>,
-    built: Built,
+    built: Option<Built>,
     id: String,
     fence: Option<Fence>,
     child: Option<Servers>,

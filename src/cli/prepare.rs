@@ -38,12 +38,22 @@ pub async fn prepare(
     session: &Session,
     goal: &Goal,
     passwords: &Arc<bmc::Passwords>,
-    built: Built,
+    built: Option<Built>,
 ) -> Result<Prepared, Failure> {
     let names = &scope(goal).0;
     let asking = session.asking(passwords, true)?;
     let fleet = &session.fleet;
     let mut facts = observe::facts(fleet, names, &asking).await?;
+    let built = match built {
+        Some(built) => built,
+        // For machines whose BMC answers alone: building takes a minute, and the others are refused in any case.
+        None => {
+            let answers =
+                |n: &&String| facts.nodes.get(*n).and_then(|f| f.bmc.as_ref()).is_some_and(|b| b.value.is_ok());
+            let reached: Vec<String> = names.iter().filter(answers).cloned().collect();
+            build(session, &reached, goal)?
+        }
+    };
     let networks = session.networks(names);
     let servers = servers(session, networks.iter());
     if !built.is_empty() {
@@ -122,17 +132,28 @@ fn images(session: &Session, names: &[String], goal: &Goal) -> Result<Vec<(Strin
 }
 
 /// Builds what the goal's nodes will boot and is not built yet; said on standard error, for it takes a minute the
-/// first time. Before a laboratory's namespace is entered: no package mirror can be reached from inside.
-pub fn build(session: &Session, goal: &Goal) -> Result<Built, Failure> {
+/// first time.
+pub fn build(session: &Session, names: &[String], goal: &Goal) -> Result<Built, Failure> {
     let mut built = Built::new();
     if matches!(goal, Goal::Join { .. }) {
         return Ok(built);
     }
-    for (name, image, arch) in images(session, &scope(goal).0, goal)? {
-        let artifacts = build_one(&name, &image, arch, &paths::cache()?, &paths::node_program()?)?;
-        built.insert(name, artifacts);
+    for (name, image, arch) in images(session, names, goal)? {
+        match build_one(&name, &image, arch, &paths::cache()?, &paths::node_program()?) {
+            Ok(artifacts) => drop(built.insert(name, artifacts)),
+            // The nodes that need it are refused by the plan; the others go on.
+            Err(failure) => stdout::note(&format!("warning: image {name}: {failure}")),
+        }
     }
     Ok(built)
+}
+
+/// Where the machines lie in a laboratory's namespace, what they boot is built before that is entered: no package
+/// mirror can be reached from inside. Elsewhere it waits until it is known which machines answer.
+pub fn build_ahead(session: &Session, goal: &Goal) -> Result<Option<Built>, Failure> {
+    let names = &scope(goal).0;
+    let inside = session.networks(names).iter().any(|n| session.fleet.networks[n].netns.is_some());
+    if inside { build(session, names, goal).map(Some) } else { Ok(None) }
 }
 
 pub fn build_one(
