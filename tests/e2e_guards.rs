@@ -135,7 +135,7 @@ fn others_go_on(lab: &Bench, expected: &BTreeMap<&str, Vec<String>>) {
         lab.look(&[&["plan", "-o", "json"], names.as_slice()].concat()).exits(4).json()["metadata"]["hash"].clone();
     let going = lab.start(&[names.as_slice(), &["--approve", hash.as_str().unwrap()]].concat());
     let pid = going.pid();
-    until("the run has begun", LOOK, || lab.runs().first().cloned());
+    let run = until("the run has begun", LOOK, || lab.runs().first().cloned());
 
     // A second operator is told who is at work, and changes nothing.
     for words in [
@@ -147,7 +147,7 @@ fn others_go_on(lab: &Bench, expected: &BTreeMap<&str, Vec<String>>) {
         let second = lab.look(words).exits(5);
         second.tells(&[&format!("pid {pid}"), "since", "rackctl lock list"]);
     }
-    lab.look(&["lock", "list"]).exits(0).tells(&[&format!("node/{GOOD}"), "network/prov", &pid.to_string()]);
+    lab.look(&["lock", "list"]).exits(0).tells(&[&format!("node/{GOOD}"), "network/prov", &run.id]);
     // Looking is always free.
     lab.look(&["get", "nodes"]).exits(0);
     lab.look(&["describe", "node", GOOD]).exits(0);

@@ -288,15 +288,19 @@ fn over(
     operation: impl for<'a> Fn(&'a bmc::Client) -> Doing<'a> + Send + Sync,
 ) -> Result<Exit, Stop> {
     let session = Session::open(globals)?;
+    // The drivers would send nothing either; said at once, whatever state the machines are in.
+    if work.changes && session.read_only {
+        return Err(Failure::new(Cause::Guard, work.field, "--read-only: no machine is changed").into());
+    }
     let status = seen::status_for(globals, &session.fleet, targets)?;
     let names = targets::nodes(&session.fleet, &status, targets, work.nothing)?;
-    if let Some(verb) = work.ask.filter(|_| !session.read_only) {
+    if let Some(verb) = work.ask {
         confirm(&session, verb, &names)?;
     }
     session.enter(&names)?;
     block_on(async {
         let mut fence = None;
-        if work.changes && !session.read_only {
+        if work.changes {
             let locks: Vec<String> = names.iter().map(|n| format!("node/{n}")).collect();
             fence = Some(
                 session.store.lock(&locks, work.heading, &Holder::this(), clock::unix_ms()).map_err(|e| stop(&e))?,
