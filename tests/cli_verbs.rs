@@ -187,6 +187,8 @@ fn names_complete_from_the_inventory() {
     assert_eq!(complete(&["rackctl", "get", "clusters", ""]).first().map(String::as_str), Some("core"));
     assert!(complete(&["rackctl", "get", "n"]).contains(&"nodes".to_owned()));
     assert!(complete(&["rackctl", "val"]).contains(&"validate".to_owned()));
+    assert_eq!(complete(&["rackctl", "explain", "node.bm"]), ["node.bmc"]);
+    assert!(complete(&["rackctl", "man", "po"]).contains(&"power".to_owned()));
     for shell in ["bash", "zsh", "fish"] {
         let (code, out, _) = home.run(&["completion", shell]);
         assert!(code == 0 && out.contains("RACKCTL_COMPLETE"), "{shell}");
@@ -198,6 +200,7 @@ fn version_and_help_need_nothing() {
     let home = Home::new();
     let version = format!("rackctl {}\n", env!("CARGO_PKG_VERSION"));
     assert_eq!(home.run(&["version"]), (0, version, String::new()));
+    assert_eq!(home.run(&["--version"]), home.run(&["version"]));
     let (_, out, _) = home.run(&["version", "-o", "json"]);
     let value: Value = serde_json::from_str(&out).unwrap();
     assert_eq!(value["status"]["version"], env!("CARGO_PKG_VERSION"));
@@ -229,4 +232,76 @@ fn doctor_names_what_is_missing() {
     assert_eq!(code, 1);
     assert!(out.contains("interface no-such-if0") && out.contains("MISSING"), "{out}");
     assert!(err.contains("trusts everything on the provisioning segment"), "{err}");
+}
+
+/// One machine whose password is in a file that is not there, and an address where nothing answers.
+const LONELY: &str = "apiVersion: rackctl.dev/v1alpha1
+kind: Credential
+metadata: { name: bmc }
+spec: { username: admin, passwordFrom: { file: '/nonexistent/{{ node.name }}' } }
+---
+apiVersion: rackctl.dev/v1alpha1
+kind: Node
+metadata: { name: n1 }
+spec:
+  bmc: { endpoints: [{ redfish: 'https://127.0.0.1:9', credential: bmc }] }
+";
+
+#[test]
+fn a_missing_password_says_whose_it_is_and_what_to_type() {
+    let home = Home::new();
+    std::fs::create_dir(home.0.path().join("inventory")).unwrap();
+    std::fs::write(home.0.path().join("inventory/all.yaml"), LONELY).unwrap();
+    let (code, out, err) = home.run(&["power", "status"]);
+    assert_eq!((code, out.lines().count()), (1, 2), "{err}");
+    assert!(err.contains("n1: read the password of credential `bmc`"), "{err}");
+    assert!(err.contains("/nonexistent/n1: ") && err.contains("next: rackctl describe credential bmc"), "{err}");
+    let (code, out, _) = home.run(&["plan"]);
+    assert!(code == 3 && out.contains("! n1: "), "the node is refused, the command is not lost: {code}: {out}");
+}
+
+#[test]
+fn a_state_file_that_is_none_is_named() {
+    let home = Home::new();
+    let path = home.0.path().join("notes.txt");
+    std::fs::write(&path, "buy milk and also some bread, for tomorrow is a holiday and shops are closed".repeat(9))
+        .unwrap();
+    let (code, _, err) = home.sample(&["get", "nodes", "--store", &format!("sqlite:{}", path.display())]);
+    assert_eq!(code, 1, "{err}");
+    assert!(err.contains("notes.txt") && err.contains("next: rackctl --store sqlite:PATH"), "{err}");
+    assert_eq!(home.sample(&["get", "nodes", "--store", "etcd://h:1"]).0, 2);
+}
+
+#[test]
+fn messages_as_json_and_a_limit_for_the_whole_command() {
+    let home = Home::new();
+    let (code, _, err) = home.run(&["get", "nodse", "--log-format", "json"]);
+    let said: Value = serde_json::from_str(&err).unwrap_or_else(|e| panic!("{e}: {err}"));
+    assert_eq!((code, &said["level"], &said["failure"]["cause"]), (2, &"error".into(), &"refused".into()));
+    // Standard input stays open: without the limit it is read for ever.
+    let mut command = home.command(&["validate", "-f", "-", "--timeout", "300ms"]);
+    let begun = Instant::now();
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    let stdin = child.stdin.take();
+    let (code, _, err) = said_of(child);
+    drop(stdin);
+    assert!(code == 1 && err.contains("not done within 300ms (--timeout)"), "{code}: {err}");
+    assert!(begun.elapsed() < Duration::from_secs(20));
+}
+
+fn said_of(child: std::process::Child) -> (i32, String, String) {
+    said(child.wait_with_output().unwrap())
+}
+
+#[test]
+fn explain_for_people_and_programs() {
+    let home = Home::new();
+    let (code, out, _) = home.run(&["explain", "node.lifecycle"]);
+    assert!(code == 0 && out.contains("FIELD:    spec.lifecycle") && out.contains("spare"), "{out}");
+    let value: Value = serde_json::from_str(&home.run(&["explain", "node.bmc", "-o", "json"]).1).unwrap();
+    assert_eq!(value["status"]["type"], "object");
+    let err = home.run(&["explain", "node.bmc.endpoint"]).2;
+    assert!(err.contains("did you mean `endpoints`?") && err.contains("next: rackctl explain node.bmc\n"), "{err}");
+    assert!(home.run(&["explain", "runs"]).2.contains("next: rackctl get runs"));
+    assert!(home.sample(&["get", "leases"]).2.contains("next: rackctl get nodes -o wide"));
 }

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use super::{
     args::act::{Bmc, BmcVerb},
     globals::Globals,
+    seen,
     session::{Session, block_on},
     targets::{self, Nothing},
 };
@@ -18,16 +19,15 @@ use crate::{
         failure::Cause,
         fleet::{EndpointAt, Trust},
     },
-    output::{Exit, Stop, Table, resource::Status, stdout},
-    run::clock,
+    output::{Exit, Stop, Table, stdout},
 };
 
 const LOOK: Duration = Duration::from_secs(60);
 
 pub fn bmc(globals: &Globals, args: &Bmc) -> Result<Exit, Stop> {
     let session = Session::open(globals)?;
-    let status = Status { now: clock::unix_ms(), ..Status::default() };
     let (BmcVerb::Info { targets } | BmcVerb::Trust { targets, .. }) = &args.verb;
+    let status = seen::status_for(globals, &session.fleet, targets)?;
     let names = targets::nodes(&session.fleet, &status, targets, Nothing::IsRefused)?;
     session.enter(&names)?;
     block_on(async {
@@ -134,7 +134,9 @@ async fn trust(session: &Session, names: &[String], expected: Option<&str>) -> R
             failures.push(Failure::new(
                 Cause::Untrusted,
                 format!("{name}: trust its BMC"),
-                format!("it presents {pin}, you expect {expected}"),
+                format!(
+                    "it presents {pin}, you expect {expected}: another machine answers, or its certificate was renewed"
+                ),
             ));
             continue;
         }
@@ -145,6 +147,9 @@ async fn trust(session: &Session, names: &[String], expected: Option<&str>) -> R
             Trust::None => "not pinned".to_owned(),
         };
         stdout::print(&format!("{name} {url} {pin} ({state})\n"))?;
+        if matches!(&now, Trust::Pin(old) if *old == pin) {
+            continue;
+        }
         let place = session.fleet.places.get(&format!("Node/{name}")).map_or("its manifest", String::as_str);
         stdout::note(&format!("to pin it, write at the endpoint in {place}:  tls: {{ pin: \"{pin}\" }}"));
         if expected.is_none() {

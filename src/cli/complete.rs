@@ -48,6 +48,35 @@ pub fn images(current: &OsStr) -> Vec<CompletionCandidate> {
     matching(current, names_of(Kind::Image))
 }
 
+/// Machines of the laboratory that stands on the line: `lab console demo <TAB>`. They are what its context names.
+pub fn lab_nodes(current: &OsStr) -> Vec<CompletionCandidate> {
+    let words = words();
+    let laboratory = words.iter().find(|word| contexts_has(&format!("lab-{word}"))).cloned();
+    let line = laboratory.map(|name| vec!["--context".to_owned(), format!("lab-{name}")]).unwrap_or_default();
+    let fleet = super::globals::for_completion(&line);
+    matching(current, fleet.map(|fleet| Kind::Node.names(&fleet)).unwrap_or_default())
+}
+
+fn contexts_has(name: &str) -> bool {
+    super::context::load().is_ok_and(|file| file.context(name).is_some())
+}
+
+/// A kind, and behind a dot the fields of what stands before it.
+pub fn fields(current: &OsStr) -> Vec<CompletionCandidate> {
+    let Some((path, _)) = current.to_str().and_then(|text| text.rsplit_once('.')) else {
+        return matching(current, Kind::ALL.into_iter().filter(|k| k.is_desired()).map(Kind::singular));
+    };
+    let Ok(found) = crate::inventory::explain::find(path) else { return Vec::new() };
+    matching(current, found.fields().map(|field| format!("{path}.{field}")))
+}
+
+/// Verbs, for their pages.
+pub fn verbs(current: &OsStr) -> Vec<CompletionCandidate> {
+    let command = <super::args::Cli as clap::CommandFactory>::command();
+    let shown = command.get_subcommands().filter(|verb| !verb.is_hide_set());
+    matching(current, shown.map(|verb| verb.get_name().to_owned()))
+}
+
 /// A goal's word or a node.
 pub fn goals(current: &OsStr) -> Vec<CompletionCandidate> {
     matching(current, ["install".to_owned(), "join".to_owned()].into_iter().chain(names_of(Kind::Node)))

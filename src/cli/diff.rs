@@ -7,6 +7,7 @@ use serde_json::json;
 use super::{
     args::look::Diff,
     globals::Globals,
+    seen,
     session::{Session, block_on},
     targets::{self, Nothing},
 };
@@ -15,8 +16,8 @@ use crate::{
         facts::{Facts, NodeFacts},
         fleet::{Cluster, Lifecycle, Node},
     },
-    output::{Exit, Stop, clean, resource::Status, stdout},
-    run::{clock, observe},
+    output::{Exit, Stop, clean, stdout},
+    run::observe,
 };
 
 struct Line {
@@ -27,7 +28,7 @@ struct Line {
 
 pub fn run(globals: &Globals, args: &Diff) -> Result<Exit, Stop> {
     let session = Session::open(globals)?;
-    let status = Status { now: clock::unix_ms(), ..Status::default() };
+    let status = seen::status_for(globals, &session.fleet, &args.targets)?;
     let names = targets::nodes(&session.fleet, &status, &args.targets, Nothing::MeansAll)?;
     session.enter(&names)?;
     let facts = block_on(async {

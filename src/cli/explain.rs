@@ -2,28 +2,28 @@
 
 use super::{args::look::Explain, globals::Globals};
 use crate::{
-    inventory::{self, schema},
+    inventory::{self, explain},
     model::{Failure, failure::Cause},
-    output::{Exit, Kind, Stop, explain, stdout},
+    output::{Exit, Kind, Stop, stdout},
 };
 
 pub fn run(globals: &Globals, args: &Explain) -> Result<Exit, Stop> {
-    let mut words = args.path.split('.');
-    let first = words.next().unwrap_or_default();
+    let first = args.path.split('.').next().unwrap_or_default();
     let kind = Kind::parse(first).map_err(Stop::usage)?;
     // Kinds of the store have no fields that anybody writes.
-    let written = inventory::Kind::ALL.into_iter().find(|k| k.name() == kind.title()).ok_or_else(|| {
-        let why = format!("{} are observed, never written: `rackctl get {}` shows them", kind.plural(), kind.plural());
-        Stop::usage(Failure::new(Cause::Refused, format!("explain {first}"), why))
+    if !inventory::Kind::ALL.into_iter().any(|k| k.name() == kind.title()) {
+        let why = format!("{} are observed, never written", kind.plural());
+        let failure = Failure::new(Cause::Refused, format!("explain {first}"), why);
+        return Err(Stop::usage(failure.next(format!("rackctl get {}", kind.plural()))));
+    }
+    let path = args.path.trim_end_matches('.');
+    let found = explain::find(path).map_err(|fault| {
+        // The deepest part of the path that there is.
+        let ends = path.match_indices('.').map(|(at, _)| &path[..at]);
+        let known = ends.filter(|part| explain::find(part).is_ok()).last().unwrap_or(first);
+        let failure = Failure::new(Cause::Refused, format!("explain {}", args.path), fault.to_string());
+        Stop::usage(failure.next(format!("rackctl explain {known}")))
     })?;
-    let path: Vec<&str> = words.filter(|word| !word.is_empty()).collect();
-    let schema = schema::of(written);
-    let found = explain::find(&schema, kind.title(), &path).map_err(|why| {
-        Stop::usage(
-            Failure::new(Cause::Refused, format!("explain {}", args.path), why)
-                .next(format!("rackctl explain {first}")),
-        )
-    })?;
-    stdout::print(&globals.format.render_one(found.schema, |_| found.text()))?;
+    stdout::print(&globals.format.render_one(&found.value(), |_| found.text()))?;
     Ok(Exit::Done)
 }

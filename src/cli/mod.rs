@@ -4,8 +4,8 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser};
 
-use crate::output::{Exit, Stop, failure, stdout};
-use args::{Cli, Verb};
+use crate::output::{Exit, Stop, stdout};
+use args::{Cli, Verb, globals::LogFormat};
 use globals::{Color, Env, Globals};
 
 pub mod apply;
@@ -24,6 +24,7 @@ pub mod get;
 pub mod globals;
 pub mod image;
 pub mod lab;
+pub mod limit;
 pub mod logs;
 pub mod man;
 pub mod paths;
@@ -65,6 +66,12 @@ pub fn main() -> ExitCode {
         _ => {}
     }
     let color = Color::decide(cli.globals.color, &Env::read());
+    if cli.globals.log_format == Some(LogFormat::Json) {
+        stdout::messages_as_json();
+    }
+    if let Some(after) = cli.globals.timeout {
+        limit::start(after, &cli.verb, color.stderr);
+    }
     match run(&cli) {
         Ok(exit) => exit.into(),
         Err(stop) => {
@@ -76,7 +83,7 @@ pub fn main() -> ExitCode {
 
 fn report(stop: &Stop, color: Color) {
     for one in &stop.failures {
-        stdout::note(&crate::secrets::redact(failure::render(one, color.stderr).trim_end()));
+        stdout::failure(one, color.stderr);
     }
 }
 

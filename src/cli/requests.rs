@@ -45,8 +45,10 @@ pub async fn text(session: &Session, plan: &Plan, passwords: &bmc::Passwords) ->
             for operation in operations {
                 match bmc::client::requests_preview(&view, operation) {
                     Ok(requests) => {
-                        for request in requests {
-                            let _ = writeln!(out, "    {} {} {}", request.method, request.path, request.body);
+                        for (number, request) in requests.iter().enumerate() {
+                            let otherwise = if number > 0 { "   (only if the BMC refuses the one above)" } else { "" };
+                            let _ =
+                                writeln!(out, "    {} {} {}{otherwise}", request.method, request.path, request.body);
                         }
                     }
                     Err(failure) => {

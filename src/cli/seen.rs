@@ -1,6 +1,9 @@
 //! What the store remembers, as `get` and `describe` show it; with `--refresh` the machines are asked first.
 
+use std::collections::BTreeSet;
+
 use super::{
+    args::Targets,
     globals::Globals,
     logs,
     session::{Session, block_on, stop},
@@ -19,7 +22,7 @@ use crate::{
     },
     plan::Plan,
     run::{self, observe},
-    store::{self, Holder, RunRecord, RunState},
+    store::{self, RunRecord, RunState},
 };
 
 /// Events that `describe` shows, and `get events` at most.
@@ -57,7 +60,8 @@ pub fn status(globals: &Globals, fleet: &Fleet, now: UnixMs, refresh: bool) -> R
     let runs = session.store.runs().map_err(|e| stop(&e))?;
     let chain = session.store.chain().map_err(|e| stop(&e))?;
     let seen = facts(&session)?;
-    let memory = Memory { fleet, runs: &runs, chain: &chain, alive: &Holder::alive };
+    let held = held(&session)?;
+    let memory = Memory { fleet, runs: &runs, chain: &chain, alive: &|run| held.contains(&run.id) };
     for name in fleet.nodes.keys() {
         let (at, facts) = seen
             .iter()
@@ -73,6 +77,20 @@ pub fn status(globals: &Globals, fleet: &Fleet, now: UnixMs, refresh: bool) -> R
         status.clusters.entry(name.clone()).or_insert_with(|| memory.cluster(name, installed));
     }
     Ok(status)
+}
+
+/// What choosing machines needs to know: something where fields are asked for, and nothing otherwise.
+pub fn status_for(globals: &Globals, fleet: &Fleet, targets: &Targets) -> Result<Status, Stop> {
+    match targets.select.field_selector {
+        Some(_) => status(globals, fleet, run::clock::unix_ms(), false),
+        None => Ok(Status { now: run::clock::unix_ms(), ..Status::default() }),
+    }
+}
+
+/// Runs whose locks are in the hands of a living process: who began a run may be dead, and another have resumed it.
+fn held(session: &Session) -> Result<BTreeSet<String>, Stop> {
+    let locks = session.store.locks().map_err(|e| stop(&e))?;
+    Ok(locks.into_iter().filter(|l| l.holder.alive()).map(|l| l.run).collect())
 }
 
 fn facts(session: &Session) -> Result<Vec<(String, UnixMs, NodeFacts)>, Stop> {
@@ -102,7 +120,8 @@ pub fn observation(globals: &Globals, fleet: &Fleet, kind: Kind, name: &str) -> 
     let session = Session::with_fleet(globals, fleet.clone())?;
     let runs = session.store.runs().map_err(|e| stop(&e))?;
     let chain = session.store.chain().map_err(|e| stop(&e))?;
-    let memory = Memory { fleet, runs: &runs, chain: &chain, alive: &Holder::alive };
+    let held = held(&session)?;
+    let memory = Memory { fleet, runs: &runs, chain: &chain, alive: &|run| held.contains(&run.id) };
     let mut seen = Observation { events: memory.events(name, LAST_EVENTS), ..Observation::default() };
     let pending = if kind == Kind::Node {
         seen.facts = facts(&session)?.into_iter().find(|(n, _, _)| n == name).map(|(_, _, f)| f).unwrap_or_default();
@@ -125,7 +144,9 @@ pub fn records(globals: &Globals, fleet: &Fleet, kind: Kind) -> Result<Vec<Recor
     let session = Session::with_fleet(globals, fleet.clone())?;
     match kind {
         Kind::Run => {
-            Ok(session.store.runs().map_err(|e| stop(&e))?.into_iter().rev().map(|r| Record::Run(run_row(r))).collect())
+            let held = held(&session)?;
+            let runs = session.store.runs().map_err(|e| stop(&e))?;
+            Ok(runs.into_iter().rev().map(|r| Record::Run(run_row(r, &held))).collect())
         }
         Kind::Lock => Ok(session
             .store
@@ -191,13 +212,13 @@ fn whole(fleet: &Fleet) -> Plan {
     }
 }
 
-fn run_row(run: RunRecord) -> records::Run {
+fn run_row(run: RunRecord, held: &BTreeSet<String>) -> records::Run {
     let (goal, nodes) = match &run.goal {
         crate::model::goal::Goal::Apply { nodes, .. } => ("apply", nodes),
         crate::model::goal::Goal::Install { nodes, .. } => ("install", nodes),
         crate::model::goal::Goal::Join { nodes } => ("join", nodes),
     };
-    let alive = run.actor.alive();
+    let alive = held.contains(&run.id);
     records::Run {
         id: run.id,
         goal: goal.to_owned(),

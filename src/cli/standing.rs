@@ -10,7 +10,7 @@ use crate::{
     },
     output::resource::{ClusterView, NodeView},
     plan::{Class, Plan, Step, StepKind},
-    store::{Holder, Record, RecordKind, RunRecord, RunState},
+    store::{Record, RecordKind, RunRecord, RunState},
 };
 
 /// What is remembered of a fleet.
@@ -20,8 +20,8 @@ pub struct Memory<'a> {
     pub runs: &'a [RunRecord],
     /// Oldest first, all runs.
     pub chain: &'a [Record],
-    /// Whether the process that holds a run may still act.
-    pub alive: &'a dyn Fn(&Holder) -> bool,
+    /// Whether a process that may still act holds the run: the one that began it, or one that resumed it.
+    pub alive: &'a dyn Fn(&RunRecord) -> bool,
 }
 
 /// The step that an open run has in hand for a subject.
@@ -88,7 +88,7 @@ impl Memory<'_> {
             let looks = (step.kind.class() == Class::Observe && step.awaits.is_empty()).then_some(before).flatten();
             let stopped = match run.state {
                 RunState::Interrupted => Some("was interrupted"),
-                _ if !(self.alive)(&run.actor) => Some("crashed"),
+                _ if !(self.alive)(run) => Some("crashed"),
                 _ => None,
             };
             return Some(Pending { run: run.id.clone(), step, since: begun.or(looks), stopped });

@@ -8,6 +8,7 @@ use crate::{
         goal::{Goal, Scope},
     },
     plan::{Plan, Step, Subject, Track},
+    store::Holder,
 };
 
 const T0: UnixMs = 1_767_366_000_000;

@@ -34,8 +34,12 @@ pub fn nodes(fleet: &Fleet, status: &Status, targets: &Targets, nothing: Nothing
 
 /// Objects of any kind; `-l` and fields know nodes alone.
 pub fn choose(fleet: &Fleet, status: &Status, kind: Kind, names: &[String], by: &Select) -> Result<Vec<String>, Stop> {
-    let usage =
-        |e: SelectError| Stop::usage(Failure::new(Cause::Refused, format!("choose {}", kind.plural()), e.to_string()));
+    let usage = |e: SelectError| {
+        Stop::usage(
+            Failure::new(Cause::Refused, format!("choose {}", kind.plural()), e.to_string())
+                .next(format!("rackctl get {}", kind.plural())),
+        )
+    };
     let all = kind.names(fleet);
     let mut chosen: Vec<String> = if names.is_empty() {
         all

@@ -29,13 +29,18 @@ pub fn run(globals: &Globals) -> Result<Exit, Stop> {
     }
     match loaded {
         Some(loaded) => {
+            let files = loaded.files.len();
             let counts: Vec<String> = Kind::ALL
                 .into_iter()
                 .map(|kind| (kind, kind.names(&loaded.fleet).len()))
                 .filter(|(_, count)| *count > 0)
-                .map(|(kind, count)| format!("{count} {}", kind.plural()))
+                .map(|(kind, count)| format!("{count} {}", kind.counted(count)))
                 .collect();
-            stdout::print(&format!("valid: {} in {} files\n", counts.join(", "), loaded.files.len()))?;
+            stdout::print(&format!(
+                "valid: {} in {files} {}\n",
+                counts.join(", "),
+                if files == 1 { "file" } else { "files" }
+            ))?;
             Ok(exit)
         }
         None => Err(stop(Faults(faults))),

@@ -12,7 +12,8 @@ pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 /// The bare `rackctl version`, answered before the grammar is built: scripts ask for it often.
 pub fn at_once() -> Option<ExitCode> {
     let mut words = std::env::args_os().skip(1);
-    if words.next()? != "version" || words.next().is_some() {
+    let word = words.next()?;
+    if !(word == "version" || word == "--version" || word == "-V") || words.next().is_some() {
         return None;
     }
     Some(match stdout::print(&text()) {

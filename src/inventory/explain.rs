@@ -2,6 +2,8 @@
 
 use std::fmt::Write as _;
 
+use serde_json::{Value, json};
+
 use super::{
     check::list,
     fault::did_you_mean,
@@ -18,9 +20,22 @@ pub struct ExplainError {
     pub help: Option<String>,
 }
 
-/// Explains `KIND[.field…]`, as text that ends with a newline. `KIND` is any word of [`Kind::words`]; `spec` may be
-/// left out, and `[]` or `[0]` behind a list as well.
+/// What a path leads to.
+pub struct Explained {
+    kind: Kind,
+    /// From the object on: `spec.bmc.endpoints`; empty: the kind itself.
+    path: String,
+    shape: &'static Shape,
+}
+
+/// Explains `KIND[.field…]`, as text that ends with a newline.
 pub fn explain(path: &str) -> Result<String, ExplainError> {
+    find(path).map(|found| found.text())
+}
+
+/// Follows `KIND[.field…]`. `KIND` is any word of [`Kind::words`]; `spec` may be left out, and `[]` or `[0]` behind a
+/// list as well.
+pub fn find(path: &str) -> Result<Explained, ExplainError> {
     let mut words = path.split('.');
     let kind_word = words.next().unwrap_or_default();
     let kind = Kind::from_word(kind_word).ok_or_else(|| {
@@ -55,7 +70,46 @@ pub fn explain(path: &str) -> Result<String, ExplainError> {
         })?;
         let _ = write!(said, "{}{prefix}{name}", if said.is_empty() { "" } else { "." });
     }
-    Ok(render(kind, &said, if said.is_empty() { spec } else { here }, said.is_empty().then_some(root)))
+    let shape = if said.is_empty() { spec } else { here };
+    Ok(Explained { kind, path: said, shape })
+}
+
+impl Explained {
+    pub fn text(&self) -> String {
+        render(self.kind, &self.path, self.shape)
+    }
+
+    /// The same for programs.
+    pub fn value(&self) -> Value {
+        let map = map_of(self.shape);
+        let fields: Vec<Value> = map
+            .iter()
+            .flat_map(|map| map.fields.iter().map(move |(name, field)| (map, name, field)))
+            .map(|(map, name, field)| {
+                json!({ "name": name, "type": type_of(&field.rule), "required": map.required.contains(name),
+                    "description": field.description })
+            })
+            .collect();
+        let words: Vec<&str> = match &self.shape.rule {
+            Rule::Words(words) => words.iter().map(|(w, _)| w.as_str()).collect(),
+            _ => Vec::new(),
+        };
+        let name = if self.path.is_empty() {
+            self.kind.name().to_owned()
+        } else {
+            format!("{}.{}", self.kind.name(), self.path)
+        };
+        json!({
+            "apiVersion": API_VERSION, "kind": "Explanation", "metadata": { "name": name }, "spec": {},
+            "status": { "type": type_of(&self.shape.rule), "description": self.shape.description,
+                "default": self.shape.default, "words": words, "fields": fields },
+        })
+    }
+
+    /// Names of the fields below, for completion.
+    pub fn fields(&self) -> impl Iterator<Item = &str> {
+        map_of(self.shape).into_iter().flat_map(MapRule::names)
+    }
 }
 
 /// The fields of a map, or of the maps in a list.
@@ -67,7 +121,7 @@ fn map_of(shape: &Shape) -> Option<&MapRule> {
     }
 }
 
-fn render(kind: Kind, path: &str, shape: &Shape, object: Option<&Shape>) -> String {
+fn render(kind: Kind, path: &str, shape: &Shape) -> String {
     let mut text = format!("KIND:     {}\nVERSION:  {API_VERSION}\n", kind.name());
     if path.is_empty() {
         let _ = writeln!(text, "NAMES:    {}", kind.words().join(", "));
@@ -85,11 +139,8 @@ fn render(kind: Kind, path: &str, shape: &Shape, object: Option<&Shape>) -> Stri
             let _ = writeln!(text, "    {word}{}", note.as_ref().map(|n| format!(" — {n}")).unwrap_or_default());
         }
     }
-    let (heading, fields) = match object {
-        Some(_) => ("FIELDS (of spec)", map_of(shape)),
-        None => ("FIELDS", map_of(shape)),
-    };
-    if let Some(map) = fields.filter(|m| !m.fields.is_empty()) {
+    let heading = if path.is_empty() { "FIELDS (of spec)" } else { "FIELDS" };
+    if let Some(map) = map_of(shape).filter(|m| !m.fields.is_empty()) {
         let _ = writeln!(text, "\n{heading}:");
         for (name, field) in &map.fields {
             let required = if map.required.contains(name) { " (required)" } else { "" };
@@ -197,5 +248,17 @@ mod tests {
         let mut bare = Vec::new();
         Kind::ALL.into_iter().for_each(|kind| walk(shape(kind), kind.name(), &mut bare));
         assert_eq!(bare, Vec::<String>::new());
+    }
+
+    #[test]
+    fn programs_get_the_same() {
+        let value = find("node.lifecycle").unwrap().value();
+        assert_eq!(value["metadata"]["name"], "Node.spec.lifecycle");
+        assert_eq!(value["status"]["words"][1], "spare");
+        let value = find("node.bmc").unwrap().value();
+        let endpoints =
+            value["status"]["fields"].as_array().unwrap().iter().find(|f| f["name"] == "endpoints").unwrap();
+        assert_eq!((endpoints["type"].as_str(), endpoints["required"].as_bool()), (Some("list of object"), Some(true)));
+        assert!(find("node").unwrap().fields().any(|f| f == "bmc"));
     }
 }

@@ -33,6 +33,11 @@ pub fn files(inputs: &Inputs<'_>) -> Vec<(&'static str, String)> {
     let nodes = lab.machines.iter().map(|machine| node(machine, inputs.pins.get(&machine.name))).collect();
     let size = lab.machines.iter().filter(|m| m.lifecycle == Lifecycle::Active).count();
     let one = |kind: &str, name: &str, spec: Value| vec![object(kind, json!({ "name": name }), spec)];
+    // Without spares there is no pool: an empty one would be warned of at every command.
+    let mut members = json!({ "selector": "role=control-plane", "size": size });
+    if lab.machines.iter().any(|m| m.lifecycle == Lifecycle::Spare) {
+        members["pool"] = json!("lifecycle=spare");
+    }
     let manifests = [
         (
             "site.yaml",
@@ -104,7 +109,7 @@ pub fn files(inputs: &Inputs<'_>) -> Vec<(&'static str, String)> {
                 "lab",
                 json!({
                     "driver": { "etcd": { "version": ETCD_VERSION } },
-                    "members": { "selector": "role=control-plane", "size": size, "pool": "lifecycle=spare" },
+                    "members": members,
                 }),
             ),
         ),

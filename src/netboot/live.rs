@@ -100,7 +100,7 @@ impl Live {
 
 fn map(path: &Path) -> Result<Bytes, Failure> {
     let fault = |error: std::io::Error| {
-        Failure::new(Cause::Local, format!("serve {}", path.display()), error.to_string()).next("rackctl image ls")
+        Failure::new(Cause::Local, format!("serve {}", path.display()), error.to_string()).next("rackctl image list")
     };
     let file = File::open(path).map_err(fault)?;
     let meta = file.metadata().map_err(fault)?;

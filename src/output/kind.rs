@@ -62,6 +62,15 @@ impl Kind {
         self.words().0
     }
 
+    /// `1 node`, `2 nodes`: the word behind a number.
+    pub fn counted(self, count: usize) -> String {
+        if count == 1 { self.singular() } else { self.plural().to_owned() }
+    }
+
+    pub fn singular(self) -> String {
+        self.title().to_ascii_lowercase()
+    }
+
     /// As manifests write it.
     pub const fn title(self) -> &'static str {
         match self {

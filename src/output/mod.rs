@@ -8,7 +8,6 @@ pub mod clean;
 pub mod columns;
 pub mod describe;
 pub mod exit;
-pub mod explain;
 pub mod failure;
 pub mod format;
 pub mod jsonpath;

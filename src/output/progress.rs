@@ -67,7 +67,7 @@ pub enum Progress {
 impl Progress {
     /// Bars where standard error is a terminal.
     pub fn new(terminal: bool) -> Self {
-        if !terminal {
+        if !terminal || super::stdout::messages_are_json() {
             return Progress::Lines(Lines::default());
         }
         let all = MultiProgress::with_draw_target(ProgressDrawTarget::stderr_with_hz(8));

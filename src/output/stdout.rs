@@ -1,6 +1,11 @@
 //! The one way to standard output.
 
-use std::io::{self, IsTerminal, Write};
+use std::{
+    io::{self, IsTerminal, Write},
+    sync::atomic::{AtomicBool, Ordering},
+};
+
+use serde_json::json;
 
 use super::{Exit, Stop};
 use crate::model::failure::{Cause, Failure};
@@ -21,8 +26,44 @@ pub fn judge(written: io::Result<()>) -> Result<(), Stop> {
     }
 }
 
+/// Messages are JSON, one object a line (`--log-format json`).
+static JSON: AtomicBool = AtomicBool::new(false);
+
+/// Said once, before the first message.
+pub fn messages_as_json() {
+    JSON.store(true, Ordering::Relaxed);
+}
+
+pub fn messages_are_json() -> bool {
+    JSON.load(Ordering::Relaxed)
+}
+
 /// Messages for people. Nobody reads a closed standard error, so its faults are dropped.
 pub fn note(text: &str) {
+    if messages_are_json() {
+        let (level, text) = match text.strip_prefix("warning: ") {
+            Some(text) => ("warning", text),
+            None => ("info", text),
+        };
+        return line(
+            &json!({ "time": super::age::stamp(super::age::now()), "level": level, "message": text }).to_string(),
+        );
+    }
+    line(text);
+}
+
+/// A failure in the form that was asked for.
+pub fn failure(failure: &Failure, color: bool) {
+    let text = if messages_are_json() {
+        json!({ "time": super::age::stamp(super::age::now()), "level": "error", "message": failure.to_string(), "failure": failure })
+            .to_string()
+    } else {
+        super::failure::render(failure, color)
+    };
+    line(crate::secrets::redact(&text).trim_end());
+}
+
+fn line(text: &str) {
     let mut err = io::stderr().lock();
     let _ = writeln!(err, "{text}").and_then(|()| err.flush());
 }

@@ -258,7 +258,7 @@ impl Client {
             sleep(pause.min(deadline.saturating_sub(started.elapsed()))).await;
             pause = (pause * 3 / 2).min(POLL_MOST);
         }
-        let wish = if on { PowerState::On } else { PowerState::Off };
+        let (wish, state) = (if on { "on" } else { "off" }, format!("{state:?}").to_lowercase());
         let told = told.join("; ");
         let seconds = deadline.as_secs_f32();
         Err(match lost {
@@ -268,13 +268,20 @@ impl Client {
             }
             None if accepted => {
                 let why = format!(
-                    "the BMC took it and nothing happened within {seconds} s ({told}): wanted {wish:?}, read {state:?}"
+                    "the BMC took it and nothing happened within {seconds} s ({told}): wanted {wish}, read {state}"
                 );
-                Failure::new(Cause::AcceptedButIgnored, self.what(doing), why)
+                let failure = Failure::new(Cause::AcceptedButIgnored, self.what(doing), why);
+                // An operating system that does not listen, or none that could.
+                if on || force {
+                    failure.next(format!("rackctl bmc info {}", self.wire.node))
+                } else {
+                    failure.next(format!("rackctl power off {} --force", self.wire.node))
+                }
             }
             None => {
-                let why = format!("not done within {seconds} s ({told}): wanted {wish:?}, read {state:?}");
+                let why = format!("not done within {seconds} s ({told}): wanted {wish}, read {state}");
                 Failure::new(Cause::Deadline, self.what(doing), why)
+                    .next(format!("rackctl power status {}", self.wire.node))
             }
         })
     }

@@ -34,7 +34,7 @@ pub struct GlobalArgs {
     #[arg(short, long, value_name = "FORMAT", global = true, add = clap_complete::engine::ArgValueCompleter::new(crate::cli::complete::formats))]
     pub output: Option<Format>,
 
-    /// Say more on standard error; repeatable
+    /// Say more on standard error: every request to a BMC, every step that is done
     #[arg(short, long = "verbose", global = true, action = clap::ArgAction::Count)]
     pub verbose: u8,
 
@@ -46,7 +46,7 @@ pub struct GlobalArgs {
     #[arg(long, value_name = "WHEN", global = true, value_enum)]
     pub color: Option<ColorWhen>,
 
-    /// Give up after this long, as in 90s, 15m, 1h
+    /// Give up after this long, as in 90s, 15m, 1h; a run is interrupted and can be resumed
     #[arg(long, value_name = "DURATION", global = true, value_parser = values::duration)]
     pub timeout: Option<Duration>,
 

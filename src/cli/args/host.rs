@@ -109,7 +109,7 @@ EXAMPLES
     rackctl man --dir ~/.local/share/man/man1")]
 pub struct Man {
     /// A verb; without it the page of rackctl
-    #[arg(value_name = "VERB", conflicts_with = "dir")]
+    #[arg(value_name = "VERB", conflicts_with = "dir", add = ArgValueCompleter::new(complete::verbs))]
     pub verb: Option<String>,
     /// Write one page per verb into this folder
     #[arg(long, value_name = "DIR", value_hint = clap::ValueHint::DirPath)]

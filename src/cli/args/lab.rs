@@ -40,6 +40,7 @@ pub enum LabVerb {
     Console {
         #[arg(add = ArgValueCompleter::new(complete::labs))]
         name: String,
+        #[arg(add = ArgValueCompleter::new(complete::lab_nodes))]
         node: String,
     },
     /// Its BMCs
@@ -71,6 +72,7 @@ pub enum LabBmcVerb {
         /// Laboratory
         #[arg(long, default_value = DEFAULT_NAME, add = ArgValueCompleter::new(complete::labs))]
         lab: String,
+        #[arg(add = ArgValueCompleter::new(complete::lab_nodes))]
         node: String,
         /// Repeatable
         #[arg(long, value_name = "FAULT", required = true, value_enum)]

@@ -61,7 +61,7 @@ EXAMPLES
     rackctl explain cluster.rollout")]
 pub struct Explain {
     /// A kind, or a field of it, with dots
-    #[arg(value_name = "KIND[.FIELD…]", add = ArgValueCompleter::new(complete::kinds))]
+    #[arg(value_name = "KIND[.FIELD…]", add = ArgValueCompleter::new(complete::fields))]
     pub path: String,
 }
 

@@ -68,7 +68,7 @@ fn members(spec: &Tree, rules: &Rules<'_>, report: &mut Report, warnings: &mut R
         );
         report.add(at, path, message, Some(format!("label more nodes for `{text}`, or lower the size")));
     } else if active < size {
-        let help = Some("make a spare active: `rackctl replace OLD --with NEW --write`".into());
+        let help = Some("make a spare `lifecycle: active` with the labels of the selector, or lower the size".into());
         warnings.add(at, path, format!("{active} active nodes match the selector, and the size is {size}"), help);
     }
     if size > 0 && size % 2 == 0 {

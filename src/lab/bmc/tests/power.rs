@@ -105,7 +105,7 @@ async fn power_that_does_not_move_is_told_and_the_reset_is_sent_once() {
     let client = bench.client().await;
     let failure = client.set_power(true, false, Duration::from_secs(2)).await.unwrap_err();
     assert_eq!(failure.cause, Cause::AcceptedButIgnored);
-    assert!(failure.why.contains("wanted On, read Off"), "{failure}");
+    assert!(failure.why.contains("wanted on, read off"), "{failure}");
     assert_eq!(bench.count("POST", "ComputerSystem.Reset"), 1);
 }
 
