@@ -11,7 +11,7 @@ use super::{
     globals::Globals,
     prepare::{self, Prepared, prepare},
     requests,
-    session::{Session, block_on, stop},
+    session::{Built, Session, block_on, stop},
     targets::{self, Nothing},
 };
 use crate::{
@@ -32,10 +32,11 @@ pub fn plan(globals: &Globals, args: &PlanArgs) -> Result<Exit, Stop> {
     let session = Session::open(globals)?;
     let (word, targets) = args.goal.split();
     let goal = goal(&session, word, &targets, args.goal.reinstall, args.goal.allow)?;
+    let built = prepare::build_ahead(&session, &goal)?;
     session.enter(&prepare::scope(&goal).0)?;
     block_on(async {
         let passwords = session.passwords(&prepare::scope(&goal).0).await?;
-        let prepared = prepare(&session, &goal, &passwords).await?;
+        let prepared = prepare(&session, &goal, &passwords, built).await?;
         let place = session.place(globals, &prepare::scope(&goal).0);
         let value = output::plan::value(&place, &prepared.plan);
         if let Some(path) = &args.out {
@@ -107,6 +108,7 @@ fn goal(
 
 fn run(globals: &Globals, session: &Session, goal: &Goal, limits: &Limits, kept: Option<&Plan>) -> Result<Exit, Stop> {
     let names = &prepare::scope(goal).0;
+    let built = prepare::build_ahead(session, goal)?;
     let space = session.enter(names)?;
     let dry = limits.dry_run || session.read_only;
     // From the main thread: its death is what the child waits for.
@@ -133,7 +135,7 @@ fn run(globals: &Globals, session: &Session, goal: &Goal, limits: &Limits, kept:
             }
             Some(fence)
         };
-        let result = begin(globals, session, goal, limits, kept, id, fence.clone(), child).await;
+        let result = begin(globals, session, goal, limits, kept, built, id, fence.clone(), child).await;
         // A run releases its locks when it ends; what never became one does it here.
         if let Some(fence) = &fence {
             session.store.unlock(fence).map_err(|e| stop(&e))?;
@@ -149,6 +151,7 @@ async fn begin(
     goal: &Goal,
     limits: &Limits,
     kept: Option<&Plan>,
+    built: Option<Built>,
     id: String,
     fence: Option<Fence>,
     child: Option<Servers>,
@@ -158,7 +161,7 @@ async fn begin(
     if fence.is_some() {
         session.sweep(&passwords).await?;
     }
-    let Prepared { plan, built, servers, .. } = prepare(session, goal, &passwords).await?;
+    let Prepared { plan, built, servers, .. } = prepare(session, goal, &passwords, built).await?;
     let place = session.place(globals, names);
     let text = output::plan::text(&place, &plan);
     let Some(fence) = fence else {

@@ -40,16 +40,18 @@ pub fn logs(globals: &Globals, args: &Logs) -> Result<Exit, Stop> {
     let skip = args.tail.map_or(0, |n| records.len().saturating_sub(n));
     let mut last = records.last().map_or(0, |r| r.seq);
     print(globals, &records[skip..])?;
-    while args.follow {
+    if !args.follow {
+        return Ok(Exit::Done);
+    }
+    loop {
         std::thread::sleep(FOLLOW_EVERY);
         let fresh: Vec<Record> = read()?.into_iter().filter(|r| r.seq > last).collect();
         last = fresh.last().map_or(last, |r| r.seq);
         print(globals, &fresh)?;
         if is_run && fresh.iter().any(|r| r.kind == RecordKind::RunEnded) {
-            break;
+            return Ok(Exit::Done);
         }
     }
-    Ok(Exit::Done)
 }
 
 fn print(globals: &Globals, records: &[Record]) -> Result<(), Stop> {

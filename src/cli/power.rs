@@ -393,7 +393,6 @@ fn show(globals: &Globals, rows: Vec<Row>, heading: &str, field: &str) -> Result
 fn preview(globals: &Globals, targets: &Targets, operation: bmc::client::Operation) -> Result<Exit, Stop> {
     let work = Work { nothing: Nothing::IsRefused, ..Work::looking("REQUESTS", "requests") };
     over(globals, targets, work, move |client| {
-        let operation = operation.clone();
         Box::pin(async move {
             let view = client.system_view().await?;
             let requests = bmc::client::requests_preview(&view, operation)

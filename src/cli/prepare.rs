@@ -34,17 +34,26 @@ pub struct Prepared {
     pub servers: BTreeMap<String, std::net::Ipv4Addr>,
 }
 
-pub async fn prepare(session: &Session, goal: &Goal, passwords: &Arc<bmc::Passwords>) -> Result<Prepared, Failure> {
+pub async fn prepare(
+    session: &Session,
+    goal: &Goal,
+    passwords: &Arc<bmc::Passwords>,
+    built: Option<Built>,
+) -> Result<Prepared, Failure> {
     let names = &scope(goal).0;
     let asking = session.asking(passwords, true)?;
     let fleet = &session.fleet;
-    let installs = !matches!(goal, Goal::Join { .. });
     let mut facts = observe::facts(fleet, names, &asking).await?;
-    // For machines whose BMC answers alone: building takes a minute, and the others are refused in any case.
-    let answers = |n: &&String| facts.nodes.get(*n).and_then(|f| f.bmc.as_ref()).is_some_and(|b| b.value.is_ok());
-    let reached: Vec<String> = names.iter().filter(answers).cloned().collect();
-    let wanted = if installs { images(session, &reached, goal)? } else { Vec::new() };
-    let built = build(wanted).await?;
+    let built = match built {
+        Some(built) => built,
+        // For machines whose BMC answers alone: building takes a minute, and the others are refused in any case.
+        None => {
+            let answers =
+                |n: &&String| facts.nodes.get(*n).and_then(|f| f.bmc.as_ref()).is_some_and(|b| b.value.is_ok());
+            let reached: Vec<String> = names.iter().filter(answers).cloned().collect();
+            build(session, &reached, goal)?
+        }
+    };
     let networks = session.networks(names);
     let servers = servers(session, networks.iter());
     if !built.is_empty() {
@@ -122,24 +131,29 @@ fn images(session: &Session, names: &[String], goal: &Goal) -> Result<Vec<(Strin
     Ok(wanted.into_iter().map(|(name, (image, arch))| (name, image, arch)).collect())
 }
 
-/// Builds what is not built yet; said on standard error, for it takes a minute the first time.
-pub async fn build(wanted: Vec<(String, Image, Arch)>) -> Result<Built, Failure> {
-    if wanted.is_empty() {
-        return Ok(Built::new());
+/// Builds what the goal's nodes will boot and is not built yet; said on standard error, for it takes a minute the
+/// first time.
+pub fn build(session: &Session, names: &[String], goal: &Goal) -> Result<Built, Failure> {
+    let mut built = Built::new();
+    if matches!(goal, Goal::Join { .. }) {
+        return Ok(built);
     }
-    let (cache, program) = (paths::cache()?, paths::node_program()?);
-    let work = move || {
-        let mut built = Built::new();
-        for (name, image, arch) in wanted {
-            match build_one(&name, &image, arch, &cache, &program) {
-                Ok(artifacts) => drop(built.insert(name, artifacts)),
-                // The nodes that need it are refused by the plan; the others go on.
-                Err(failure) => stdout::note(&format!("warning: image {name}: {failure}")),
-            }
+    for (name, image, arch) in images(session, names, goal)? {
+        match build_one(&name, &image, arch, &paths::cache()?, &paths::node_program()?) {
+            Ok(artifacts) => drop(built.insert(name, artifacts)),
+            // The nodes that need it are refused by the plan; the others go on.
+            Err(failure) => stdout::note(&format!("warning: image {name}: {failure}")),
         }
-        Ok(built)
-    };
-    tokio::task::spawn_blocking(work).await.map_err(|e| Failure::new(Cause::Local, "image build", e.to_string()))?
+    }
+    Ok(built)
+}
+
+/// Where the machines lie in a laboratory's namespace, what they boot is built before that is entered: no package
+/// mirror can be reached from inside. Elsewhere it waits until it is known which machines answer.
+pub fn build_ahead(session: &Session, goal: &Goal) -> Result<Option<Built>, Failure> {
+    let names = &scope(goal).0;
+    let inside = session.networks(names).iter().any(|n| session.fleet.networks[n].netns.is_some());
+    if inside { build(session, names, goal).map(Some) } else { Ok(None) }
 }
 
 pub fn build_one(

@@ -326,8 +326,8 @@ impl Engine {
             }
             None => end,
         };
-        for step in ids[begin..=end].to_vec() {
-            if let Some(state) = self.steps.get_mut(&step) {
+        for step in &ids[begin..=end] {
+            if let Some(state) = self.steps.get_mut(step) {
                 state.attempt = attempt + 1;
                 state.phase = Phase::Waiting;
                 state.since_ms = now_ms;

@@ -85,6 +85,8 @@ pub struct MachineStatus {
     pub requests: u64,
     /// Of these, how many that its log still has changed something.
     pub writes: u64,
+    /// Log-ins that are open there now.
+    pub sessions: u64,
     pub starts: Starts,
     pub identity: Identity,
     pub serial_log: PathBuf,

@@ -41,9 +41,10 @@ pub fn files(inputs: &Inputs<'_>) -> Vec<(&'static str, String)> {
     let manifests = [
         (
             "site.yaml",
-            one(
+            // Labelled: a laboratory made anew under an old name is another fleet, with a state of its own.
+            vec![object(
                 "Site",
-                "lab",
+                json!({ "name": "lab", "labels": { "fleet": fleet(lab), "lab": lab.name } }),
                 json!({
                     "domain": format!("{}.lab.internal", lab.name),
                     "ssh": {
@@ -52,7 +53,7 @@ pub fn files(inputs: &Inputs<'_>) -> Vec<(&'static str, String)> {
                         "authorizedKeys": [inputs.ssh_public.trim()],
                     },
                 }),
-            ),
+            )],
         ),
         (
             "network.yaml",
@@ -91,23 +92,14 @@ pub fn files(inputs: &Inputs<'_>) -> Vec<(&'static str, String)> {
                 "Profile",
                 "control-plane",
                 json!({
-                    "image": { "name": "lab-installer" },
+                    "image": { "name": "lab-system" },
                     "install": { "driver": { "image": { "system": "lab-system" } } },
                 }),
             ),
         ),
         (
             "image.yaml",
-            ["lab-installer", "lab-system"]
-                .map(|name| {
-                    let packages: &[&str] = if name == "lab-system" { &SYSTEM_PACKAGES } else { &[] };
-                    object(
-                        "Image",
-                        json!({ "name": name }),
-                        json!({ "build": { "distro": "debian-12", "packages": packages } }),
-                    )
-                })
-                .to_vec(),
+            one("Image", "lab-system", json!({ "build": { "distro": "debian-12", "packages": SYSTEM_PACKAGES } })),
         ),
         ("nodes.yaml", nodes),
         (
@@ -126,6 +118,12 @@ pub fn files(inputs: &Inputs<'_>) -> Vec<(&'static str, String)> {
         .into_iter()
         .map(|(file, objects)| (file, objects.iter().map(yaml::document).collect::<Vec<_>>().join("---\n")))
         .collect()
+}
+
+/// Keys the state of this very laboratory.
+fn fleet(lab: &Lab) -> String {
+    let id = lab.id.simple().to_string();
+    format!("lab-{}-{}", lab.name, &id[..8])
 }
 
 /// What the installed system needs beyond a base that boots.

@@ -266,6 +266,7 @@ impl Seat {
             boot_override: boot_override(bmc.snapshot()),
             requests: entries.len() as u64 + dropped,
             writes: bmc.writes().len() as u64,
+            sessions: bmc.open_sessions() as u64,
             starts: machine.starts(),
             identity: machine.identity(),
             serial_log: machine.files.serial_log(),

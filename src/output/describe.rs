@@ -27,7 +27,7 @@ const TIMES: [&str; 2] = ["at", "observed"];
 /// As manifests write it: `4Gi`, where it comes out even.
 fn size(bytes: u64) -> String {
     let units = [("Ti", 1u64 << 40), ("Gi", 1 << 30), ("Mi", 1 << 20)];
-    match units.into_iter().find(|(_, unit)| bytes >= *unit && bytes % unit == 0) {
+    match units.into_iter().find(|(_, unit)| bytes >= *unit && bytes.is_multiple_of(*unit)) {
         Some((word, unit)) => format!("{}{word}", bytes / unit),
         None => bytes.to_string(),
     }

@@ -379,3 +379,6 @@ pub fn plan(fleet: &Fleet, facts: &Facts, goal: &Goal, known: &Known<'_>) -> Pla
     }
     plan
 }
+
+#[cfg(test)]
+mod tests;

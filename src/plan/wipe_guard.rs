@@ -179,3 +179,140 @@ fn rule_words(rule: &DiskRule) -> String {
 fn swapped(uuid: Uuid) -> Uuid {
     Uuid::from_bytes_le(uuid.into_bytes())
 }
+
+#[cfg(test)]
+mod tests {
+    use rackctl_wire::{Content, Signature};
+
+    use super::*;
+
+    fn node(rule: serde_json::Value) -> Node {
+        serde_json::from_value(serde_json::json!({
+            "name": "n1", "labels": {}, "site": null, "hardwareClass": null, "profile": null, "lifecycle": "active",
+            "management": "full", "protect": false, "identity": {"serial": null, "uuid": null, "serialFrom": "serialNumber"},
+            "bmc": null, "interfaces": [], "disks": {"root": rule}, "location": {}, "arch": "amd64", "bootMode": "uefi",
+            "bootMethod": "pxe", "console": null, "minimum": {}, "image": null, "kernelParams": [], "install": null,
+            "services": [], "ssh": {"user": null, "identity": null, "authorizedKeys": []}, "dns": []
+        }))
+        .unwrap()
+    }
+
+    fn by_serial(serial: &str) -> Node {
+        node(
+            serde_json::json!({"serial": serial, "wwn": null, "model": null, "minSizeBytes": null, "maxSizeBytes": null, "useFor": "root"}),
+        )
+    }
+
+    fn disk(serial: &str) -> Disk {
+        Disk {
+            name: "vda".into(),
+            serial: Some(serial.into()),
+            wwn: None,
+            model: Some("QEMU".into()),
+            size_bytes: 4 << 30,
+            content: Content::default(),
+        }
+    }
+
+    fn record(phase: InstallPhase, disk_guid: Uuid) -> NodeRecord {
+        NodeRecord {
+            generation: 1,
+            run: "old".into(),
+            phase,
+            system_host_key: String::new(),
+            disk_guid,
+            disk_serial: None,
+            system_sha256: String::new(),
+            at: 0,
+        }
+    }
+
+    #[test]
+    fn a_blank_disk_with_the_right_serial_may_be_written() {
+        let target = super::disk(&by_serial("A"), "r", &[disk("A"), disk("B")], None, false).unwrap();
+        assert_eq!(target.disk.serial.as_deref(), Some("A"));
+        assert_eq!(target.disk_guid, disk_guid("r", "n1", &disk("A")));
+        assert_ne!(target.disk_guid, disk_guid("r2", "n1", &disk("A")), "the mark is this run's");
+    }
+
+    #[test]
+    fn another_disk_is_refused_with_both_values() {
+        let failure = super::disk(&by_serial("A"), "r", &[disk("B")], None, false).unwrap_err();
+        assert_eq!(failure.cause, Cause::Mismatch);
+        assert!(failure.why.contains("serial A") && failure.why.contains('B'), "{}", failure.why);
+    }
+
+    #[test]
+    fn a_rule_that_two_disks_obey_chooses_none() {
+        let any = node(
+            serde_json::json!({"serial": null, "wwn": null, "model": "QE*", "minSizeBytes": 1, "maxSizeBytes": null, "useFor": "root"}),
+        );
+        assert!(super::disk(&any, "r", &[disk("A")], None, false).is_ok());
+        assert_eq!(super::disk(&any, "r", &[disk("A"), disk("B")], None, false).unwrap_err().cause, Cause::Mismatch);
+    }
+
+    #[test]
+    fn foreign_data_is_never_destroyed_and_is_named() {
+        let mut full = disk("A");
+        full.content.signatures =
+            vec![Signature { kind: "ext4".into(), offset_bytes: 1024, label: Some("photos".into()), uuid: None }];
+        let failure = super::disk(&by_serial("A"), "r", &[full.clone()], None, true).unwrap_err();
+        assert_eq!(failure.cause, Cause::Guard);
+        assert!(failure.why.contains("ext4 `photos`"), "{}", failure.why);
+        let mut noise = disk("A");
+        noise.content.first_nonzero_byte = Some(77);
+        assert!(super::disk(&by_serial("A"), "r", &[noise], None, false).unwrap_err().why.contains("byte 77"));
+    }
+
+    #[test]
+    fn our_own_table_is_ours_only_while_unfinished_or_when_asked() {
+        let old = Uuid::from_u128(7);
+        let mut ours = disk("A");
+        ours.content.disk_guid = Some(old);
+        ours.content.signatures = vec![Signature { kind: "gpt".into(), offset_bytes: 512, label: None, uuid: None }];
+        let go = |phase, guid, reinstall| {
+            super::disk(&by_serial("A"), "r", &[ours.clone()], Some(&record(phase, guid)), reinstall).is_ok()
+        };
+        assert!(go(InstallPhase::Installing, old, false), "an unfinished write is finished");
+        assert!(!go(InstallPhase::Installed, old, false), "an installed disk is kept");
+        assert!(go(InstallPhase::Installed, old, true), "unless it is asked for");
+        assert!(!go(InstallPhase::Installed, Uuid::from_u128(8), true), "and only if it is the recorded one");
+        let mut this_run = ours.clone();
+        this_run.content.disk_guid = Some(disk_guid("r", "n1", &disk("A")));
+        assert!(super::disk(&by_serial("A"), "r", &[this_run], None, false).is_ok());
+    }
+
+    #[test]
+    fn stars_stand_for_any_text() {
+        for (pattern, text, want) in [
+            ("SAMSUNG MZ*", "SAMSUNG MZ7", true),
+            ("*MZ*", "SAMSUNG MZ7", true),
+            ("SAMSUNG", "SAMSUNG MZ", false),
+            ("*", "", true),
+            ("a*b*c", "a-b-b-c", true),
+            ("a*b*c", "a-c", false),
+        ] {
+            assert_eq!(matches(pattern, text), want, "{pattern} {text}");
+        }
+    }
+
+    proptest::proptest! {
+        /// Whatever the machine reports: a disk with content that is not ours is never chosen.
+        #[test]
+        fn never_a_disk_with_foreign_content(
+            serials in proptest::collection::vec("[AB]", 0..4),
+            filled in proptest::collection::vec(proptest::bool::ANY, 4),
+            reinstall: bool,
+        ) {
+            let disks: Vec<Disk> = serials.iter().zip(&filled).map(|(s, full)| {
+                let mut d = disk(s);
+                d.content.first_nonzero_byte = full.then_some(9);
+                d
+            }).collect();
+            if let Ok(target) = super::disk(&by_serial("A"), "r", &disks, None, reinstall) {
+                proptest::prop_assert!(target.disk.content.is_blank());
+                proptest::prop_assert_eq!(serials.iter().filter(|s| *s == "A").count(), 1);
+            }
+        }
+    }
+}

@@ -204,16 +204,25 @@ pub(super) async fn verify(world: &World, node: &str, kind: &StepKind) -> Result
         StepKind::CheckDisks => check_disks(world, node).await,
         StepKind::WriteDisk { .. } => {
             let ticket = ticket_id(world, node).ok_or_else(|| no_target(node))?;
-            world
+            let stages = world
                 .until_desk(Duration::from_secs(1), |desk: &Desk| {
                     if let Some(failure) = desk.installer_failure(node) {
                         return Some(Err(failure));
                     }
                     let report = desk.report_of(node)?;
-                    (report.stage == Stage::Written && report.ticket.as_deref() == Some(ticket.as_str()))
-                        .then_some(Ok(()))
+                    let written = report.stage == Stage::Written && report.ticket.as_deref() == Some(ticket.as_str());
+                    written.then(|| Ok(report.stage_started_ms.clone()))
                 })
-                .await
+                .await?;
+            // The machine's own account of its time, for the report.
+            let draft = Draft {
+                subject: node.to_owned(),
+                step: format!("{node}/write-disk"),
+                attempt: 1,
+                kind: RecordKind::Fact,
+                body: json!({ "stages": stages }),
+            };
+            world.append(draft).map(|_| ()).map_err(|e| store_failure(&e))
         }
         StepKind::WithdrawNetboot => {
             if world.is_offered(node) {

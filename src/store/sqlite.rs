@@ -131,7 +131,7 @@ fn refuse_network_file_system(folder: &Path) -> Result<(), StoreError> {
     const NFS: i64 = 0x6969;
     const SMB2: i64 = 0xfe53_4d42;
     const CIFS: i64 = 0xff53_4d42;
-    let kind = nix::sys::statfs::statfs(folder).map(|s| i64::from(s.filesystem_type().0)).unwrap_or(0);
+    let kind = nix::sys::statfs::statfs(folder).map(|s| s.filesystem_type().0).unwrap_or(0);
     if [NFS, SMB2, CIFS].contains(&kind) {
         return Err(StoreError::Failed(
             Failure::new(

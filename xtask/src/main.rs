@@ -1,1 +1,63 @@
-fn main() {}
+//! `cargo xtask`: developers' chores. Each does its own set-up on a fresh Debian 12 with Rust.
+
+mod build;
+mod ci;
+mod demo;
+mod doctests;
+mod exec;
+mod man;
+mod setup;
+mod skipped;
+mod stopwatch;
+mod test;
+mod trouble;
+
+use std::process::ExitCode;
+
+use trouble::Trouble;
+
+const USAGE: &str = "\
+cargo xtask demo [--nodes N] [--name NAME] [--release] [--no-keep]
+    three emulated machines, powered off, become a healthy etcd cluster
+    --nodes N     machines (default 3)
+    --name NAME   laboratory (default demo); one of that name is deleted first
+    --release     optimised rackctl (default: the profile that builds quickest)
+    --keep        leave the laboratory running afterwards (the default)
+    --no-keep     delete it when the run has succeeded
+cargo xtask test [NEXTEST ARGUMENT…]
+    every test, the end-to-end one included
+cargo xtask ci
+    rustfmt, clippy, cargo deny, then `test`
+cargo xtask man
+    man/ from the command line's grammar
+";
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let (chore, rest) = match arguments.split_first() {
+        Some((chore, rest)) => (chore.as_str(), rest),
+        None => ("help", [].as_slice()),
+    };
+    let done = match chore {
+        "demo" => demo::Options::parse(rest).and_then(|options| demo::run(&options)),
+        "test" => test::run(rest).map(|()| ExitCode::SUCCESS),
+        "ci" => no_arguments(rest).and_then(|()| ci::run()).map(|()| ExitCode::SUCCESS),
+        "man" => no_arguments(rest).and_then(|()| man::run()).map(|()| ExitCode::SUCCESS),
+        "help" | "-h" | "--help" => {
+            print!("{USAGE}");
+            return ExitCode::SUCCESS;
+        }
+        other => Err(Trouble::usage(format!("there is no chore `{other}`"))),
+    };
+    done.unwrap_or_else(|trouble| {
+        eprintln!("{trouble}");
+        ExitCode::from(trouble.code)
+    })
+}
+
+fn no_arguments(rest: &[String]) -> Result<(), Trouble> {
+    match rest.first() {
+        None => Ok(()),
+        Some(word) => Err(Trouble::usage(format!("`{word}` is not understood here"))),
+    }
+}

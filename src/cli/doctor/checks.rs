@@ -133,7 +133,12 @@ fn tools(host: &Host, fleet: &Fleet) -> Vec<Check> {
         ("apt-get", builds(fleet), "building images of a distribution", "build on Debian 12"),
         ("dpkg-deb", builds(fleet), "building images of a distribution", "sudo apt-get install dpkg"),
         ("ip", netns, "laboratories", "sudo apt-get install iproute2"),
-        ("qemu-system-x86_64", false, "laboratories", "sudo apt-get install qemu-system-x86 ovmf seabios ipxe-qemu"),
+        (
+            "qemu-system-x86_64",
+            false,
+            "laboratories",
+            "sudo apt-get install qemu-system-x86 ovmf seabios ipxe ipxe-qemu",
+        ),
         ("nixos-anywhere", nix, "the install driver nixosAnywhere", "nix profile install nixpkgs#nixos-anywhere"),
     ];
     let one = |(name, needed, why, mend): (&str, bool, &str, &str)| match host.tools.get(name) {

@@ -76,6 +76,8 @@ pub struct Faults {
     pub power_noop: bool,
     /// Resets are carried out and the connection breaks before the answer.
     pub lose_reset_answer: bool,
+    /// Storage is shown without its drives, as many BMCs do while the machine is off.
+    pub hide_drives: bool,
 }
 
 /// One request, without headers and bodies.

@@ -4,7 +4,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
-use super::{Bmc, chassis::Chassis as Machine, power::RESET_TYPES, sessions};
+use super::{Bmc, DriveDescription, chassis::Chassis as Machine, power::RESET_TYPES, sessions};
 use crate::{
     bmc::redfish::wire::{
         Account, AccountService, ActionInfo, Boot, Chassis, ChassisLinks, Collection, ComputerSystem, Console, Drive,
@@ -124,7 +124,7 @@ impl<C: Machine> Bmc<C> {
             ["Systems", "1", "EthernetInterfaces", n] => shown(self.interface(path, n)?),
             ["Systems", "1", "Storage"] => shown(collection(path, "Storage", vec![format!("{path}/1")])),
             ["Systems", "1", "Storage", "1"] => shown(headed!(Storage, path, "v1_17_1", "1", "Storage", {
-                drives: links((1..=self.description.drives.len()).map(|n| format!("{path}/Drives/{n}"))),
+                drives: links((1..=self.shown_drives().len()).map(|n| format!("{path}/Drives/{n}"))),
             })),
             ["Systems", "1", "Storage", "1", "Drives", n] => shown(self.drive(path, n)?),
             ["Managers"] => shown(collection(path, "Manager", vec![MANAGER.into()])),
@@ -236,8 +236,12 @@ impl<C: Machine> Bmc<C> {
         }))
     }
 
+    fn shown_drives(&self) -> &[DriveDescription] {
+        if self.faults().hide_drives { &[] } else { &self.description.drives }
+    }
+
     fn drive(&self, path: &str, n: &str) -> Option<Drive> {
-        let drive = self.description.drives.get(n.parse::<usize>().ok()?.checked_sub(1)?)?;
+        let drive = self.shown_drives().get(n.parse::<usize>().ok()?.checked_sub(1)?)?;
         Some(headed!(Drive, path, "v1_20_0", n, format!("Disk {n}"), {
             serial: Some(drive.serial.clone()),
             model: Some(drive.model.clone()),

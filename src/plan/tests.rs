@@ -1,0 +1,276 @@
+use std::collections::BTreeMap;
+
+use rackctl_wire::{NodeConfig, NodeStatus, PROTOCOL};
+use serde_json::json;
+use uuid::Uuid;
+
+use super::*;
+use crate::model::{
+    Failure,
+    facts::{BmcFacts, ClusterFacts, DriveFacts, InstallPhase, MemberFacts, NodeFacts, NodeRecord, Observed},
+    failure::Cause,
+    fleet::{Cluster, Management, Node, Rollout},
+    goal::Scope,
+    power::PowerState,
+};
+
+const GUID: Uuid = uuid::uuid!("aaaaaaaa-0000-0000-0000-000000000001");
+
+fn node(name: &str) -> Node {
+    serde_json::from_value(json!({
+        "name": name, "labels": {}, "site": null, "hardwareClass": null, "profile": null, "lifecycle": "active",
+        "management": "full", "protect": false,
+        "identity": {"serial": format!("S-{name}"), "uuid": "11111111-2222-3333-4444-555555555555", "serialFrom": "serialNumber"},
+        "bmc": null,
+        "interfaces": [{"name": null, "mac": "52:54:00:00:00:01", "network": "prov", "role": "provision", "addresses": ["10.0.0.11/24"]}],
+        "disks": {"root": {"serial": format!("D-{name}"), "wwn": null, "model": null, "minSizeBytes": null, "maxSizeBytes": null, "useFor": "root"}},
+        "location": {}, "arch": "amd64", "bootMode": "uefi", "bootMethod": "pxe", "console": null, "minimum": {},
+        "image": "img", "kernelParams": [], "install": {"image": {"system": "img"}}, "services": [],
+        "ssh": {"user": null, "identity": null, "authorizedKeys": []}, "dns": []
+    }))
+    .unwrap()
+}
+
+fn fleet(names: &[&str]) -> Fleet {
+    let mut fleet = Fleet { id: "f".into(), ..Fleet::default() };
+    fleet.networks.insert(
+        "prov".into(),
+        serde_json::from_value(json!({
+            "interface": "br0", "subnets": [{"cidr": "10.0.0.0/24", "gateway": null, "pool": null, "relays": []}],
+            "mtu": 1500, "dhcp": "authoritative", "leaseS": 600, "httpPort": 8080, "apiPort": 8443
+        }))
+        .unwrap(),
+    );
+    for name in names {
+        fleet.nodes.insert((*name).into(), node(name));
+    }
+    fleet.clusters.insert(
+        "core".into(),
+        Cluster {
+            name: "core".into(),
+            driver: ClusterDriver::Etcd { version: "3.4.23".into(), client_port: 2379, peer_port: 2380 },
+            members: names.iter().map(|n| (*n).into()).collect(),
+            size: 3,
+            spares: vec![],
+            depends_on: vec![],
+            rollout: Rollout::default(),
+        },
+    );
+    fleet
+}
+
+fn bmc(name: &str) -> NodeFacts {
+    NodeFacts {
+        bmc: Some(Observed {
+            at: 1,
+            value: Ok(BmcFacts {
+                endpoint: "https://b".into(),
+                manufacturer: None,
+                model: None,
+                serial: Some(format!("S-{name}")),
+                sku: None,
+                uuid: None,
+                power: PowerState::Off,
+                boot: None,
+                boot_targets: vec![],
+                drives: vec![DriveFacts {
+                    name: "d".into(),
+                    serial: Some(format!("D-{name}")),
+                    wwn: None,
+                    model: None,
+                    size_bytes: None,
+                }],
+                macs: vec![],
+                cores: None,
+                memory_bytes: None,
+                bios_version: None,
+                bmc_version: None,
+            }),
+        }),
+        ..NodeFacts::default()
+    }
+}
+
+fn installed(name: &str) -> NodeFacts {
+    let config = NodeConfig {
+        protocol: PROTOCOL,
+        node: name.into(),
+        fleet: "f".into(),
+        run: "r".into(),
+        generation: 1,
+        hostname: name.into(),
+        interfaces: vec![],
+        authorized_keys: vec![],
+        dns: vec![],
+    };
+    NodeFacts {
+        record: Some(record(InstallPhase::Installed)),
+        system: Some(Observed {
+            at: 1,
+            value: Ok(NodeStatus {
+                protocol: PROTOCOL,
+                config,
+                boot_id: "b".into(),
+                uptime_ms: 1,
+                slot: "a".into(),
+                root_disk_guid: GUID,
+                root_disk_serial: None,
+                system_sha256: "s".into(),
+                machine: rackctl_wire::MachineIds::default(),
+                etcd: None,
+            }),
+        }),
+        ..bmc(name)
+    }
+}
+
+fn record(phase: InstallPhase) -> NodeRecord {
+    NodeRecord {
+        generation: 1,
+        run: "r".into(),
+        phase,
+        system_host_key: "ssh-ed25519 A".into(),
+        disk_guid: GUID,
+        disk_serial: Some("D".into()),
+        system_sha256: "s".into(),
+        at: 1,
+    }
+}
+
+fn facts(all: Vec<(&str, NodeFacts)>) -> Facts {
+    Facts { nodes: all.into_iter().map(|(n, f)| (n.into(), f)).collect(), ..Facts::default() }
+}
+
+fn make(fleet: &Fleet, facts: &Facts, allow: Ceiling, made: bool) -> Plan {
+    let artifacts = Artifacts {
+        kernel_sha256: "k".into(),
+        initrd_sha256: "i".into(),
+        stage2_sha256: "2".into(),
+        system_sha256: "s".into(),
+    };
+    let artifacts = BTreeMap::from([("img".to_owned(), artifacts)]);
+    let generations = if made { BTreeMap::from([("core".to_owned(), 1)]) } else { BTreeMap::new() };
+    let goal = Goal::Apply { nodes: Scope(fleet.nodes.keys().cloned().collect()), allow };
+    plan(fleet, facts, &goal, &Known { artifacts: &artifacts, cluster_generations: &generations })
+}
+
+fn words(plan: &Plan) -> Vec<String> {
+    plan.steps().map(|s| s.id.clone()).collect()
+}
+
+fn refusal(plan: &Plan, name: &str) -> Refusal {
+    plan.refusals.iter().find(|r| r.subject.name() == name).cloned().unwrap()
+}
+
+#[test]
+fn bare_machines_become_a_cluster_one_member_at_a_time() {
+    let fleet = fleet(&["n1", "n2"]);
+    let plan = make(&fleet, &facts(vec![("n1", bmc("n1")), ("n2", bmc("n2"))]), Ceiling::DataLoss, false);
+    assert_eq!(plan.refusals, []);
+    insta::assert_snapshot!(words(&plan).join("\n"));
+    let learner = plan.steps().find(|s| s.id == "cluster/core/add-learner-n2").unwrap();
+    assert_eq!(learner.awaits, ["n2/await-installed"]);
+    assert_eq!(plan.count(Danger::DataLoss), 2);
+    assert_eq!(plan.locks(), ["cluster/core", "network/prov", "node/n1", "node/n2"]);
+}
+
+#[test]
+fn what_is_done_needs_no_step() {
+    let fleet = fleet(&["n1"]);
+    let mut facts = facts(vec![("n1", installed("n1"))]);
+    let member = MemberFacts {
+        id: "1".into(),
+        name: "n1".into(),
+        peer_urls: vec![],
+        client_urls: vec![],
+        learner: false,
+        healthy: true,
+        version: None,
+        raft_index: None,
+    };
+    let cluster = ClusterFacts { cluster_id: "c".into(), members: vec![member], leader: None, alarms: vec![] };
+    facts.clusters.insert("core".into(), Observed { at: 1, value: Ok(cluster.clone()) });
+    let plan = make(&fleet, &facts, Ceiling::Reversible, true);
+    assert!(plan.is_empty() && plan.refusals.is_empty(), "{plan:?}");
+    let alarmed = ClusterFacts { alarms: vec!["NOSPACE".into()], ..cluster };
+    facts.clusters.insert("core".into(), Observed { at: 1, value: Ok(alarmed) });
+    assert_eq!(refusal(&make(&fleet, &facts, Ceiling::Reversible, true), "core").kind, "alarm");
+}
+
+#[test]
+fn nothing_is_wiped_without_the_ceiling() {
+    let fleet = fleet(&["n1"]);
+    for allow in [Ceiling::Reversible, Ceiling::Reboot] {
+        let plan = make(&fleet, &facts(vec![("n1", bmc("n1"))]), allow, false);
+        assert_eq!(refusal(&plan, "n1").kind, "ceiling");
+        assert!(plan.is_empty());
+    }
+}
+
+#[test]
+fn refusals_name_both_values_and_leave_the_others_alone() {
+    let mut fleet = fleet(&["n1", "n2", "n3", "n4", "n5", "n6"]);
+    fleet.nodes.get_mut("n1").unwrap().protect = true;
+    fleet.nodes.get_mut("n2").unwrap().management = Management::Observe;
+    let wrong = NodeFacts { identity_mismatches: vec!["serial: X, not S-n3".into()], ..bmc("n3") };
+    let mut other_disk = bmc("n4");
+    if let Some(Observed { value: Ok(facts), .. }) = &mut other_disk.bmc {
+        facts.drives[0].serial = Some("D-other".into());
+    }
+    let silent = NodeFacts {
+        bmc: Some(Observed { at: 1, value: Err(Failure::new(Cause::Unreachable, "w", "no answer")) }),
+        ..NodeFacts::default()
+    };
+    let facts = facts(vec![
+        ("n1", bmc("n1")),
+        ("n2", bmc("n2")),
+        ("n3", wrong),
+        ("n4", other_disk),
+        ("n5", silent),
+        ("n6", bmc("n6")),
+    ]);
+    let plan = make(&fleet, &facts, Ceiling::DataLoss, false);
+    let kinds: Vec<String> = ["n1", "n2", "n3", "n4", "n5"].map(|n| refusal(&plan, n).kind).to_vec();
+    assert_eq!(kinds, ["protected", "management", "identityMismatch", "diskMismatch", "unreachable"]);
+    assert!(refusal(&plan, "n3").why.contains("X, not S-n3"));
+    assert!(refusal(&plan, "n4").why.contains("D-n4") && refusal(&plan, "n4").why.contains("D-other"));
+    assert!(words(&plan).contains(&"n6/write-disk".to_owned()));
+}
+
+#[test]
+fn an_installed_machine_that_is_silent_is_waited_for_and_never_installed() {
+    let fleet = fleet(&["n1"]);
+    let silent = NodeFacts { record: Some(record(InstallPhase::Installed)), ..bmc("n1") };
+    let plan = make(&fleet, &facts(vec![("n1", silent)]), Ceiling::DataLoss, true);
+    assert_eq!(words(&plan), ["n1/power-on", "n1/await-installed"]);
+    assert_eq!(refusal(&plan, "core").kind, "silent", "and its cluster is not made a second time");
+}
+
+#[test]
+fn somebody_elses_dhcp_server_is_a_refusal() {
+    let fleet = fleet(&["n1"]);
+    let mut facts = facts(vec![("n1", bmc("n1"))]);
+    facts.rogue_dhcp.insert("prov".into(), vec!["10.0.0.9".parse().unwrap()]);
+    let refusal = refusal(&make(&fleet, &facts, Ceiling::DataLoss, false), "n1");
+    assert_eq!(refusal.kind, "rogueDhcp");
+    assert!(refusal.why.contains("10.0.0.9"));
+}
+
+#[test]
+fn the_hash_covers_what_matters_and_nothing_else() {
+    let fleet_a = fleet(&["n1"]);
+    let seen = facts(vec![("n1", bmc("n1"))]);
+    let first = make(&fleet_a, &seen, Ceiling::DataLoss, false);
+    let mut on = seen.clone();
+    if let Some(Observed { value: Ok(facts), at }) = &mut on.nodes.get_mut("n1").unwrap().bmc {
+        facts.power = PowerState::On;
+        *at = 99;
+    }
+    assert_eq!(make(&fleet_a, &on, Ceiling::DataLoss, false).hash(), first.hash(), "neither power nor time");
+    let mut other_disk = fleet_a.clone();
+    other_disk.nodes.get_mut("n1").unwrap().disks.get_mut("root").unwrap().serial = None;
+    assert_ne!(make(&other_disk, &seen, Ceiling::DataLoss, false).hash(), first.hash(), "the disk does");
+    let text = serde_json::to_string(&first).unwrap();
+    let back: Plan = serde_json::from_str(&text).unwrap();
+    assert_eq!(back.hash(), first.hash(), "and it survives a file");
+}
