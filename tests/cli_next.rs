@@ -1,5 +1,7 @@
 //! The commands that messages name are commands that there are.
 
+#![allow(clippy::unwrap_used)] // helpers of tests, outside of #[test] functions
+
 use std::{fs, path::Path};
 
 use clap::CommandFactory;
