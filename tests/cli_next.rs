@@ -1,12 +1,14 @@
 //! The commands that messages name are commands that there are.
 
+#![allow(clippy::unwrap_used)] // helpers of tests, outside of #[test] functions
+
 use std::{fs, path::Path};
 
 use clap::CommandFactory;
 use rackctl::cli::args::Cli;
 
 /// Strings that begin with the program's name and are no commands.
-const TITLES: [&str; 2] = ["manual", "manifests"];
+const TITLES: [&str; 4] = ["manual", "manifests", "node", "help"];
 
 #[test]
 fn every_command_that_a_message_names_exists() {
@@ -51,6 +53,10 @@ fn check(root: &clap::Command, words: &[&str]) -> Result<(), String> {
     let mut here = root;
     let mut words = words.iter().peekable();
     while let Some(word) = words.next() {
+        // What stands behind is of some verb that is not said.
+        if *word == "…" || word.starts_with('{') && here.has_subcommands() {
+            return Ok(());
+        }
         if let Some(flag) = word.strip_prefix("--") {
             let flag = flag.split('=').next().unwrap_or(flag);
             let known = here

@@ -10,7 +10,7 @@ use super::{
     conduct::{self, Run},
     globals::Globals,
     prepare::{self, Prepared, prepare},
-    requests,
+    requests, seen,
     session::{Built, Session, block_on, stop},
     targets::{self, Nothing},
 };
@@ -22,7 +22,7 @@ use crate::{
         goal::{Ceiling, Goal, Scope},
     },
     netboot::servers::Servers,
-    output::{self, Exit, Stop, resource::Status, stdout},
+    output::{self, Exit, Stop, stdout},
     plan::{Danger, Plan},
     run::clock,
     store::{Draft, Fence, Holder, RecordKind, RunRecord, RunState},
@@ -31,7 +31,7 @@ use crate::{
 pub fn plan(globals: &Globals, args: &PlanArgs) -> Result<Exit, Stop> {
     let session = Session::open(globals)?;
     let (word, targets) = args.goal.split();
-    let goal = goal(&session, word, &targets, args.goal.reinstall, args.goal.allow)?;
+    let goal = goal(globals, &session, word, &targets, args.goal.reinstall, args.goal.allow)?;
     let built = prepare::build_ahead(&session, &goal)?;
     session.enter(&prepare::scope(&goal).0)?;
     block_on(async {
@@ -66,7 +66,7 @@ pub fn apply(globals: &Globals, args: &Apply) -> Result<Exit, Stop> {
         Some(plan) => plan.goal.clone(),
         None => {
             let (word, targets) = args.goal.split();
-            goal(&session, word, &targets, args.goal.reinstall, args.goal.allow)?
+            goal(globals, &session, word, &targets, args.goal.reinstall, args.goal.allow)?
         }
     };
     run(globals, &session, &goal, &args.limits, kept.as_ref())
@@ -74,18 +74,19 @@ pub fn apply(globals: &Globals, args: &Apply) -> Result<Exit, Stop> {
 
 pub fn install(globals: &Globals, args: &Install) -> Result<Exit, Stop> {
     let session = Session::open(globals)?;
-    let goal = goal(&session, GoalWord::Install, &args.targets, args.reinstall, None)?;
+    let goal = goal(globals, &session, GoalWord::Install, &args.targets, args.reinstall, None)?;
     run(globals, &session, &goal, &args.limits, None)
 }
 
 pub fn join(globals: &Globals, args: &Join) -> Result<Exit, Stop> {
     let session = Session::open(globals)?;
-    let goal = goal(&session, GoalWord::Join, &args.targets, false, None)?;
+    let goal = goal(globals, &session, GoalWord::Join, &args.targets, false, None)?;
     run(globals, &session, &goal, &args.limits, None)
 }
 
 /// `apply` means all active nodes unless some are named; the others want names.
 fn goal(
+    globals: &Globals,
     session: &Session,
     word: GoalWord,
     targets: &Targets,
@@ -93,7 +94,7 @@ fn goal(
     allow: Option<Ceiling>,
 ) -> Result<Goal, Stop> {
     let nothing = if word == GoalWord::Install { Nothing::IsRefused } else { Nothing::MeansAll };
-    let status = Status { now: clock::unix_ms(), ..Status::default() };
+    let status = seen::status_for(globals, &session.fleet, targets)?;
     let mut names = targets::nodes(&session.fleet, &status, targets, nothing)?;
     if targets.is_empty() || targets.select.all {
         names.retain(|n| session.fleet.nodes.get(n).is_some_and(|n| n.lifecycle == Lifecycle::Active));

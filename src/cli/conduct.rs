@@ -27,10 +27,10 @@ use crate::{
         Exit, Format, Stop,
         progress::{Progress, Update},
         report::{self, Report},
-        stdout,
+        stdout, timeline,
     },
     plan::{Plan, Subject},
-    run::{self, Notice, Outside, World, WorldParts, api, keys::Keys, timeline},
+    run::{self, Notice, Outside, World, WorldParts, api, keys::Keys},
     secrets,
     store::{Fence, Record, RecordKind, RunState},
 };

@@ -19,8 +19,8 @@ pub fn run(globals: &Globals, args: &Explain) -> Result<Exit, Stop> {
     let path = args.path.trim_end_matches('.');
     let found = explain::find(path).map_err(|fault| {
         // The deepest part of the path that there is.
-        let ends = path.match_indices('.').map(|(at, _)| &path[..at]);
-        let known = ends.filter(|part| explain::find(part).is_ok()).last().unwrap_or(first);
+        let mut ends = path.rmatch_indices('.').map(|(at, _)| &path[..at]);
+        let known = ends.find(|part| explain::find(part).is_ok()).unwrap_or(first);
         let failure = Failure::new(Cause::Refused, format!("explain {}", args.path), fault.to_string());
         Stop::usage(failure.next(format!("rackctl explain {known}")))
     })?;

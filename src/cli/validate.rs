@@ -53,5 +53,6 @@ pub fn stop(faults: Faults) -> Stop {
     let what = format!("{count} {} in the inventory", if count == 1 { "fault" } else { "faults" });
     let failure = Failure::new(Cause::Refused, what, faults.to_string());
     // The faults name file and line; what helps next is the documentation of the field.
-    Stop::usage(failure.next("rackctl explain KIND.FIELD"))
+    let none = faults.0.iter().any(|fault| fault.message.starts_with("no inventory here"));
+    Stop::usage(failure.next(if none { "rackctl validate --filename PATH" } else { "rackctl explain KIND.FIELD" }))
 }

@@ -19,6 +19,7 @@ pub mod report;
 pub mod resource;
 pub mod stdout;
 pub mod table;
+pub mod timeline;
 pub mod yaml;
 
 pub use exit::Exit;

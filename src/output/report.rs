@@ -2,8 +2,8 @@
 
 use serde_json::{Value, json};
 
-use super::Table;
-use crate::{engine::Outcome, model::Failure, run::timeline::Timeline};
+use super::{Table, timeline::Timeline};
+use crate::{engine::Outcome, model::Failure};
 
 pub struct Report<'a> {
     pub run: &'a str,

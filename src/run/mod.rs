@@ -18,7 +18,6 @@ pub mod machines;
 pub mod members;
 pub mod netns;
 pub mod observe;
-pub mod timeline;
 mod world;
 
 pub use journal::past;

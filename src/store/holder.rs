@@ -23,9 +23,7 @@ impl Holder {
         let read = |path: &str| std::fs::read_to_string(path).map(|t| t.trim().to_owned()).unwrap_or_default();
         let pid = std::process::id();
         Holder {
-            user: std::env::var("SUDO_USER")
-                .or_else(|_| std::env::var("USER"))
-                .unwrap_or_else(|_| format!("uid {}", nix::unistd::getuid())),
+            user: std::env::var("SUDO_USER").or_else(|_| std::env::var("USER")).unwrap_or_else(|_| user_name()),
             host: read("/proc/sys/kernel/hostname"),
             pid,
             started_ticks: started_ticks(pid).unwrap_or(0),
@@ -48,6 +46,12 @@ impl fmt::Display for Holder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}@{} (pid {})", self.user, self.host, self.pid)
     }
+}
+
+/// By the user's number, where the environment names nobody.
+fn user_name() -> String {
+    let uid = nix::unistd::getuid();
+    nix::unistd::User::from_uid(uid).ok().flatten().map_or_else(|| format!("uid {uid}"), |user| user.name)
 }
 
 /// `None`: no such process, or a zombie, which will never act again.
