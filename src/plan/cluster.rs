@@ -33,27 +33,47 @@ pub(super) fn track(
     };
     let refused: Vec<&str> = plan.refusals.iter().map(|r| r.subject.name()).collect();
     let ready = |m: &str| scope.iter().any(|s| s == m) && !refused.contains(&m);
-    let installs = |m: &str| plan.tracks.iter().any(|t| t.subject.name() == m && !t.steps.is_empty());
+    // Its machine comes up in this plan, with the disk that it has.
+    let returns = |m: &str| {
+        plan.tracks.iter().any(|t| {
+            t.subject.name() == m
+                && !t.steps.is_empty()
+                && !t.steps.iter().any(|s| matches!(s.kind, StepKind::WriteDisk { .. }))
+        })
+    };
 
     let Some(seen) = seen else {
         if made {
             // A cluster that exists and is silent is never made again: its data would be lost.
-            let comes_up = cluster.members.iter().any(|m| installs(m));
-            if !comes_up {
+            if !cluster.members.iter().any(|m| returns(m)) {
                 return Err(refuse(
                     "silent",
                     "it was bootstrapped before and no member answers: it is never bootstrapped again by itself".into(),
                     Some(format!("rackctl describe cluster {}", cluster.name)),
                 ));
             }
-            return Err(refuse(
-                "silent",
-                "its members must be up before anything is planned for it; apply again then".into(),
-                Some("rackctl apply".into()),
-            ));
+            for member in cluster.members.iter().filter(|m| returns(m)) {
+                push(
+                    &mut track,
+                    StepKind::VerifyMember { member: member.clone() },
+                    "its machine comes up in this run; the cluster must serve again".into(),
+                    plan,
+                );
+            }
+            // None of them has a quorum before the others are up.
+            let machines: Vec<_> = track
+                .steps
+                .iter()
+                .flat_map(|s| s.awaits.clone())
+                .collect::<std::collections::BTreeSet<_>>()
+                .into_iter()
+                .collect();
+            if let Some(first) = track.steps.first_mut() {
+                first.awaits = machines;
+            }
+            return Ok(track);
         }
         let members: Vec<&String> = cluster.members.iter().filter(|m| ready(m)).collect();
-        // The first member decides where the cluster begins: another one must not take its place silently.
         let Some(first) = members.first() else {
             return Err(refuse("noMember", "none of its members can be prepared; see their refusals".into(), None));
         };
@@ -103,6 +123,14 @@ pub(super) fn track(
                     plan,
                 );
             }
+            Some(m) if !m.learner && returns(member) => {
+                push(
+                    &mut track,
+                    StepKind::VerifyMember { member: member.clone() },
+                    "its machine comes up in this run; it must serve what others wrote".into(),
+                    plan,
+                );
+            }
             Some(m) => {
                 return Err(refuse(
                     "unhealthyMember",
@@ -135,8 +163,7 @@ fn push(track: &mut Track, kind: StepKind, why: String, plan: &Plan) {
     let member = kind.member().unwrap_or_default().to_owned();
     let id = format!("{}/{}-{}", track.subject, kind.word(), member);
     // A member's first step waits for the machine itself, where this plan brings it up.
-    let begins =
-        matches!(kind, StepKind::Bootstrap { .. } | StepKind::AddLearner { .. } | StepKind::StartMember { .. });
+    let begins = !track.steps.iter().any(|s| s.kind.member() == Some(&member));
     let awaits = plan
         .tracks
         .iter()

@@ -242,8 +242,9 @@ fn an_installed_machine_that_is_silent_is_waited_for_and_never_installed() {
     let fleet = fleet(&["n1"]);
     let silent = NodeFacts { record: Some(record(InstallPhase::Installed)), ..bmc("n1") };
     let plan = make(&fleet, &facts(vec![("n1", silent)]), Ceiling::DataLoss, true);
-    assert_eq!(words(&plan), ["n1/power-on", "n1/await-installed"]);
-    assert_eq!(refusal(&plan, "core").kind, "silent", "and its cluster is not made a second time");
+    let expected = ["n1/power-on", "n1/await-installed", "cluster/core/verify-member-n1"];
+    assert_eq!(words(&plan), expected, "and its cluster is not made a second time");
+    assert_eq!(plan.steps().last().unwrap().awaits, ["n1/await-installed"]);
 }
 
 #[test]

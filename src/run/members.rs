@@ -213,6 +213,9 @@ pub(super) async fn verify(world: &World, cluster: &str, kind: &StepKind) -> Res
         },
         StepKind::VerifyMember { .. } => {
             let own = seat.client_url();
+            // A member whose machine has just come up elects and catches up first.
+            let known = voters(world, cluster, member).unwrap_or_default();
+            wait_started(&known, &own, member, deadline, |_| {}).await?;
             let seen = match voters(world, cluster, member) {
                 Ok(others) => verify_member(&others[0], &own).await?.cluster_id,
                 Err(_) => serves_alone(&what(cluster, member, "verify"), &own).await?,
