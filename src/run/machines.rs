@@ -190,7 +190,7 @@ pub(super) async fn verify(world: &World, node: &str, kind: &StepKind) -> Result
         }
         StepKind::BootInstaller { .. } | StepKind::PowerOn => {
             let client = world.bmc(node).await?;
-            let power = wait_on(&client).await;
+            let power = wait_until(&client, PowerState::On).await;
             close(client).await;
             power
         }
@@ -281,19 +281,24 @@ async fn boot_once(client: &bmc::Client, wanted: BootOverride) -> Result<(), Fai
     if client.power().await? != PowerState::Off {
         // Nothing that is kept runs on it: asking an installer or an empty disk to shut down only costs a minute.
         client.reset(PowerAction::ForceOff).await?;
-        client.set_power(false, true, POWER_DEADLINE).await?;
+        tokio::time::timeout(POWER_DEADLINE, wait_until(client, PowerState::Off)).await.map_err(|_| {
+            Failure::new(
+                Cause::AcceptedButIgnored,
+                format!("{}: cut its power", client.node()),
+                "the BMC took the request and it is still on",
+            )
+            .next(format!("rackctl power status {}", client.node()))
+        })??;
     }
     client.set_boot(wanted).await?;
     client.set_power(true, false, POWER_DEADLINE).await
 }
 
-async fn wait_on(client: &bmc::Client) -> Result<(), Failure> {
-    loop {
-        if client.power().await? == PowerState::On {
-            return Ok(());
-        }
+async fn wait_until(client: &bmc::Client, wanted: PowerState) -> Result<(), Failure> {
+    while client.power().await? != wanted {
         tokio::time::sleep(POLL).await;
     }
+    Ok(())
 }
 
 /// A session that cannot be deleted now stands in the store and is deleted at the next start.
