@@ -40,15 +40,15 @@ pub fn members(report: &Report<'_>) -> Option<Table> {
     Some(table)
 }
 
+/// Transfers, writing and reading back stand below their step: they are the machine's and the network's time.
 pub fn times(report: &Report<'_>) -> Table {
     let mut table = Table::new(["SUBJECT", "STAGE", "MACHINE", "RACKCTL"]);
     for stage in &report.timeline.stages {
-        table.row([
-            stage.subject.clone(),
-            stage.stage.clone(),
-            seconds(stage.machine_ms),
-            format!("{} ms", stage.ours_ms),
-        ]);
+        let ours = format!("{} ms", stage.ours_ms);
+        table.row([stage.subject.clone(), stage.stage.clone(), seconds(stage.machine_ms), ours]);
+        for (part, ms) in &stage.parts {
+            table.row([String::new(), format!("  {part}"), format!("  {}", seconds(*ms)), String::new()]);
+        }
     }
     table
 }
