@@ -34,7 +34,7 @@
 //! |---|---|---|
 //! | 0 | [`model`] | values: node, fleet, boot, facts, goal, failure. No tokio, no files, no clap |
 //! | 1 | [`inventory`], [`plan`] | text → Fleet; Fleet + Facts + Goal → Plan or Refusals |
-//! | 2 | [`engine`] | a node's life as a state machine, budgets, retry, quorum guard, resume; time is an argument |
+//! | 2 | [`engine`] | a run's tracks as a state machine, retry, resume; time is an argument |
 //! | 3 | [`bmc`], [`netboot`], [`remote`], [`install`], [`cluster`], [`image`], [`secrets`], [`store`] | drivers: a pure core each, and thin files that do the I/O |
 //! | 4 | [`run`], [`output`], [`lab`] | the loop that joins engine and drivers; the views; the laboratory fleet |
 //! | 5 | [`cli`] | a file a verb: strings become goals, outcomes become exit codes |

@@ -340,7 +340,7 @@ impl View {
                 if self.jsonl
                     && let Ok(text) = serde_json::to_string(record)
                 {
-                    let _ = stdout::print(&format!("{}\n", secrets::redact(&text)));
+                    let _ = stdout::print(&format!("{text}\n"));
                 }
                 match record.kind {
                     RecordKind::Failed | RecordKind::Result => {

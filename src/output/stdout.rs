@@ -11,10 +11,10 @@ use super::{Exit, Stop};
 use crate::model::failure::{Cause, Failure};
 
 /// Writes all of it and flushes. A closed pipe is success: the [`Stop`] it gives says [`Exit::Done`]
-/// and nothing else, so `?` ends the command quietly.
+/// and nothing else, so `?` ends the command quietly. No loaded secret passes, in whatever form.
 pub fn print(text: &str) -> Result<(), Stop> {
     let mut out = io::stdout().lock();
-    judge(out.write_all(text.as_bytes()).and_then(|()| out.flush()))
+    judge(out.write_all(crate::secrets::redact(text).as_bytes()).and_then(|()| out.flush()))
 }
 
 /// What a write to standard output means for the command.
