@@ -34,6 +34,9 @@ pub(super) enum Kind {
 }
 
 impl Kind {
+    pub const ALL: [Kind; 7] =
+        [Kind::Run, Kind::Node, Kind::Cluster, Kind::Session, Kind::Observed, Kind::Control, Kind::Approval];
+
     fn word(self) -> &'static str {
         match self {
             Kind::Run => "run",
@@ -92,6 +95,9 @@ impl Keys {
     }
     pub fn record(&self, seq: u64) -> Vec<u8> {
         self.key(format_args!("journal/{seq:020}"))
+    }
+    pub fn by_runs(&self) -> Vec<u8> {
+        self.key("by-run/")
     }
     pub fn of_run(&self, run: &str) -> Vec<u8> {
         self.key(format_args!("by-run/{run}/"))

@@ -61,6 +61,8 @@ pub(super) struct Lives {
     /// Holds whose lease lives, by etcd's clock.
     pub living: BTreeSet<u64>,
     pub renewed: BTreeMap<u64, Stamp>,
+    /// Revision of that.
+    pub renewed_at: BTreeMap<u64, u64>,
 }
 
 /// By what right locks are taken.
@@ -95,9 +97,8 @@ impl Table {
         let hold = self.holds.get(&slot.hold)?;
         let renewed = lives.renewed.get(&slot.hold).cloned().unwrap_or_default();
         let one_boot = !now.boot_id.is_empty() && renewed.boot_id == now.boot_id;
-        let expired = !alive(&hold.holder)
-            || !lives.living.contains(&slot.hold)
-            || one_boot && renewed.expired(hold.ttl_ms, now);
+        let expired =
+            !alive(&hold.holder) || !lives.living.contains(&slot.hold) || one_boot && renewed.expired(hold.ttl_ms, now);
         Some(Lock {
             name: name.to_owned(),
             run: hold.run.clone(),
@@ -225,6 +226,7 @@ mod tests {
         Lives {
             living: holds.iter().copied().collect(),
             renewed: holds.iter().map(|h| (*h, stamp("ann", 5))).collect(),
+            ..Lives::default()
         }
     }
 

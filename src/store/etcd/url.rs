@@ -134,7 +134,8 @@ mod tests {
 
     #[test]
     fn what_people_write() {
-        let url = EtcdUrl::parse("etcd://a:1,B.example,[fd00::1]:3/site/fra?ca=/c.pem&cert=/m.pem&key=/m%20k.pem").unwrap();
+        let url =
+            EtcdUrl::parse("etcd://a:1,B.example,[fd00::1]:3/site/fra?ca=/c.pem&cert=/m.pem&key=/m%20k.pem").unwrap();
         assert_eq!(url.endpoints(), ["https://a:1", "https://b.example:2379", "https://[fd00::1]:3"]);
         assert_eq!(url.prefix, "/site/fra");
         assert_eq!(url.files.identity, Some(("/m.pem".into(), "/m k.pem".into())));
