@@ -10,7 +10,7 @@ use ipnet::Ipv4Net;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::Mac;
+use super::{Mac, playbook::Playbook};
 
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -392,13 +392,6 @@ pub enum SecretSource {
     Env(String),
     Age(PathBuf),
     Sops(PathBuf),
-}
-
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Playbook {
-    pub parameters: serde_json::Value,
-    pub steps: Vec<serde_json::Value>,
 }
 
 impl Fleet {

@@ -18,7 +18,7 @@ pub enum Goal {
 pub struct Scope(pub Vec<String>);
 
 /// How destructive a run may be.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Ceiling {
     #[default]

@@ -7,6 +7,8 @@ pub mod failure;
 pub mod fleet;
 pub mod goal;
 pub mod mac;
+pub mod play;
+pub mod playbook;
 pub mod power;
 pub mod secret;
 
