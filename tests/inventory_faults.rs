@@ -172,7 +172,7 @@ fn faults_of_playbooks_have_places() {
         ("  steps: [{ pause: { message: m }, onFailure: maybe }]", "one of `stop`, `continue`"),
         ("  steps: [{ pause: { message: m }, onFailure: 3 }]", "text or a list or a map is wanted here"),
         ("  steps: [{ pause: { message: m }, onFailure: { retry: 101 } }]", "out of range: 0 to 100"),
-        ("  steps: [{ pause: { message: m }, onFailure: { retries: 1 } }]", "did you mean `retry`?"),
+        ("  steps: [{ pause: { message: m }, onFailure: { rety: 1 } }]", "did you mean `retry`?"),
         ("  steps: [{ pause: { message: m }, onFailure: [{ join: { node: n7 } }] }]", "no Node is named `n7`"),
         ("  steps: [{ pause: { message: m }, onFailure: { steps: [{ exec: {} }] } }]", "`command` is missing"),
         (
