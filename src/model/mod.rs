@@ -1,5 +1,6 @@
 //! Level 0: values only. No tokio, no files, no command line.
 
+pub mod approval;
 pub mod boot;
 pub mod clock;
 pub mod facts;
@@ -12,6 +13,7 @@ pub mod playbook;
 pub mod power;
 pub mod secret;
 
+pub use clock::Stamp;
 pub use failure::Failure;
 pub use fleet::Fleet;
 pub use mac::Mac;
