@@ -365,7 +365,8 @@ impl Binder<'_> {
             PlayVerb::Power(s) => {
                 let nodes = self.nodes(place, &s.choice());
                 let force = self.flag(place, &s.force)?;
-                Act::Power { nodes: nodes?, action: s.action, force }
+                let lose_quorum = self.flag(place, &s.lose_quorum)?;
+                Act::Power { nodes: nodes?, action: s.action, force, lose_quorum }
             }
             PlayVerb::Boot(s) => {
                 let nodes = self.nodes(place, &s.choice());

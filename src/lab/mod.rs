@@ -33,6 +33,7 @@ pub mod qemu;
 pub mod qmp;
 mod qmp_client;
 mod seat;
+pub mod simulated;
 pub mod spec;
 pub mod supervisor;
 mod supervisor_serve;

@@ -6,8 +6,9 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    goal::{Ceiling, Scope},
+    goal::{Ceiling, Goal, Scope},
     playbook::{BootWord, OnOff, PowerWord, Then},
+    power::{BootTarget, PowerAction},
 };
 
 /// `play/03-install`; a step of its `onFailure`: `play/03-install/01-notify`.
@@ -70,6 +71,7 @@ pub enum Act {
         nodes: Scope,
         action: PowerWord,
         force: bool,
+        lose_quorum: bool,
     },
     Boot {
         nodes: Scope,
@@ -147,6 +149,38 @@ impl Act {
         }
     }
 
+    /// The goal of the step's own run.
+    pub fn goal(&self) -> Option<Goal> {
+        Some(match self.clone() {
+            Act::Apply { nodes, allow } => Goal::Apply { nodes, allow },
+            Act::Install { nodes, reinstall } => Goal::Install { nodes, reinstall },
+            Act::Join { nodes } => Goal::Join { nodes },
+            Act::Power { nodes, action, force, lose_quorum } => {
+                let action = match (action, force) {
+                    (PowerWord::On, _) => PowerAction::On,
+                    (PowerWord::Off, false) => PowerAction::GracefulShutdown,
+                    (PowerWord::Off, true) => PowerAction::ForceOff,
+                    (PowerWord::Cycle, _) => PowerAction::PowerCycle,
+                    (PowerWord::Reset, false) => PowerAction::GracefulRestart,
+                    (PowerWord::Reset, true) => PowerAction::ForceRestart,
+                };
+                Goal::Power { nodes, action, force, wait: true, lose_quorum }
+            }
+            Act::Boot { nodes, target, persistent } => {
+                let target = match target {
+                    BootWord::None => BootTarget::None,
+                    BootWord::Pxe => BootTarget::Pxe,
+                    BootWord::Http => BootTarget::Http,
+                    BootWord::Disk => BootTarget::Disk,
+                    BootWord::Cd => BootTarget::Cd,
+                    BootWord::Setup => BootTarget::Setup,
+                };
+                Goal::Boot { nodes, target, persistent }
+            }
+            _ => return None,
+        })
+    }
+
     pub const fn redo(&self) -> Redo {
         match self {
             Act::Apply { .. } | Act::Install { .. } | Act::Join { .. } | Act::Power { .. } | Act::Boot { .. } => {
@@ -187,7 +221,7 @@ impl Act {
             Act::Install { nodes, reinstall: true } => format!("install {}, also where a system is", names(nodes)),
             Act::Install { nodes, .. } => format!("install {}", names(nodes)),
             Act::Join { nodes } => format!("join {}", names(nodes)),
-            Act::Power { nodes, action, force } => {
+            Act::Power { nodes, action, force, .. } => {
                 format!("power {} {}{}", action.word(), names(nodes), if *force { ", without asking" } else { "" })
             }
             Act::Boot { nodes, target, persistent } => {

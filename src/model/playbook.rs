@@ -283,6 +283,9 @@ pub struct PowerStep {
     /// Without asking the operating system.
     #[serde(default, skip_serializing_if = "Flag::is_false")]
     pub force: Flag,
+    /// Also where a cluster stops serving by it.
+    #[serde(default, skip_serializing_if = "Flag::is_false")]
+    pub lose_quorum: Flag,
 }
 
 /// A change of power.

@@ -147,7 +147,7 @@ fn wanted(path: &str) -> Option<ParameterType> {
         "cluster" => Some(ParameterType::Cluster),
         "selector" => Some(ParameterType::Selector),
         "healthy" | "deadline" | "duration" | "delay" => Some(ParameterType::Duration),
-        "reinstall" | "force" | "persistent" => Some(ParameterType::Bool),
+        "reinstall" | "force" | "persistent" | "loseQuorum" => Some(ParameterType::Bool),
         _ => None,
     }
 }
