@@ -10,14 +10,11 @@ use ipnet::Ipv4Net;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-<<<<<<< HEAD
-use super::{Mac, playbook::Playbook};
-=======
 use super::{
     Mac,
+    playbook::Playbook,
     rollout::{ChangeWindow, DomainLimits, Rollout},
 };
->>>>>>> main
 
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
