@@ -7,6 +7,7 @@
 
 mod admission;
 mod budget;
+pub mod play;
 mod progress;
 pub mod retry;
 

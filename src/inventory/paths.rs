@@ -48,7 +48,15 @@ fn places(kind: Kind) -> &'static [(&'static str, Is)] {
             ("files.system.path", Is::Path),
             ("files.loaders.*.path", Is::Path),
         ],
-        Kind::Network | Kind::Playbook => &[],
+        Kind::Playbook => &[
+            ("steps.*.exec.command", Is::Command),
+            ("steps.*.notify.command", Is::Command),
+            ("steps.*.onFailure.*.exec.command", Is::Command),
+            ("steps.*.onFailure.*.notify.command", Is::Command),
+            ("steps.*.onFailure.steps.*.exec.command", Is::Command),
+            ("steps.*.onFailure.steps.*.notify.command", Is::Command),
+        ],
+        Kind::Network => &[],
     }
 }
 

@@ -88,11 +88,7 @@ fn put(object: &Object, fleet: &mut Fleet) -> Fine<()> {
             fleet.clusters.insert(name, cluster);
         }
         Kind::Image => drop(fleet.images.insert(name, image(read(spec)?)?)),
-        Kind::Playbook => {
-            let parameters = spec.get("parameters").map_or_else(|| serde_json::json!({}), Tree::to_json);
-            let steps = spec.get("steps").map(Tree::items).unwrap_or_default().iter().map(Tree::to_json).collect();
-            fleet.playbooks.insert(name, fleet::Playbook { parameters, steps });
-        }
+        Kind::Playbook => drop(fleet.playbooks.insert(name, read(spec)?)),
     }
     Ok(())
 }

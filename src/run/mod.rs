@@ -19,6 +19,7 @@ pub mod machines;
 pub mod members;
 pub mod netns;
 pub mod observe;
+pub mod play;
 mod power;
 mod world;
 
