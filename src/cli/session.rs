@@ -253,7 +253,7 @@ async fn login(name: &str, credential: &Credential) -> Result<bmc::Login, Failur
 }
 
 /// A state file that cannot be opened is named, and so is the way around it.
-fn named(error: StoreError, path: &Path) -> StoreError {
+pub(super) fn named(error: StoreError, path: &Path) -> StoreError {
     let StoreError::Failed(mut failure) = error else { return error };
     let shown = path.display().to_string();
     if !failure.what.contains(&shown) && !failure.why.contains(&shown) {
@@ -266,7 +266,7 @@ fn named(error: StoreError, path: &Path) -> StoreError {
 }
 
 /// `sqlite:PATH`, or the file of this fleet in the state folder.
-fn store_path(url: Option<&str>, fleet: &Fleet) -> Result<PathBuf, Stop> {
+pub(super) fn store_path(url: Option<&str>, fleet: &Fleet) -> Result<PathBuf, Stop> {
     match url {
         None => Ok(paths::state()?.join("fleets").join(&fleet.id).join("state.db")),
         Some(url) => match url.strip_prefix("sqlite:") {
