@@ -27,6 +27,7 @@ pub mod lab;
 pub mod limit;
 pub mod logs;
 pub mod man;
+pub mod opened;
 pub mod paths;
 pub mod power;
 pub mod prepare;
