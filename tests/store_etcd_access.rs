@@ -85,7 +85,22 @@ fn fleets_records_and_locks_may_be_larger_than_a_request() {
     assert_eq!(times(&store, "lock"), 5_000);
     store.unlock(&stolen).unwrap();
 
-    // To SQLite, and back into another store.
+    let many: Vec<String> = (0..60_000).map(|n| format!("node/{n:020}")).collect();
+    let refused = store.lock(&many, "r-1", &she, &clock::stamp(), LEASE).unwrap_err();
+    assert!(refused.to_string().contains("table of locks"), "{refused}");
+}
+
+#[test]
+fn a_state_moves_to_a_file_and_back() {
+    let Some(binary) = etcd_binary() else { return };
+    let server = Server::start(&binary);
+    let store = server.store("there");
+    store.create_run(&run_record("r-1", json!({ "nodes": text(2 << 20) }))).unwrap();
+    let nodes: Vec<String> = (0..200).map(|n| format!("node/n{n}")).collect();
+    let fence = store.lock(&nodes, "r-1", &Holder::this(), &clock::stamp(), LEASE).unwrap();
+    for step in ["a", "b", "c"] {
+        append(&store, "r-1", &fence, step).unwrap();
+    }
     let export = store.export().unwrap();
     let folder = tempfile::tempdir().unwrap();
     let file = SqliteStore::open(&folder.path().join("state.db")).unwrap();
@@ -95,10 +110,7 @@ fn fleets_records_and_locks_may_be_larger_than_a_request() {
     let again = back.export().unwrap();
     assert!(again.records == export.records && again.runs == export.runs && again.fences == export.fences);
     assert!(back.lineage().unwrap().serial > export.lineage.serial);
-
-    let many: Vec<String> = (0..60_000).map(|n| format!("node/{n:020}")).collect();
-    let refused = store.lock(&many, "r-1", &she, &clock::stamp(), LEASE).unwrap_err();
-    assert!(refused.to_string().contains("table of locks"), "{refused}");
+    assert!(back.locks().unwrap().is_empty(), "locks belong to processes and stay where they are");
 }
 
 /// A CA, and what it signed: `NAME.crt` and `NAME.key`.

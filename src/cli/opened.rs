@@ -25,26 +25,34 @@ pub struct Opened {
 
 /// Opens `sqlite:PATH`, `etcd://…`, or the file of this fleet in the state folder.
 pub fn open(url: Option<&str>, fleet: &Fleet) -> Result<Opened, Stop> {
-    let own = || Ok::<_, Failure>(paths::state()?.join("fleets").join(&fleet.id));
     if let Some(url) = url.filter(|url| url.starts_with(etcd::url::SCHEME)) {
-        return Ok(Opened { store: Arc::new(in_etcd(url, fleet)?), folder: own()? });
+        return Ok(Opened { store: Arc::new(in_etcd(url, fleet)?), folder: own_folder(fleet)? });
     }
-    let path = match url {
-        None => own()?.join("state.db"),
-        Some(url) => match url.strip_prefix("sqlite:") {
-            Some(path) if !path.is_empty() => std::path::absolute(path)
-                .map_err(|e| Stop::usage(Failure::new(Cause::Local, format!("--store {url}"), e.to_string())))?,
-            _ => {
-                let why = "state is kept in `sqlite:PATH` or `etcd://HOST:PORT,…`";
-                return Err(Stop::usage(
-                    Failure::new(Cause::Refused, format!("--store {url}"), why).next("rackctl --store sqlite:PATH …"),
-                ));
-            }
-        },
-    };
+    let path = store_path(url, fleet)?;
     let store = SqliteStore::open(&path).map_err(|e| session::stop(&named(e, &path)))?;
     let folder = path.parent().unwrap_or(Path::new("/")).to_owned();
     Ok(Opened { store: Arc::new(store), folder })
+}
+
+fn own_folder(fleet: &Fleet) -> Result<PathBuf, Failure> {
+    Ok(paths::state()?.join("fleets").join(&fleet.id))
+}
+
+/// The state file: `sqlite:PATH`, or this fleet's in the state folder. For verbs that work on a file and nothing else.
+pub(super) fn store_path(url: Option<&str>, fleet: &Fleet) -> Result<PathBuf, Stop> {
+    let Some(url) = url else { return Ok(own_folder(fleet)?.join("state.db")) };
+    let refuse = |why: &str, next: &str| {
+        Err(Stop::usage(Failure::new(Cause::Refused, format!("--store {url}"), why).next(next)))
+    };
+    match url.strip_prefix("sqlite:") {
+        Some(path) if !path.is_empty() => Ok(std::path::absolute(path)
+            .map_err(|e| Stop::usage(Failure::new(Cause::Local, format!("--store {url}"), e.to_string())))?),
+        _ if url.starts_with(etcd::url::SCHEME) => refuse(
+            "this verb works on a state file; what etcd keeps has one format, and is restored from an export",
+            "rackctl store import FILE",
+        ),
+        _ => refuse("state is kept in `sqlite:PATH` or `etcd://HOST:PORT,…`", "rackctl --store sqlite:PATH …"),
+    }
 }
 
 /// Not inside a cluster of the fleet: by its endpoints before it is asked anything, by its identity after.
@@ -77,7 +85,7 @@ fn addresses(host: &str, port: u16) -> Vec<IpAddr> {
 }
 
 /// A state file that cannot be opened is named, and so is the way around it.
-fn named(error: StoreError, path: &Path) -> StoreError {
+pub(super) fn named(error: StoreError, path: &Path) -> StoreError {
     let StoreError::Failed(mut failure) = error else { return error };
     let shown = path.display().to_string();
     if !failure.what.contains(&shown) && !failure.why.contains(&shown) {

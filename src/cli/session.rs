@@ -9,6 +9,7 @@ use std::{
 
 use futures_util::{StreamExt, stream};
 
+pub(super) use super::opened::{named, store_path};
 use super::{
     globals::Globals,
     opened::{self, Opened},

@@ -116,6 +116,15 @@ pub(super) fn track(
         );
         return Ok(Planned { track, artifacts: None, needs_network: false });
     }
+    if seen.record.as_ref().is_some_and(|r| r.phase == InstallPhase::Unknown) && !wish.reinstall {
+        return Err(refuse(
+            "stateUnknown",
+            "the state was lost, and what is on its disk could not be told since: it is not taken for bare. Make it \
+             answer, then rebuild again; or say `rackctl install --reinstall`, which wipes it"
+                .into(),
+            Some("rackctl state rebuild".into()),
+        ));
+    }
     if !wish.installs {
         return Err(refuse(
             "notInstalled",

@@ -18,6 +18,7 @@ pub mod machines;
 pub mod members;
 pub mod netns;
 pub mod observe;
+pub mod rebuild;
 mod world;
 
 pub use journal::past;

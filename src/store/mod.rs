@@ -3,6 +3,7 @@
 //! One trait, so that every back end is held to one conformance suite (`tests/store_conformance.rs`). Everything
 //! here is durable when the call returns: an effect may follow it (invariant 4).
 
+pub mod audit;
 mod chain;
 pub mod clock;
 mod error;
@@ -28,7 +29,7 @@ pub use holder::Holder;
 pub use lock::{Claim, Control, ControlKind, Fence, Lock, fenced, stolen};
 pub use memory::MemoryStore;
 pub use record::{Draft, Record, RecordKind, RunRecord, RunState};
-pub use sqlite::SqliteStore;
+pub use sqlite::{Migrated, Replacement, SqliteStore};
 
 /// Journal format; a golden journal of each version stands in `tests/golden`.
 pub const SCHEMA_VERSION: u32 = 2;
