@@ -31,6 +31,7 @@ pub mod limit;
 pub mod lock;
 pub mod logs;
 pub mod man;
+pub mod opened;
 pub mod paths;
 pub mod power;
 pub mod prepare;
