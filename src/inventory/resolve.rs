@@ -8,7 +8,7 @@ use super::{
     check::Object,
     effective::Effective,
     fault::Report,
-    format::{cidr, duration_s, interface_address, ipv4, percent, size_bytes},
+    format::{cidr, duration_ms, duration_s, interface_address, ipv4, percent, size_bytes},
     kinds::Kind,
     manifest::{
         ClusterSpec, CredentialSpec, HardwareClassSpec, ImageSpec, NetworkSpec, NodeSpec, ProfileSpec, SiteSpec,
@@ -301,6 +301,10 @@ fn network(spec: NetworkSpec) -> Fine<fleet::Network> {
         mtu: spec.mtu.unwrap_or(1500),
         dhcp: dhcp.mode,
         lease_s: seconds(dhcp.lease_time.as_ref(), 600)?,
+        probe_ms: match dhcp.probe_time {
+            Some(text) => u32::try_from(duration_ms(&text.0)?).map_err(|_| "a probe time of weeks".to_owned())?,
+            None => fleet::PROBE_MS,
+        },
         http_port: spec.http_port.unwrap_or(8080),
         api_port: spec.api_port.unwrap_or(8443),
     })
