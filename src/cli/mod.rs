@@ -63,6 +63,7 @@ pub fn main() -> ExitCode {
     match &cli.verb {
         Verb::Netboot { fd } => return crate::netboot::child::main(*fd),
         Verb::LabSupervisor { dir } => return lab::supervisor(dir),
+        Verb::LabNode { control, node } => return lab::node(control, node),
         _ => {}
     }
     let color = Color::decide(cli.globals.color, &Env::read());
@@ -122,6 +123,6 @@ fn run(cli: &Cli) -> Result<Exit, Stop> {
         Verb::Logs(args) => logs::logs(&full()?, args),
         Verb::Resume(args) => resume::resume(&full()?, args),
         // Processes of ours: `main` has run them before anything else.
-        Verb::Netboot { .. } | Verb::LabSupervisor { .. } => Ok(Exit::Done),
+        Verb::Netboot { .. } | Verb::LabSupervisor { .. } | Verb::LabNode { .. } => Ok(Exit::Done),
     }
 }
