@@ -1,8 +1,9 @@
 //! The laboratory: a fleet of emulated bare-metal machines, each with a BMC, in a network namespace of its own.
 //!
 //! The machines are QEMU processes without KVM; their BMCs ([`bmc`]) speak Redfish on 10.77.0.201 and up inside the
-//! namespace `rackctl-NAME`. With `--simulated` they are tasks of the supervisor instead ([`simulated`]). A supervisor process owns all of it and outlives the command that made it; whatever it
-//! dies of, the machines die with it and the next `lab` verb cleans the rest.
+//! namespace `rackctl-NAME`. With `--simulated` they are tasks of the supervisor instead ([`simulated`]). The
+//! supervisor process owns all of it and outlives the command that made it; whatever it dies of, the machines die with
+//! it and the next `lab` verb cleans the rest.
 //!
 //! | question | file |
 //! |---|---|

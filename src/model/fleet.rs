@@ -10,7 +10,10 @@ use ipnet::Ipv4Net;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::Mac;
+use super::{
+    Mac,
+    rollout::{ChangeWindow, DomainLimits, Rollout},
+};
 
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -42,6 +45,15 @@ pub struct Site {
     pub ntp: Vec<String>,
     pub dns: Vec<Ipv4Addr>,
     pub ssh: SshSpec,
+    /// When what reboots or wipes may begin; empty: always.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub change_windows: Vec<ChangeWindow>,
+    /// How much of a failure domain may be unavailable at once.
+    #[serde(default)]
+    pub disruption: DomainLimits,
+    /// A second person approves what destroys data.
+    #[serde(default)]
+    pub second_operator: bool,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -332,21 +344,6 @@ pub enum ClusterDriver {
     Other {
         kind: String,
     },
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Rollout {
-    pub max_unavailable: u32,
-    pub min_healthy_s: u32,
-    pub deadline_s: u32,
-    pub halt_after: u32,
-}
-
-impl Default for Rollout {
-    fn default() -> Self {
-        Rollout { max_unavailable: 1, min_healthy_s: 10, deadline_s: 900, halt_after: 1 }
-    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -19,7 +19,7 @@ pub fn config(host_key: &Path, authorized_keys: &Path, command: &[String]) -> Re
     Ok(format!(
         "HostKey {}\nAuthorizedKeysFile {}\nForceCommand {}\nPidFile none\nStrictModes no\nUsePAM no\nUseDNS no\n\
          PasswordAuthentication no\nKbdInteractiveAuthentication no\nPermitRootLogin yes\nAllowUsers root\n\
-         DisableForwarding yes\nPermitUserRC no\nPermitTTY no\nPrintMotd no\nPrintLastLog no\nLogLevel INFO\n",
+         DisableForwarding yes\nKexAlgorithms curve25519-sha256\nPermitUserRC no\nPermitTTY no\nPrintMotd no\nPrintLastLog no\nLogLevel INFO\n",
         quoted(host_key),
         quoted(authorized_keys),
         command_line(command)?,
