@@ -85,7 +85,9 @@ impl Lab {
     }
 
     fn command(&self, words: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_rackctl"));
+        // A copy, where the program is built anew while hundreds of runs are under way.
+        let program = super::sweep::setting("PROGRAM").unwrap_or_else(|| env!("CARGO_BIN_EXE_rackctl").to_owned());
+        let mut command = Command::new(program);
         for (name, _) in std::env::vars_os() {
             let text = name.to_string_lossy();
             if text.starts_with("RACKCTL_") || text == "SUDO_USER" || text == "NO_COLOR" {
