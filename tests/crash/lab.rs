@@ -4,10 +4,12 @@ use std::{
     ffi::OsString,
     fs,
     io::{BufRead, BufReader, Read, Write},
+    net::{Ipv4Addr, TcpStream},
     os::unix::{fs::MetadataExt, net::UnixStream},
     path::{Path, PathBuf},
-    process::{Command, Stdio},
-    time::Duration,
+    process::{Child, Command, Stdio},
+    sync::atomic::{AtomicUsize, Ordering},
+    time::{Duration, Instant},
 };
 
 use rackctl::{
@@ -34,7 +36,7 @@ pub struct Lab {
     layout: Layout,
     pub keep: bool,
     /// Number of the next file of what was said.
-    said: std::cell::Cell<usize>,
+    said: AtomicUsize,
 }
 
 pub struct Said {
@@ -71,7 +73,7 @@ impl Lab {
         // Short, because sockets lie below it.
         let root = std::env::temp_dir().join(format!("rackctl-{name}"));
         let layout = Layout::new(root.join("lab"));
-        let lab = Lab { layout, root, name, keep: false, said: std::cell::Cell::new(0) };
+        let lab = Lab { layout, root, name, keep: false, said: AtomicUsize::new(0) };
         lab.remove();
         for folder in ["said", "state", "config", "home", "cache"] {
             fs::create_dir_all(lab.root.join(folder)).map_err(|e| e.to_string())?;
@@ -111,12 +113,28 @@ impl Lab {
         command
     }
 
+    /// Another operator: state of their own, which is what the first one's is now.
+    pub fn second_operator(&self, name: &str) {
+        let copied = Command::new("cp").arg("-a").arg(self.root.join("state")).arg(self.root.join(name)).status();
+        assert!(copied.unwrap().success());
+    }
+
+    /// Both streams into files; `state`: whose.
+    pub fn start_as(&self, state: &str, words: &[&str]) -> Going {
+        let mut command = self.on_context(words);
+        command.env("XDG_STATE_HOME", self.root.join(state));
+        let [out, err] = self.files(words);
+        command.stdin(Stdio::null());
+        command.stdout(fs::File::create(&out).unwrap()).stderr(fs::File::create(&err).unwrap());
+        Going { child: command.spawn().unwrap(), out, err }
+    }
+
     fn on_context(&self, words: &[&str]) -> Command {
         self.command(&[&["--context", &format!("lab-{}", self.name)], words].concat())
     }
 
     fn files(&self, words: &[&str]) -> [PathBuf; 2] {
-        let number = self.said.replace(self.said.get() + 1);
+        let number = self.said.fetch_add(1, Ordering::SeqCst);
         let word = words.first().copied().unwrap_or_default();
         ["out", "err"].map(|kind| self.root.join(format!("said/{number:02}-{word}.{kind}")))
     }
@@ -186,9 +204,41 @@ impl Lab {
 
     /// `None`: no command has made one yet.
     pub fn store(&self) -> Option<SqliteStore> {
-        let fleets = fs::read_dir(self.root.join("state/rackctl/fleets")).ok()?;
+        self.store_of("state")
+    }
+
+    pub fn store_of(&self, state: &str) -> Option<SqliteStore> {
+        let fleets = fs::read_dir(self.root.join(state).join("rackctl/fleets")).ok()?;
         let path = fleets.filter_map(|e| Some(e.ok()?.path().join("state.db"))).find(|p| p.exists())?;
         SqliteStore::open(&path).ok()
+    }
+
+    /// What the machine answers to a command over SSH.
+    pub fn node(&self, node: &str, words: &[&str]) -> Result<Value, String> {
+        let words = words.iter().map(|w| (*w).to_owned()).collect();
+        match self.ask(&Request::Node { node: node.into(), words, stdin: String::new() })? {
+            Response::Node { said } => serde_json::from_str(&said.stdout).map_err(|e| format!("{e}: {said:?}")),
+            other => Err(format!("no answer of {node} but {other:?}")),
+        }
+    }
+
+    /// `POST` of an empty question to the etcd member at this address, from within the laboratory.
+    pub fn etcd(&self, address: Ipv4Addr, path: &str) -> Result<Value, String> {
+        let space = fs::File::open(format!("/run/netns/rackctl-{}", self.name)).map_err(|e| e.to_string())?;
+        let path = path.to_owned();
+        // A thread of its own: namespaces are of threads.
+        let asked = std::thread::spawn(move || -> Result<Value, String> {
+            nix::sched::setns(space, nix::sched::CloneFlags::CLONE_NEWNET).map_err(|e| e.to_string())?;
+            let mut stream = TcpStream::connect((address, 2379)).map_err(|e| e.to_string())?;
+            stream.set_read_timeout(Some(Duration::from_secs(10))).map_err(|e| e.to_string())?;
+            let request = format!("POST {path} HTTP/1.0\r\nContent-Length: 2\r\n\r\n{{}}");
+            stream.write_all(request.as_bytes()).map_err(|e| e.to_string())?;
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer).map_err(|e| e.to_string())?;
+            let body = answer.split_once("\r\n\r\n").map(|(_, body)| body).unwrap_or_default();
+            serde_json::from_str(body).map_err(|e| format!("{e}: {answer}"))
+        });
+        asked.join().map_err(|_| "the question panicked".to_owned())?
     }
 
     /// Processes in the namespace where runs serve; the machines have one of their own.
@@ -232,6 +282,41 @@ impl Lab {
                 path.strip_prefix(&self.root).unwrap_or(&path).iter().map(|p| p.to_string_lossy().into()).collect();
             let _ = fs::copy(&path, to.join(name.join("-")));
         }
+    }
+}
+
+/// A command under way; killed when dropped.
+pub struct Going {
+    child: Child,
+    out: PathBuf,
+    err: PathBuf,
+}
+
+impl Going {
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// `None`: not within this time.
+    pub fn wait(&mut self, deadline: Duration) -> Option<Said> {
+        let since = Instant::now();
+        loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                let code = status.code().unwrap_or(-1);
+                return Some(Said { code, out: text(&self.out), err: text(&self.err) });
+            }
+            if since.elapsed() > deadline {
+                return None;
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+}
+
+impl Drop for Going {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
 }
 

@@ -11,6 +11,10 @@ use std::{
     os::{fd::AsRawFd as _, unix::ffi::OsStrExt as _},
     path::Path,
     process::Command,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -46,32 +50,44 @@ pub struct Traced {
 pub fn run(command: &Command, out: &Path, err: &Path, point: Option<Point>, deadline: Duration) -> Traced {
     let root = start(command, out, err);
     let since = Instant::now();
+    let over = Arc::new(AtomicBool::new(false));
+    let guard = std::thread::spawn({
+        let over = over.clone();
+        move || {
+            while !over.load(Ordering::SeqCst) {
+                if since.elapsed() > deadline {
+                    let _ = kill(Pid::from_raw(root), Signal::SIGKILL);
+                    return;
+                }
+                std::thread::sleep(Duration::from_millis(100));
+            }
+        }
+    });
     let mut tracer = Tracer { root, point, ..Tracer::default() };
     let mut ended: Option<Instant> = None;
     loop {
         // Tracees of this thread alone: other threads trace other programs.
-        match waitpid(None, Some(WaitPidFlag::__WALL | WaitPidFlag::__WNOTHREAD | WaitPidFlag::WNOHANG)) {
+        let mut flags = WaitPidFlag::__WALL | WaitPidFlag::__WNOTHREAD;
+        flags.set(WaitPidFlag::WNOHANG, ended.is_some());
+        match waitpid(None, Some(flags)) {
             Ok(WaitStatus::StillAlive) => {
-                if let Some(at) = ended
-                    && at.elapsed() > GONE
-                {
+                if ended.is_some_and(|at| at.elapsed() > GONE) {
                     tracer.end_strays();
                     ended = None;
                 }
-                if since.elapsed() > deadline && tracer.result.code == 0 {
-                    let _ = kill(Pid::from_raw(root), Signal::SIGKILL);
-                }
-                std::thread::sleep(Duration::from_micros(500));
+                std::thread::sleep(Duration::from_millis(5));
             }
             Ok(status) => {
                 if tracer.see(status) {
                     ended = Some(Instant::now());
+                    over.store(true, Ordering::SeqCst);
                 }
             }
             Err(Errno::EINTR) => {}
             Err(_) => break,
         }
     }
+    let _ = guard.join();
     tracer.result.took = since.elapsed();
     tracer.result
 }
