@@ -92,7 +92,10 @@ fn everything_becomes_a_value() {
     assert_eq!(act(1), Act::Install { nodes: scope(&["n4"]), reinstall: false });
     assert_eq!(play.steps[1].on_failure, Recovery { retry: 2, delay_ms: 30_000, steps: vec![], then: Then::Continue });
     assert_eq!(act(2), Act::Join { nodes: scope(&["n1", "n2", "n3"]) });
-    assert_eq!(act(3), Act::Power { nodes: scope(&["n1", "n2", "n4"]), action: PowerWord::Cycle, force: true, lose_quorum: false });
+    assert_eq!(
+        act(3),
+        Act::Power { nodes: scope(&["n1", "n2", "n4"]), action: PowerWord::Cycle, force: true, lose_quorum: false }
+    );
     let rescue = &play.steps[3].on_failure.steps[0];
     assert_eq!(rescue.id, "play/04-power/01-notify");
     // No value can become two words, or a shell's.

@@ -14,7 +14,8 @@ use crate::{
         Failure,
         facts::{ClusterFacts, MemberFacts},
         failure::Cause,
-        fleet::{Cluster, ClusterDriver, Rollout},
+        fleet::{Cluster, ClusterDriver},
+        rollout::Rollout,
     },
     store::{Record, RecordKind},
 };
