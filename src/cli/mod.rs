@@ -67,6 +67,7 @@ pub fn main() -> ExitCode {
     match &cli.verb {
         Verb::Netboot { fd } => return crate::netboot::child::main(*fd),
         Verb::LabSupervisor { dir } => return lab::supervisor(dir),
+        Verb::LabNode { control, node } => return lab::node(control, node),
         _ => {}
     }
     let color = Color::decide(cli.globals.color, &Env::read());
@@ -134,6 +135,6 @@ fn run(cli: &Cli) -> Result<Exit, Stop> {
         Verb::Abort(args) => control::abort(&full()?, args),
         Verb::Approve(args) => approve::approve(&full()?, args),
         // Processes of ours: `main` has run them before anything else.
-        Verb::Netboot { .. } | Verb::LabSupervisor { .. } => Ok(Exit::Done),
+        Verb::Netboot { .. } | Verb::LabSupervisor { .. } | Verb::LabNode { .. } => Ok(Exit::Done),
     }
 }

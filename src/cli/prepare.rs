@@ -117,7 +117,7 @@ fn images(session: &Session, names: &[String], goal: &Goal) -> Result<Vec<(Strin
             _ => None,
         };
         for name in node.image.iter().chain(system) {
-            if let Some(image @ Image::Distro { .. }) = session.fleet.images.get(name) {
+            if let Some(image @ (Image::Distro { .. } | Image::Files { .. })) = session.fleet.images.get(name) {
                 wanted.insert(name.clone(), (image.clone(), node.arch));
             }
         }
@@ -133,7 +133,11 @@ pub fn build(session: &Session, names: &[String], goal: &Goal) -> Result<Built, 
         return Ok(built);
     }
     for (name, image, arch) in images(session, names, goal)? {
-        match build_one(&name, &image, arch, &paths::cache()?, &paths::node_program()?) {
+        let made = match &image {
+            Image::Files { .. } => image::files::take(&name, &image),
+            _ => build_one(&name, &image, arch, &paths::cache()?, &paths::node_program()?),
+        };
+        match made {
             Ok(artifacts) => drop(built.insert(name, artifacts)),
             // The nodes that need it are refused by the plan; the others go on.
             Err(failure) => stdout::note(&format!("warning: image {name}: {failure}")),

@@ -17,7 +17,7 @@ use super::{
         node::{EndpointSpec, IdentitySpec},
         profile::InstallDriver,
         site::{ChangeWindow, DisruptionSpec, SshSpec},
-        text::{Count, Duration, Size},
+        text::{Count, Duration, Sha256, Size},
     },
     select::{self, Selector},
     yaml::Tree,
@@ -352,6 +352,10 @@ fn cluster(name: String, spec: ClusterSpec, nodes: &BTreeMap<String, fleet::Node
     })
 }
 
+fn ready(path: String, sha256: &Sha256) -> fleet::ReadyFile {
+    fleet::ReadyFile { path: path.into(), sha256: sha256.0.to_ascii_lowercase() }
+}
+
 fn image(spec: ImageSpec) -> Fine<fleet::Image> {
     match (spec.build, spec.files) {
         (Some(build), None) => match (build.distro, build.nix) {
@@ -368,6 +372,9 @@ fn image(spec: ImageSpec) -> Fine<fleet::Image> {
             initrd: files.initrd.path.into(),
             initrd_sha256: files.initrd.sha256.0.to_ascii_lowercase(),
             cmdline: files.cmdline,
+            stage2: files.stage2.map(|f| ready(f.path, &f.sha256)),
+            system: files.system.map(|f| ready(f.path, &f.sha256)),
+            loaders: files.loaders.into_iter().map(|l| (l.name, ready(l.path, &l.sha256))).collect(),
         }),
         _ => Err("an image is exactly one of `build` and `files`".into()),
     }

@@ -366,7 +366,23 @@ pub enum Image {
         initrd: PathBuf,
         initrd_sha256: String,
         cmdline: String,
+        /// What an installer of ours fetches and writes; without them it boots and installs nothing.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        stage2: Option<ReadyFile>,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        system: Option<ReadyFile>,
+        /// Network loaders by the names under which TFTP serves them.
+        #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+        loaders: BTreeMap<String, ReadyFile>,
     },
+}
+
+/// A file that is there, and the SHA-256 that it must have, in hex.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ReadyFile {
+    pub path: PathBuf,
+    pub sha256: String,
 }
 
 /// Where a password comes from: never the password itself.

@@ -28,7 +28,7 @@ pub use holder::Holder;
 pub use lock::{Claim, Control, ControlKind, Fence, Lock, fenced, stolen};
 pub use memory::MemoryStore;
 pub use record::{Draft, Record, RecordKind, RunRecord, RunState};
-pub use sqlite::SqliteStore;
+pub use sqlite::{Migrated, Replacement, SqliteStore};
 
 /// Journal format; a golden journal of each version stands in `tests/golden`.
 pub const SCHEMA_VERSION: u32 = 2;

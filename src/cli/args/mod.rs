@@ -84,6 +84,12 @@ pub enum Verb {
     LabSupervisor {
         dir: std::path::PathBuf,
     },
+    /// What the SSH server of a simulated machine runs.
+    #[command(name = "__lab-node", hide = true)]
+    LabNode {
+        control: std::path::PathBuf,
+        node: String,
+    },
 }
 
 #[cfg(test)]

@@ -86,11 +86,14 @@ impl Core {
         Ok(ops)
     }
 
-    fn alive_ops(&self, hold: u64, lease: u64, now: &Stamp) -> Result<[Op; 2], StoreError> {
-        Ok([
-            Op::Put { key: self.keys.life(hold), value: Vec::new(), lease },
-            Op::put(self.keys.renewed(hold), to_json(now)?),
-        ])
+    /// A renewal at `now`. Leases are counted from there, not from when etcd hears of it: one that came too late to be
+    /// one gives no life.
+    fn renewal_ops(&self, id: u64, hold: &Hold, now: &Stamp) -> Result<Vec<Op>, StoreError> {
+        let mut ops = vec![Op::put(self.keys.renewed(id), to_json(now)?)];
+        if !now.expired(hold.ttl_ms, &clock::stamp()) {
+            ops.push(Op::Put { key: self.keys.life(id), value: Vec::new(), lease: hold.lease });
+        }
+        Ok(ops)
     }
 
     async fn grant(&self, what: &str, ttl: Duration) -> Result<u64, StoreError> {
@@ -187,8 +190,8 @@ impl Core {
         lease: u64,
     ) -> Result<Written, StoreError> {
         let mut ops = self.table_ops(&taken.table, &taken.empty)?;
-        if taken.table.holds.contains_key(&taken.hold) {
-            ops.extend(self.alive_ops(taken.hold, lease, &wanted.now)?);
+        if let Some(hold) = taken.table.holds.get(&taken.hold) {
+            ops.extend(self.renewal_ops(taken.hold, hold, &wanted.now)?);
         }
         let mut compare = vec![Compare::Changed { key: self.keys.locks(), at: seen.table_at }];
         if let Some((force, reason)) = &wanted.order {
@@ -227,7 +230,8 @@ impl Core {
             }
             for id in holds {
                 if let Some(hold) = table.holds.get_mut(&id) {
-                    ops.extend(self.keep_alive(WHAT, id, hold, now).await?);
+                    self.keep_alive(WHAT, hold).await?;
+                    ops.extend(self.renewal_ops(id, hold, now)?);
                 }
             }
             if table != seen.table {
@@ -241,15 +245,14 @@ impl Core {
         Err(contended(WHAT))
     }
 
-    async fn keep_alive(&self, what: &str, id: u64, hold: &mut Hold, now: &Stamp) -> Result<Vec<Op>, StoreError> {
+    /// A lease that has run out is asked for anew.
+    async fn keep_alive(&self, what: &str, hold: &mut Hold) -> Result<(), StoreError> {
         let lease = hold.lease;
         let kept = self.pool.call(|client| async move { client.lease_keep_alive(lease).await }).await;
-        let left = kept.map_err(|e| failed(what, &e))?.value;
-        if left.is_none() {
+        if kept.map_err(|e| failed(what, &e))?.value.is_none() {
             hold.lease = self.grant(what, Duration::from_millis(hold.ttl_ms)).await?;
-            return Ok(self.alive_ops(id, hold.lease, now)?.into());
         }
-        Ok(vec![Op::put(self.keys.renewed(id), to_json(now)?)])
+        Ok(())
     }
 
     pub(super) async fn unlock(&self, fence: &Fence) -> Result<(), StoreError> {
