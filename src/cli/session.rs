@@ -34,6 +34,7 @@ pub const CONCURRENCY: usize = 64;
 /// Password helpers that run at the same time.
 const HELPERS_AT_ONCE: usize = 8;
 
+#[derive(Clone)]
 pub struct Session {
     pub fleet: Fleet,
     pub store: Arc<dyn Store>,
