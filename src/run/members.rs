@@ -35,6 +35,8 @@ use crate::{
 };
 
 const CHANGE_DEADLINE: Duration = Duration::from_secs(90);
+/// A learner that was seen in sync so lately is not asked again.
+const SYNC_HOLDS: Duration = Duration::from_secs(3);
 /// For the look whether a learner that was in sync is so still.
 const STILL_SYNCED: Duration = Duration::from_secs(10);
 
@@ -157,7 +159,8 @@ async fn guard(world: &World, cluster: &str, member: &str, facts: &ClusterFacts,
             let own = seat(world, cluster, member)?.client_url();
             wait_synced(&voters(world, cluster, member)?, &own, id, Rule::default(), STILL_SYNCED, |_| {}).await
         };
-        if fresh.await.is_ok() {
+        let just_now = world.since_synced(cluster, member).is_some_and(|since| since < SYNC_HOLDS);
+        if just_now || fresh.await.is_ok() {
             synced.insert(id.clone());
         }
     }
@@ -267,9 +270,9 @@ pub(super) async fn verify(world: &World, cluster: &str, kind: &StepKind) -> Res
                 Failure::new(Cause::Mismatch, what(cluster, member, "wait for"), "it is not in the member list")
             })?;
             let rule = Rule::default();
-            wait_synced(&voters(world, cluster, member)?, &seat.client_url(), &id, rule, deadline, |_| {})
-                .await
-                .map(|_| ())
+            wait_synced(&voters(world, cluster, member)?, &seat.client_url(), &id, rule, deadline, |_| {}).await?;
+            world.note_synced(cluster, member);
+            Ok(())
         }
         StepKind::Promote { .. } => match member_of(&facts(world, cluster, member).await?, &seat) {
             Some(m) if !m.learner => {
