@@ -7,6 +7,7 @@ pub mod audit;
 mod chain;
 pub mod clock;
 mod error;
+pub mod etcd;
 mod export;
 mod holder;
 mod lock;
@@ -22,6 +23,7 @@ use crate::model::{Stamp, facts::NodeRecord};
 
 pub use chain::{Broken, verify};
 pub use error::StoreError;
+pub use etcd::{EtcdStore, EtcdUrl};
 pub use export::{Approval, Export, Head, Lineage, Sighting};
 pub use holder::Holder;
 pub use lock::{Claim, Control, ControlKind, Fence, Lock, fenced, stolen};
