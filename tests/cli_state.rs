@@ -32,8 +32,8 @@ apiVersion: rackctl.dev/v1alpha1
 kind: Cluster
 metadata: { name: core }
 spec:
-  etcd: { version: 3.4.23 }
-  members: { selector: { matchLabels: { role: db } }, size: 1 }
+  driver: { etcd: { version: 3.4.23 } }
+  members: { selector: role=db, size: 1 }
 ---
 apiVersion: rackctl.dev/v1alpha1
 kind: Node
