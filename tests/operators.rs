@@ -28,7 +28,8 @@ fn possible() -> bool {
 /// Machines that are installed and have no cluster.
 fn installed(slot: &str, nodes: &str) -> Result<Lab, String> {
     let lab = Lab::create(slot, &["--nodes", nodes])?;
-    let said = lab.rackctl(&["install", "--all", "-y"]);
+    let hash = lab.plan_hash(&["install", "--all"])?;
+    let said = lab.rackctl(&["install", "--all", "--approve", &hash]);
     if said.code == 0 { Ok(lab) } else { Err(format!("install: {said}")) }
 }
 
@@ -156,13 +157,18 @@ fn operators_on_one_provisioning_network_take_turns() {
         return;
     }
     let lab = Lab::create("turn", &["--nodes", "4", "--write-time", "3s"]).unwrap();
-    let mut first = lab.start_as("state", &["install", "n1", "n2", "-y"]);
+    let [of_first, of_second] = [["n1", "n2"], ["n3", "n4"]];
+    let hash = |of: [&str; 2]| lab.plan_hash(&["install", of[0], of[1]]).unwrap();
+    let (approved, other) = (hash(of_first), hash(of_second));
+    let install = |of: [&str; 2], hash: &str| lab.start_as("state", &["install", of[0], of[1], "--approve", hash]);
+    let mut first = install(of_first, &approved);
     let begun = std::time::Instant::now();
     while lab.machines().unwrap().iter().all(|m| m.simulated.as_ref().is_none_or(|a| a.boots == 0)) {
         assert!(begun.elapsed() < LONG, "the first install does not begin");
+        assert!(first.wait(Duration::ZERO).is_none(), "the first install has ended");
         std::thread::sleep(Duration::from_millis(50));
     }
-    let second = lab.start_as("state", &["install", "n3", "n4", "-y"]).wait(LONG).unwrap();
+    let second = install(of_second, &other).wait(LONG).unwrap();
     assert_eq!(second.code, 5, "{second}");
     let holder = format!("pid {}", first.pid());
     assert!(second.err.contains(&holder), "who has it is not said ({holder}): {second}");
@@ -170,7 +176,7 @@ fn operators_on_one_provisioning_network_take_turns() {
     assert!(untouched.into_iter().all(|m| m.writes == 0 && m.sessions == 0));
     let first = first.wait(LONG).unwrap();
     assert_eq!(first.code, 0, "{first}");
-    let second = lab.start_as("state", &["install", "n3", "n4", "-y"]).wait(LONG).unwrap();
+    let second = install(of_second, &other).wait(LONG).unwrap();
     assert_eq!(second.code, 0, "{second}");
     assert!(lab.machines().unwrap().iter().all(|m| m.simulated.as_ref().unwrap().wipes == 1));
 }

@@ -112,12 +112,14 @@ async fn look(world: &World, cluster: &str, kind: &StepKind, resumed: bool) -> R
                     )
                     .next(format!("rackctl describe cluster {cluster}")),
                 )),
-                // Our own ticket, given before a crash: the same token leads to the same cluster.
-                _ if !resumed => Ok(Found::NotDone),
-                _ => Ok(match observe_etcd(&[seat.client_url()]).await {
-                    Ok(_) => Found::Done,
-                    Err(_) => Found::NotDone,
-                }),
+                // Our own ticket, given before a crash: the same token leads to the same cluster. Verified and not
+                // taken for done: this process has yet to learn the cluster's id and whom it can ask.
+                Some(record) if resumed => {
+                    let etcd = node_status(world, member).await?.etcd;
+                    let ours = etcd.is_some_and(|e| e.running && e.configured.initial_cluster_token == record.token);
+                    Ok(if ours { Found::UnderWay } else { Found::NotDone })
+                }
+                _ => Ok(Found::NotDone),
             }
         }
         StepKind::AddLearner { .. } => {
@@ -132,12 +134,13 @@ async fn look(world: &World, cluster: &str, kind: &StepKind, resumed: bool) -> R
             let running = status.etcd.is_some_and(|e| {
                 e.running && e.configured.cluster == cluster && e.configured.generation == seat.generation
             });
-            Ok(if running { Found::Done } else { Found::NotDone })
+            Ok(if running { Found::UnderWay } else { Found::NotDone })
         }
         StepKind::Promote { .. } => {
             let facts = facts(world, cluster, member).await?;
             match member_of(&facts, &seat) {
-                Some(m) if !m.learner => Ok(Found::Done),
+                // Promoted before a crash: verified, so that this process asks it too from now on.
+                Some(m) if !m.learner => Ok(Found::UnderWay),
                 Some(m) => Ok(guard(world, cluster, member, &facts, Change::Promote { id: m.id.clone() }).await),
                 None => Ok(Found::Contradiction(Failure::new(
                     Cause::Mismatch,

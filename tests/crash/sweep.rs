@@ -27,7 +27,7 @@ pub fn setting<T: FromStr>(name: &str) -> Option<T> {
 /// Every point of one undisturbed run.
 pub fn enumerate(slot: &str) -> (Vec<Point>, Traced) {
     let lab = Lab::create(slot, &["--nodes", NODES]).unwrap();
-    let hash = lab.plan_hash().unwrap();
+    let hash = lab.plan_hash(&["--allow", "data-loss"]).unwrap();
     let words = ["apply", "--allow", "data-loss", "--approve", &hash, "-o", "jsonl"];
     let (traced, said) = lab.traced(&words, None, Duration::from_secs(240));
     assert_eq!(traced.code, 0, "a run without a crash: {said}");
