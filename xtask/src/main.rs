@@ -6,6 +6,7 @@ mod demo;
 mod doctests;
 mod exec;
 mod man;
+mod reliability;
 mod setup;
 mod skipped;
 mod stopwatch;
@@ -30,6 +31,8 @@ cargo xtask ci
     rustfmt, clippy, cargo deny, then `test`
 cargo xtask man
     man/ from the command line's grammar
+cargo xtask reliability
+    docs/RELIABILITY.md from the markers above the tests
 ";
 
 fn main() -> ExitCode {
@@ -43,6 +46,7 @@ fn main() -> ExitCode {
         "test" => test::run(rest).map(|()| ExitCode::SUCCESS),
         "ci" => no_arguments(rest).and_then(|()| ci::run()).map(|()| ExitCode::SUCCESS),
         "man" => no_arguments(rest).and_then(|()| man::run()).map(|()| ExitCode::SUCCESS),
+        "reliability" => no_arguments(rest).and_then(|()| reliability::run()).map(|()| ExitCode::SUCCESS),
         "help" | "-h" | "--help" => {
             print!("{USAGE}");
             return ExitCode::SUCCESS;

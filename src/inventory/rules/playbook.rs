@@ -12,7 +12,7 @@ pub(super) fn check(rules: &Rules<'_>, report: &mut Report) {
     for playbook in rules.of(Kind::Playbook) {
         let Some(spec) = playbook.spec() else { continue };
         let parameters: Vec<&str> =
-            spec.get("parameters").map(Tree::entries).unwrap_or_default().iter().map(|e| e.key.as_str()).collect();
+            spec.get("parameters").map(Tree::entries).unwrap_or_default().iter().map(|e| &*e.key).collect();
         for (index, step) in items(spec, &["steps"]) {
             let path = format!("spec.steps[{index}]");
             each_text(step, &path, &mut |tree, text, path| match variables(text) {
@@ -27,9 +27,9 @@ pub(super) fn check(rules: &Rules<'_>, report: &mut Report) {
             });
             for verb in step.entries() {
                 let at = format!("{path}.{}", verb.key);
-                rules.refer(Kind::Cluster, verb.value.get("cluster"), &format!("{at}.cluster"), report);
+                rules.refer(Kind::Cluster, verb.value.get("cluster"), || format!("{at}.cluster"), report);
                 for field in ["node", "with"] {
-                    rules.refer(Kind::Node, verb.value.get(field), &format!("{at}.{field}"), report);
+                    rules.refer(Kind::Node, verb.value.get(field), || format!("{at}.{field}"), report);
                 }
             }
         }
