@@ -3,6 +3,7 @@
 use std::{io::BufRead, path::Path};
 
 use super::{
+    approve,
     args::{
         Targets,
         run::{Apply, GoalWord, Install, Join, Limits, Plan as PlanArgs},
@@ -25,7 +26,7 @@ use crate::{
     output::{self, Exit, Stop, stdout},
     plan::{Danger, Plan},
     run::clock,
-    store::{Draft, Fence, Holder, LEASE, RecordKind, RunRecord, RunState},
+    store::{Draft, Fence, Holder, RecordKind, RunRecord, RunState},
 };
 
 pub fn plan(globals: &Globals, args: &PlanArgs) -> Result<Exit, Stop> {
@@ -33,11 +34,11 @@ pub fn plan(globals: &Globals, args: &PlanArgs) -> Result<Exit, Stop> {
     let (word, targets) = args.goal.split();
     let goal = goal(globals, &session, word, &targets, args.goal.reinstall, args.goal.allow)?;
     let built = prepare::build_ahead(&session, &goal)?;
-    session.enter(&prepare::scope(&goal).0)?;
+    session.enter(&goal.scope().0)?;
     block_on(async {
-        let passwords = session.passwords(&prepare::scope(&goal).0).await?;
+        let passwords = session.passwords(&goal.scope().0).await?;
         let prepared = prepare(&session, &goal, &passwords, built).await?;
-        let place = session.place(globals, &prepare::scope(&goal).0);
+        let place = session.place(globals, &goal.scope().0);
         let value = output::plan::value(&place, &prepared.plan);
         if let Some(path) = &args.out {
             let text = serde_json::to_string_pretty(&value).unwrap_or_default();
@@ -69,19 +70,19 @@ pub fn apply(globals: &Globals, args: &Apply) -> Result<Exit, Stop> {
             goal(globals, &session, word, &targets, args.goal.reinstall, args.goal.allow)?
         }
     };
-    run(globals, &session, &goal, &args.limits, kept.as_ref())
+    run(globals, &session, &Order { kept: kept.as_ref(), ..Order::of(&goal, &args.limits) })
 }
 
 pub fn install(globals: &Globals, args: &Install) -> Result<Exit, Stop> {
     let session = Session::open(globals)?;
     let goal = goal(globals, &session, GoalWord::Install, &args.targets, args.reinstall, None)?;
-    run(globals, &session, &goal, &args.limits, None)
+    run(globals, &session, &Order::of(&goal, &args.limits))
 }
 
 pub fn join(globals: &Globals, args: &Join) -> Result<Exit, Stop> {
     let session = Session::open(globals)?;
     let goal = goal(globals, &session, GoalWord::Join, &args.targets, false, None)?;
-    run(globals, &session, &goal, &args.limits, None)
+    run(globals, &session, &Order::of(&goal, &args.limits))
 }
 
 /// `apply` means all active nodes unless some are named; the others want names.
@@ -107,15 +108,46 @@ fn goal(
     })
 }
 
-fn run(globals: &Globals, session: &Session, goal: &Goal, limits: &Limits, kept: Option<&Plan>) -> Result<Exit, Stop> {
-    let names = &prepare::scope(goal).0;
+/// A run as it is asked for: by a verb, or by a step of a playbook.
+pub struct Order<'a> {
+    pub goal: &'a Goal,
+    pub limits: &'a Limits,
+    pub kept: Option<&'a Plan>,
+    pub step: Option<Step<'a>>,
+}
+
+/// The run of a playbook's step: its id follows from the playbook's, and so do the approvals.
+pub struct Step<'a> {
+    pub run: &'a str,
+    /// Of the playbook.
+    pub parent: &'a str,
+    /// Hashes of plans, or their beginnings; any may be meant for another step.
+    pub approvals: &'a [String],
+    /// Whether the playbook was asked to stop meanwhile: then nothing is begun.
+    pub stopped: &'a (dyn Fn() -> bool + Sync),
+}
+
+impl<'a> Order<'a> {
+    fn of(goal: &'a Goal, limits: &'a Limits) -> Order<'a> {
+        Order { goal, limits, kept: None, step: None }
+    }
+
+    fn id(&self) -> String {
+        self.step.as_ref().map_or_else(run_id, |step| step.run.to_owned())
+    }
+}
+
+/// Begins a run and carries it to its end. On the thread that is to be in the machines' namespace.
+pub fn run(globals: &Globals, session: &Session, order: &Order<'_>) -> Result<Exit, Stop> {
+    let Order { goal, limits, .. } = order;
+    let names = &goal.scope().0;
     let built = prepare::build_ahead(session, goal)?;
     let space = session.enter(names)?;
     let dry = limits.dry_run || session.read_only;
     // From the main thread: its death is what the child waits for.
-    let child = if dry || matches!(goal, Goal::Join { .. }) { None } else { Some(Servers::spawn(space.as_deref())?) };
+    let child = if dry || !goal.installs() { None } else { Some(Servers::spawn(space.as_deref())?) };
     block_on(async {
-        let id = run_id();
+        let id = order.id();
         let mut locks: Vec<String> = names.iter().map(|n| format!("node/{n}")).collect();
         locks.extend(session.networks(names).iter().map(|n| format!("network/{n}")));
         locks.extend(
@@ -129,15 +161,14 @@ fn run(globals: &Globals, session: &Session, goal: &Goal, limits: &Limits, kept:
         let fence = if dry {
             None
         } else {
-            let fence =
-                session.store.lock(&locks, &id, &Holder::this(), &clock::stamp(), LEASE).map_err(|e| stop(&e))?;
+            let fence = session.lock(&locks, &id)?;
             if let Err(refused) = no_open_run(session, names) {
                 session.store.unlock(&fence).map_err(|e| stop(&e))?;
                 return Err(refused);
             }
             Some(fence)
         };
-        let result = begin(globals, session, goal, limits, kept, built, id, fence.clone(), child).await;
+        let result = begin(globals, session, order, built, id, fence.clone(), child).await;
         // A run releases its locks when it ends; what never became one does it here.
         if let Some(fence) = &fence {
             session.store.unlock(fence).map_err(|e| stop(&e))?;
@@ -146,19 +177,17 @@ fn run(globals: &Globals, session: &Session, goal: &Goal, limits: &Limits, kept:
     })
 }
 
-#[allow(clippy::too_many_arguments)]
 async fn begin(
     globals: &Globals,
     session: &Session,
-    goal: &Goal,
-    limits: &Limits,
-    kept: Option<&Plan>,
+    order: &Order<'_>,
     built: Option<Built>,
     id: String,
     fence: Option<Fence>,
     child: Option<Servers>,
 ) -> Result<Exit, Stop> {
-    let names = &prepare::scope(goal).0;
+    let Order { goal, limits, kept, .. } = *order;
+    let names = &goal.scope().0;
     let passwords = session.passwords(names).await?;
     if fence.is_some() {
         session.sweep(&passwords).await?;
@@ -210,12 +239,18 @@ async fn begin(
             } else {
                 "Nothing was done."
             });
-        } else {
+        } else if !globals.within_playbook {
             stdout::print(&globals.format.render_one(&output::report::value(&done), |_| String::new()))?;
         }
         return Ok(refusal_exit(&plan));
     }
-    confirm(&plan, limits, &place)?;
+    confirm(&plan, order, &place)?;
+    let approval = approve::of_this_operator(session, &plan, limits.expires)?;
+    approve::second_operator(session, &plan)?;
+    if let Some(step) = order.step.as_ref().filter(|s| (s.stopped)()) {
+        let failure = Failure::new(Cause::Interrupted, format!("run {}", step.run), "it was not begun");
+        return Err(failure.next(format!("rackctl resume {}", step.parent)).into());
+    }
     let record = RunRecord {
         id: id.clone(),
         started_ms: clock::unix_ms(),
@@ -227,32 +262,44 @@ async fn begin(
         plan: to_value(&plan)?,
         actor: Holder::this(),
     };
-    session.store.create_run(&record).map_err(|e| stop(&e))?;
+    // The journal first: a run that the store knows has its plan, its objects and its approval.
     let draft = Draft {
         subject: "run".into(),
         step: "run".into(),
         attempt: 1,
         kind: RecordKind::RunStarted,
-        body: serde_json::json!({ "plan": plan.hash(), "objects": prepare::objects(&built) }),
+        body: serde_json::json!({ "plan": plan.hash(), "objects": prepare::objects(&built), "approval": approval }),
     };
     session.store.append(&id, clock::unix_ms(), &fence, draft).map_err(|e| stop(&e))?;
+    session.store.create_run(&record).map_err(|e| stop(&e))?;
     stdout::note(&format!(
         "run {id}; from another terminal: rackctl runs, rackctl describe node NAME, rackctl logs {id}"
     ));
-    let run =
-        Run { id, plan, fence, passwords, objects: prepare::objects(&built), servers, records: Vec::new(), child };
+    let run = Run {
+        id,
+        plan,
+        fence,
+        passwords,
+        objects: prepare::objects(&built),
+        servers,
+        records: Vec::new(),
+        child,
+        approval: approval.map(|a| (a.envelope, a.expires_ms)),
+        abort: false,
+    };
     conduct::conduct(globals, session, run).await
 }
 
-fn to_value<T: serde::Serialize>(value: &T) -> Result<serde_json::Value, Failure> {
+pub fn to_value<T: serde::Serialize>(value: &T) -> Result<serde_json::Value, Failure> {
     serde_json::to_value(value).map_err(|e| Failure::new(Cause::Local, "record the run", e.to_string()))
 }
 
 /// A run that did not end is gone on with, not overtaken: only it knows what is in hand.
 fn no_open_run(session: &Session, names: &[String]) -> Result<(), Stop> {
     let runs = session.store.runs().map_err(|e| stop(&e))?;
-    for run in runs.iter().filter(|r| matches!(r.state, RunState::Running | RunState::Interrupted)) {
-        let touched = prepare::scope(&run.goal).0.iter().any(|n| names.contains(n));
+    // A short run (power, boot) leaves nothing in hand that another one would not see.
+    for run in runs.iter().filter(|r| r.state.is_open() && !r.goal.is_short() && !r.goal.is_playbook()) {
+        let touched = run.goal.scope().0.iter().any(|n| names.contains(n));
         if touched {
             let why = format!(
                 "run {} of {} did not end (started {})",
@@ -260,7 +307,11 @@ fn no_open_run(session: &Session, names: &[String]) -> Result<(), Stop> {
                 run.actor,
                 crate::model::clock::utc(run.started_ms)
             );
-            return Err(Failure::new(Cause::Guard, "apply", why).next(format!("rackctl resume {}", run.id)).into());
+            // A step is gone on with by its playbook.
+            let id = run.id.split_once('.').map_or(run.id.as_str(), |(playbook, _)| playbook);
+            return Err(Failure::new(Cause::Guard, "apply", why)
+                .next(format!("rackctl resume {id}, or rackctl abort {id}"))
+                .into());
         }
     }
     Ok(())
@@ -288,8 +339,12 @@ fn refusal_exit(plan: &Plan) -> Exit {
 }
 
 /// Reversible plans need `--yes` or a yes; destroying ones the hash, or the fleet's word typed at a terminal.
-fn confirm(plan: &Plan, limits: &Limits, place: &output::plan::Place) -> Result<(), Stop> {
+fn confirm(plan: &Plan, order: &Order<'_>, place: &output::plan::Place) -> Result<(), Stop> {
     let hash = plan.hash();
+    let limits = order.limits;
+    if order.step.as_ref().is_some_and(|s| s.approvals.iter().any(|a| hash.starts_with(a.as_str()))) {
+        return Ok(());
+    }
     if let Some(approved) = &limits.approve {
         if hash.starts_with(approved.as_str()) {
             return Ok(());
@@ -306,7 +361,8 @@ fn confirm(plan: &Plan, limits: &Limits, place: &output::plan::Place) -> Result<
             "the plan needs approval{}; its hash is {hash}",
             if destroys { ", for it destroys data" } else { "" }
         );
-        let next = format!("rackctl apply … --approve {}", plan.short_hash());
+        let again = order.step.as_ref().map_or_else(|| "apply …".to_owned(), |s| format!("resume {}", s.parent));
+        let next = format!("rackctl {again} --approve {}", plan.short_hash());
         return Err(Stop::with(Exit::NeedsApproval, Failure::new(Cause::Guard, "approval", why).next(next)));
     }
     let word = if destroys {
@@ -329,7 +385,7 @@ fn confirm(plan: &Plan, limits: &Limits, place: &output::plan::Place) -> Result<
 }
 
 /// `r-20261121-083015-3f2a`: sorts by time, unique by chance.
-fn run_id() -> String {
+pub fn run_id() -> String {
     let utc = crate::model::clock::utc(clock::unix_ms());
     let digits: String = utc.chars().filter(char::is_ascii_digit).collect();
     let random = uuid::Uuid::new_v4().simple().to_string();

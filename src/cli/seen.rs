@@ -10,10 +10,12 @@ use super::{
     standing::Memory,
 };
 use crate::{
+    engine::play::{self, Standing},
     model::{
         Failure, Fleet,
         facts::{InstallPhase, NodeFacts, UnixMs},
         failure::Cause,
+        goal::Goal,
     },
     output::{
         Kind, Stop,
@@ -146,7 +148,11 @@ pub fn records(globals: &Globals, fleet: &Fleet, kind: Kind) -> Result<Vec<Recor
         Kind::Run => {
             let held = held(&session)?;
             let runs = session.store.runs().map_err(|e| stop(&e))?;
-            Ok(runs.into_iter().rev().map(|r| Record::Run(run_row(r, &held))).collect())
+            let rows = runs.into_iter().rev().map(|run| {
+                let steps = if run.goal.is_playbook() { steps(&session, &run)? } else { Vec::new() };
+                Ok(Record::Run(run_row(run, &held, steps)))
+            });
+            rows.collect()
         }
         Kind::Lock => Ok(session
             .store
@@ -188,49 +194,42 @@ pub fn records(globals: &Globals, fleet: &Fleet, kind: Kind) -> Result<Vec<Recor
 
 /// A plan that names every cluster and does nothing: for those who ask all of them.
 fn whole(fleet: &Fleet) -> Plan {
-    let tracks = fleet
-        .clusters
-        .keys()
-        .map(|c| crate::plan::Track {
-            subject: crate::plan::Subject::Cluster(c.clone()),
-            steps: Vec::new(),
-            found: Vec::new(),
-            voters: Vec::new(),
-        })
-        .collect();
     let none = crate::model::goal::Scope(Vec::new());
-    Plan {
-        schema: 1,
-        tool_version: String::new(),
-        fleet: fleet.id.clone(),
-        goal: crate::model::goal::Goal::Join { nodes: none },
-        tracks,
-        refusals: Vec::new(),
-        artifacts: Default::default(),
-        bound: Default::default(),
-        networks: Default::default(),
-    }
+    let mut plan = Plan::empty(&fleet.id, &crate::model::goal::Goal::Join { nodes: none });
+    plan.tracks =
+        fleet.clusters.keys().map(|c| crate::plan::Track::new(crate::plan::Subject::Cluster(c.clone()))).collect();
+    plan
 }
 
-fn run_row(run: RunRecord, held: &BTreeSet<String>) -> records::Run {
-    let (goal, nodes) = match &run.goal {
-        crate::model::goal::Goal::Apply { nodes, .. } => ("apply", nodes),
-        crate::model::goal::Goal::Install { nodes, .. } => ("install", nodes),
-        crate::model::goal::Goal::Join { nodes } => ("join", nodes),
-    };
+/// Of a playbook's run: how each step stands.
+fn steps(session: &Session, run: &RunRecord) -> Result<Vec<play::Row>, Stop> {
+    let Ok(bound) = serde_json::from_value(run.plan.clone()) else { return Ok(Vec::new()) };
+    let records = session.store.journal(&run.id).map_err(|e| stop(&e))?;
+    Ok(play::rows(&run.id, &bound, &run::play::marks(&records)))
+}
+
+fn run_row(run: RunRecord, held: &BTreeSet<String>, steps: Vec<play::Row>) -> records::Run {
     let alive = held.contains(&run.id);
     records::Run {
         id: run.id,
-        goal: goal.to_owned(),
+        goal: match &run.goal {
+            Goal::Playbook { name, .. } => format!("playbook {name}"),
+            goal => goal.word().to_owned(),
+        },
         phase: match run.state {
             RunState::Running if !alive => "Crashed".to_owned(),
             state => format!("{state:?}"),
         },
-        nodes: nodes.0.clone(),
+        nodes: run.goal.scope().0.clone(),
         operator: format!("{}@{}", run.actor.user, run.actor.host),
         started: run.started_ms,
         ended: run.ended_ms,
-        reason: None,
+        // Of the step that the playbook stands at.
+        reason: steps
+            .iter()
+            .rfind(|s| matches!(s.standing, Standing::Failed | Standing::Parked | Standing::Delayed))
+            .and_then(|s| Some(format!("{}: {}", s.step, s.note.as_ref()?))),
+        steps,
     }
 }
 

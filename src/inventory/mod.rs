@@ -15,6 +15,7 @@ pub mod manifest;
 mod merge;
 mod parallel;
 mod paths;
+pub mod play;
 mod read;
 mod resolve;
 mod rules;

@@ -41,6 +41,7 @@ static WORDS: LazyLock<HashSet<&'static str, BuildHasherDefault<Fnv>>> = LazyLoc
 fn collect(shape: &'static Shape, words: &mut HashSet<&'static str, BuildHasherDefault<Fnv>>) {
     match &shape.rule {
         Rule::List { item, .. } => collect(item, words),
+        Rule::Forms(forms) => forms.iter().for_each(|form| collect(form, words)),
         Rule::Map(map) => {
             for (name, field) in &map.fields {
                 words.insert(name);

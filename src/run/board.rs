@@ -10,7 +10,7 @@ use crate::{
         Failure, Fleet,
         boot::{BootChoice, BootMachine, BootNetwork, BootObject, BootSubnet, BootTable},
         failure::Cause,
-        fleet::Node,
+        fleet::{Image, Node},
     },
     plan::Plan,
 };
@@ -50,6 +50,7 @@ pub fn table(frame: &Frame<'_>, network: &str, offers: &Offers, keys: &Keys) -> 
             .collect(),
         dhcp: spec.dhcp,
         lease_s: spec.lease_s,
+        probe_ms: spec.probe_ms,
         mtu: spec.mtu,
         http_port: spec.http_port,
         api: SocketAddrV4::new(frame.server, spec.api_port),
@@ -109,6 +110,10 @@ fn installer(
     words.extend(gateway.map(|g| format!("{}={g}", cmdline::GATEWAY)));
     words.extend(node.console.as_ref().map(|c| format!("console={}", c.replace(",115200", ",115200n8"))));
     words.push("panic=30".to_owned());
+    let image = node.image.as_ref().and_then(|name| frame.fleet.images.get(name));
+    if let Some(Image::Files { cmdline, .. }) = image {
+        words.extend(cmdline.split_ascii_whitespace().map(str::to_owned));
+    }
     words.extend(node.kernel_params.iter().cloned());
     Ok(BootChoice::Installer {
         kernel_sha256: artifacts.kernel_sha256.clone(),

@@ -94,7 +94,7 @@ async fn look(node: &Node, record: Option<NodeRecord>, asking: &Asking) -> NodeF
         }))
     };
     let system = async {
-        let record = record.as_ref()?;
+        let record = record.as_ref().filter(|r| !r.system_host_key.is_empty())?;
         Some(system_status(node, &record.system_host_key, &asking.scratch).await)
     };
     let (bmc, system) = tokio::join!(bmc, system);
@@ -115,6 +115,7 @@ async fn bmc_facts(node: &Node, asking: &Asking) -> Result<crate::model::facts::
         deadline: LOOK_DEADLINE,
         ledger: Arc::new(super::StoreLedger::new(Arc::clone(&asking.store))),
         observer: asking.observer.clone(),
+        gate: None,
     };
     let client = bmc::Client::open(node, &asking.passwords, options).await?;
     let facts = client.facts().await;

@@ -19,6 +19,10 @@ use uuid::Uuid;
 
 pub mod gpt;
 pub mod image;
+pub mod installer_line;
+pub mod member;
+pub mod openssh;
+pub mod ticket;
 
 /// Version of everything in this crate. Either side refuses another one by name.
 pub const PROTOCOL: u32 = 1;
@@ -179,6 +183,9 @@ pub enum Stage {
     BootSetup,
     /// The disk bears the ticket's GUID and everything read back is what was written.
     Written,
+    /// The order to restart was taken: nothing comes after this report in this boot. A server that does not know
+    /// this stage hears of the restart by the silence that follows.
+    Restarting,
     /// Stopped; [`Report::error`] says why. Nothing more will be done in this boot.
     Failed,
 }

@@ -9,6 +9,7 @@ pub mod host;
 pub mod lab;
 pub mod look;
 pub mod run;
+pub mod state;
 pub mod targets;
 pub mod values;
 
@@ -60,8 +61,16 @@ pub enum Verb {
     Logs(look::Logs),
     Image(host::Image),
     Runs(look::Runs),
+    Run(run::RunPlaybook),
+    Playbook(run::PlaybookArgs),
     Resume(run::Resume),
-    Lock(look::Lock),
+    Pause(run::Pause),
+    Abort(run::Abort),
+    Approve(run::Approve),
+    Lock(state::Lock),
+    Audit(state::Audit),
+    Store(state::Store),
+    State(state::State),
     Lab(lab::Lab),
     Doctor(host::Doctor),
     Config(host::Config),
@@ -78,6 +87,12 @@ pub enum Verb {
     #[command(name = "__lab-supervisor", hide = true)]
     LabSupervisor {
         dir: std::path::PathBuf,
+    },
+    /// What the SSH server of a simulated machine runs.
+    #[command(name = "__lab-node", hide = true)]
+    LabNode {
+        control: std::path::PathBuf,
+        node: String,
     },
 }
 

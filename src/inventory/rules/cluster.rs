@@ -86,7 +86,7 @@ fn lifecycle<'a>(node: &'a Effective<'_>) -> &'a str {
 }
 
 /// As `select::value_of`, before there is a Node.
-fn value_of<'a>(node: &'a Effective<'_>, key: &str) -> Option<&'a str> {
+pub(super) fn value_of<'a>(node: &'a Effective<'_>, key: &str) -> Option<&'a str> {
     let field = |path: &[&str]| node.object.spec().and_then(|s| s.dig(path)).and_then(Tree::text);
     let value = match key {
         "name" => return Some(node.object.name.as_str()),
