@@ -4,6 +4,7 @@
 //! A step's life: *waiting* → *observing* → (*acting* →) *verifying* → *done*. What is found done is not done
 //! again; what was begun before a crash (an intent without a result) is only observed (engine.md, "Resume").
 
+pub mod look;
 mod progress;
 
 use std::collections::{BTreeMap, BTreeSet};

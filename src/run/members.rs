@@ -19,7 +19,7 @@ use crate::{
         synced::Rule,
         verify_client::{PREFIX, verify_member},
     },
-    engine::Found,
+    engine::{Found, look},
     model::{
         Failure,
         facts::{ClusterFacts, MemberFacts},
@@ -76,8 +76,7 @@ async fn facts(world: &World, cluster: &str, except: &str) -> Result<ClusterFact
 }
 
 fn member_of<'a>(facts: &'a ClusterFacts, seat: &Seat) -> Option<&'a MemberFacts> {
-    let url = seat.peer_url();
-    facts.members.iter().find(|m| m.peer_urls.contains(&url))
+    look::member(facts, &seat.peer_url())
 }
 
 pub(super) async fn observe(world: &World, cluster: &str, kind: &StepKind, resumed: bool) -> (Found, Value) {
@@ -93,47 +92,23 @@ async fn look(world: &World, cluster: &str, kind: &StepKind, resumed: bool) -> R
     match kind {
         StepKind::Bootstrap { .. } => {
             let record = world.store.cluster_record(cluster).map_err(|e| store_failure(&e))?;
-            match record {
-                Some(record) if record.run != world.run => Ok(Found::Contradiction(
-                    Failure::new(
-                        Cause::Guard,
-                        what(cluster, member, "bootstrap"),
-                        format!(
-                            "run {} made it before (generation {}): a cluster is never made twice by itself",
-                            record.run, record.generation
-                        ),
-                    )
-                    .next(format!("rackctl describe cluster {cluster}")),
-                )),
-                // Our own ticket, given before a crash: the same token leads to the same cluster.
-                _ if !resumed => Ok(Found::NotDone),
-                _ => Ok(match observe_etcd(&[seat.client_url()]).await {
-                    Ok(_) => Found::Done,
-                    Err(_) => Found::NotDone,
-                }),
+            let made = record.as_ref().map(|r| (r.run.as_str(), r.generation));
+            if let Some(found) = look::bootstrap(cluster, member, &world.run, made, resumed) {
+                return Ok(found);
             }
+            Ok(match observe_etcd(&[seat.client_url()]).await {
+                Ok(_) => Found::Done,
+                Err(_) => Found::NotDone,
+            })
         }
-        StepKind::AddLearner { .. } => Ok(if member_of(&facts(world, cluster, member).await?, &seat).is_some() {
-            Found::Done
-        } else {
-            Found::NotDone
-        }),
+        StepKind::AddLearner { .. } => Ok(look::added(&facts(world, cluster, member).await?, &seat.peer_url())),
         StepKind::StartMember { .. } if resumed => {
-            let status = node_status(world, member).await?;
-            let running = status.etcd.is_some_and(|e| {
-                e.running && e.configured.cluster == cluster && e.configured.generation == seat.generation
-            });
-            Ok(if running { Found::Done } else { Found::NotDone })
+            Ok(look::started(cluster, seat.generation, &node_status(world, member).await?))
         }
-        StepKind::Promote { .. } => match member_of(&facts(world, cluster, member).await?, &seat) {
-            Some(m) if !m.learner => Ok(Found::Done),
-            Some(_) => Ok(Found::NotDone),
-            None => Ok(Found::Contradiction(Failure::new(
-                Cause::Mismatch,
-                what(cluster, member, "promote"),
-                "it is not in the member list any more",
-            ))),
-        },
+        StepKind::Promote { .. } => {
+            let facts = facts(world, cluster, member).await?;
+            Ok(look::promoted(cluster, member, &facts, &seat.peer_url()))
+        }
         _ => Ok(Found::NotDone),
     }
 }
@@ -179,14 +154,10 @@ pub(super) async fn verify(world: &World, cluster: &str, kind: &StepKind) -> Res
             world.add_voter(cluster, member);
             Ok(())
         }
-        StepKind::AddLearner { .. } => match member_of(&facts(world, cluster, member).await?, &seat) {
-            Some(_) => Ok(()),
-            None => Err(Failure::new(
-                Cause::AcceptedButIgnored,
-                what(cluster, member, "add"),
-                "it is not in the member list",
-            )),
-        },
+        StepKind::AddLearner { .. } => {
+            let facts = facts(world, cluster, member).await?;
+            look::is_added(cluster, member, &facts, &seat.peer_url())
+        }
         StepKind::StartMember { .. } => {
             wait_started(&voters(world, cluster, member)?, &seat.client_url(), member, deadline, |_| {})
                 .await
@@ -202,15 +173,12 @@ pub(super) async fn verify(world: &World, cluster: &str, kind: &StepKind) -> Res
                 .await
                 .map(|_| ())
         }
-        StepKind::Promote { .. } => match member_of(&facts(world, cluster, member).await?, &seat) {
-            Some(m) if !m.learner => {
-                world.add_voter(cluster, member);
-                Ok(())
-            }
-            _ => {
-                Err(Failure::new(Cause::AcceptedButIgnored, what(cluster, member, "promote"), "it is still a learner"))
-            }
-        },
+        StepKind::Promote { .. } => {
+            let facts = facts(world, cluster, member).await?;
+            look::is_promoted(cluster, member, &facts, &seat.peer_url())?;
+            world.add_voter(cluster, member);
+            Ok(())
+        }
         StepKind::VerifyMember { .. } => {
             let own = seat.client_url();
             // A member whose machine has just come up elects and catches up first.
@@ -222,14 +190,7 @@ pub(super) async fn verify(world: &World, cluster: &str, kind: &StepKind) -> Res
             };
             let recorded =
                 world.store.cluster_record(cluster).map_err(|e| store_failure(&e))?.and_then(|r| r.cluster_id);
-            match recorded {
-                Some(id) if id != seen => Err(Failure::new(
-                    Cause::Mismatch,
-                    what(cluster, member, "verify"),
-                    format!("its cluster id is {seen}, the one that was made is {id}"),
-                )),
-                _ => Ok(()),
-            }
+            look::same_cluster(cluster, member, &seen, recorded.as_deref())
         }
         _ => Ok(()),
     }
