@@ -25,7 +25,7 @@ use crate::{
     output::{self, Exit, Stop, stdout},
     plan::{Danger, Plan},
     run::clock,
-    store::{Draft, Fence, Holder, RecordKind, RunRecord, RunState},
+    store::{Draft, Fence, Holder, LEASE, RecordKind, RunRecord, RunState},
 };
 
 pub fn plan(globals: &Globals, args: &PlanArgs) -> Result<Exit, Stop> {
@@ -129,7 +129,8 @@ fn run(globals: &Globals, session: &Session, goal: &Goal, limits: &Limits, kept:
         let fence = if dry {
             None
         } else {
-            let fence = session.store.lock(&locks, &id, &Holder::this(), clock::unix_ms()).map_err(|e| stop(&e))?;
+            let fence =
+                session.store.lock(&locks, &id, &Holder::this(), &clock::stamp(), LEASE).map_err(|e| stop(&e))?;
             if let Err(refused) = no_open_run(session, names) {
                 session.store.unlock(&fence).map_err(|e| stop(&e))?;
                 return Err(refused);

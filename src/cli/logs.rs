@@ -105,5 +105,13 @@ pub fn kind_word(kind: RecordKind) -> &'static str {
         RecordKind::Fact => "fact",
         RecordKind::Finalized => "left safe",
         RecordKind::RunEnded => "run ended",
+        RecordKind::RunPaused => "run paused",
+        RecordKind::RunHalted => "run HALTED",
+        RecordKind::RunAborted => "run aborted",
+        RecordKind::Approved => "approved",
+        RecordKind::LockStolen => "lock STOLEN",
+        RecordKind::Imported => "imported",
+        RecordKind::Rebuilt => "rebuilt",
+        RecordKind::Waited => "waits",
     }
 }

@@ -26,7 +26,7 @@ use crate::{
     },
     output::{Exit, Stop, Table, resource, stdout},
     run::clock,
-    store::Holder,
+    store::{Holder, LEASE},
 };
 
 const LOOK: Duration = Duration::from_secs(30);
@@ -303,7 +303,10 @@ fn over(
         if work.changes {
             let locks: Vec<String> = names.iter().map(|n| format!("node/{n}")).collect();
             fence = Some(
-                session.store.lock(&locks, work.heading, &Holder::this(), clock::unix_ms()).map_err(|e| stop(&e))?,
+                session
+                    .store
+                    .lock(&locks, work.heading, &Holder::this(), &clock::stamp(), LEASE)
+                    .map_err(|e| stop(&e))?,
             );
         }
         let rows = async {

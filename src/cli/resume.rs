@@ -13,7 +13,7 @@ use crate::{
     output::{Exit, Stop, stdout},
     plan::Plan,
     run::clock,
-    store::{Draft, Holder, RecordKind, RunState},
+    store::{Draft, Holder, LEASE, RecordKind, RunState},
 };
 
 pub fn resume(globals: &Globals, args: &Resume) -> Result<Exit, Stop> {
@@ -64,7 +64,8 @@ pub fn resume(globals: &Globals, args: &Resume) -> Result<Exit, Stop> {
         locks.extend(names.iter().map(|n| format!("node/{n}")));
         locks.sort();
         locks.dedup();
-        let fence = session.store.lock(&locks, &record.id, &Holder::this(), clock::unix_ms()).map_err(|e| stop(&e))?;
+        let fence =
+            session.store.lock(&locks, &record.id, &Holder::this(), &clock::stamp(), LEASE).map_err(|e| stop(&e))?;
         let go_on = async {
             let passwords = session.passwords(names).await?;
             session.sweep(&passwords).await?;

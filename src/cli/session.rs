@@ -278,29 +278,13 @@ fn revision(fleet: &Fleet) -> Option<(String, bool)> {
 }
 
 pub fn failure(error: &StoreError) -> Failure {
-    match error {
-        StoreError::Failed(failure) => failure.clone(),
-        other => Failure::new(Cause::Local, "state", other.to_string()),
-    }
+    error.to_failure()
 }
 
-/// A lock in other hands has an exit code of its own.
+/// A lock in other hands has an exit code of its own, and a state that cannot be believed stops every verb.
 pub fn stop(error: &StoreError) -> Stop {
     match error {
-        StoreError::Locked(lock) => Stop::with(
-            Exit::Locked,
-            Failure::new(
-                Cause::Guard,
-                format!("lock {}", lock.name),
-                format!(
-                    "{} holds it for run {} since {}",
-                    lock.holder,
-                    lock.run,
-                    crate::model::clock::utc(lock.since_ms)
-                ),
-            )
-            .next("rackctl lock list"),
-        ),
+        StoreError::Locked(_) => Stop::with(Exit::Locked, failure(error)),
         other => failure(other).into(),
     }
 }

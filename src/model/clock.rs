@@ -1,4 +1,28 @@
-//! Times for people. Decisions inside a process use the boot-time clock; these only label.
+//! Times for people, and moments that outlive a process. Decisions inside a process use the boot-time clock.
+
+use serde::{Deserialize, Serialize};
+
+/// A moment that survives the process: wall clock, boot, and time since boot with suspension counted.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Stamp {
+    /// Milliseconds since 1970.
+    pub unix_ms: u64,
+    /// `/proc/sys/kernel/random/boot_id`; empty where it could not be read: such a boot is like no other.
+    pub boot_id: String,
+    /// CLOCK_BOOTTIME in milliseconds.
+    pub boot_ms: u64,
+}
+
+impl Stamp {
+    /// Whether `ttl_ms` have gone by from this moment to `now`. Inside one boot either clock may say so; across
+    /// boots and hosts only the wall clock can. A clock that went backwards says nothing: it is not believed.
+    pub fn expired(&self, ttl_ms: u64, now: &Stamp) -> bool {
+        let gone = |from: u64, to: u64| to.checked_sub(from).is_some_and(|went| went >= ttl_ms);
+        let one_boot = !self.boot_id.is_empty() && self.boot_id == now.boot_id;
+        gone(self.unix_ms, now.unix_ms) || one_boot && gone(self.boot_ms, now.boot_ms)
+    }
+}
 
 /// `2026-11-21T08:30:00Z` of milliseconds since 1970 (RFC 3339, seconds).
 pub fn utc(unix_ms: u64) -> String {

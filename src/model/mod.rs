@@ -1,5 +1,6 @@
 //! Level 0: values only. No tokio, no files, no command line.
 
+pub mod approval;
 pub mod boot;
 pub mod clock;
 pub mod facts;
@@ -10,6 +11,7 @@ pub mod mac;
 pub mod power;
 pub mod secret;
 
+pub use clock::Stamp;
 pub use failure::Failure;
 pub use fleet::Fleet;
 pub use mac::Mac;

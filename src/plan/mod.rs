@@ -7,6 +7,7 @@
 mod cluster;
 mod hash;
 mod node;
+pub mod quorum;
 pub mod wipe_guard;
 
 use std::{collections::BTreeMap, fmt};

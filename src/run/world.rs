@@ -264,10 +264,7 @@ impl World {
 }
 
 pub fn store_failure(error: &StoreError) -> Failure {
-    match error {
-        StoreError::Failed(failure) => failure.clone(),
-        other => Failure::new(Cause::Local, "state", other.to_string()),
-    }
+    error.to_failure()
 }
 
 /// Keeps BMC sessions in the store, so that the next start can delete what a crash left behind.

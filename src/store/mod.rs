@@ -1,109 +1,36 @@
 //! Level 3: what must survive the process: runs, their journal, locks, what is known of each node.
 //!
-//! One trait, so that every back end is held to one conformance suite. Everything here is durable
-//! when the call returns: an effect may follow it (invariant 4).
+//! One trait, so that every back end is held to one conformance suite (`tests/store_conformance.rs`). Everything
+//! here is durable when the call returns: an effect may follow it (invariant 4).
 
 mod chain;
+pub mod clock;
+mod error;
+mod export;
 mod holder;
+mod lock;
+mod record;
 mod sqlite;
+
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::model::{Failure, facts::NodeRecord, goal::Goal};
+use crate::model::{Stamp, facts::NodeRecord};
 
 pub use chain::{Broken, verify};
+pub use error::StoreError;
+pub use export::{Approval, Export, Head, Lineage, Sighting};
 pub use holder::Holder;
+pub use lock::{Claim, Control, ControlKind, Fence, Lock, fenced, stolen};
+pub use record::{Draft, Record, RecordKind, RunRecord, RunState};
 pub use sqlite::SqliteStore;
 
 /// Journal format; a golden journal of each version stands in `tests/golden`.
-pub const SCHEMA_VERSION: u32 = 1;
+pub const SCHEMA_VERSION: u32 = 2;
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub enum RunState {
-    /// Under way, or its process died: the locks tell which.
-    Running,
-    Succeeded,
-    Failed,
-    /// Stopped by the operator; can be resumed.
-    Interrupted,
-}
-
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct RunRecord {
-    pub id: String,
-    pub started_ms: u64,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub ended_ms: Option<u64>,
-    pub state: RunState,
-    pub goal: Goal,
-    pub plan_hash: String,
-    /// Fleet and plan as they were when the run was started (JSON): resume never reads the inventory again.
-    pub fleet: serde_json::Value,
-    pub plan: serde_json::Value,
-    pub actor: Holder,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub enum RecordKind {
-    RunStarted,
-    RunResumed,
-    /// What a step found before doing anything.
-    Observed,
-    /// An effect is about to begin.
-    Intent,
-    /// What the effect's driver answered.
-    Result,
-    /// The step holds, verified by observation.
-    Done,
-    Failed,
-    /// A fact that an effect depends on: a claim, a disk report, a ticket.
-    Fact,
-    Finalized,
-    RunEnded,
-}
-
-/// What the caller says; the store adds run, sequence, time, fence, actor and hashes.
-#[derive(Clone, Debug)]
-pub struct Draft {
-    pub subject: String,
-    pub step: String,
-    pub attempt: u32,
-    pub kind: RecordKind,
-    pub body: serde_json::Value,
-}
-
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Record {
-    pub schema: u32,
-    pub run: String,
-    pub seq: u64,
-    pub at_ms: u64,
-    pub subject: String,
-    pub step: String,
-    pub attempt: u32,
-    pub kind: RecordKind,
-    pub fence: u64,
-    pub actor: String,
-    pub body: serde_json::Value,
-    /// Hash of the record before in this store; empty for the first.
-    pub previous: String,
-    pub hash: String,
-}
-
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Lock {
-    /// `node/n1`, `cluster/core`, `network/prov`.
-    pub name: String,
-    pub run: String,
-    pub holder: Holder,
-    pub fence: u64,
-    pub since_ms: u64,
-}
+/// How long a lock is good for without a renewal, unless the caller says otherwise.
+pub const LEASE: Duration = Duration::from_secs(30);
 
 /// A log-in to a BMC that may still be open there.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -128,18 +55,6 @@ pub struct ClusterRecord {
     pub cluster_id: Option<String>,
 }
 
-#[derive(Debug, thiserror::Error)]
-pub enum StoreError {
-    #[error("{0}")]
-    Failed(#[from] Failure),
-    #[error("{} is held by {} (run {}) since {}", .0.name, .0.holder, .0.run, crate::model::clock::utc(.0.since_ms))]
-    Locked(Box<Lock>),
-    #[error("the lock {name} (fence {fence}) is no longer ours: {holder}")]
-    Fenced { name: String, fence: u64, holder: String },
-    #[error("{0}")]
-    Conflict(String),
-}
-
 pub trait Store: Send + Sync {
     fn create_run(&self, run: &RunRecord) -> Result<(), StoreError>;
     fn set_run_state(&self, run: &str, state: RunState, ended_ms: Option<u64>) -> Result<(), StoreError>;
@@ -147,16 +62,53 @@ pub trait Store: Send + Sync {
     fn runs(&self) -> Result<Vec<RunRecord>, StoreError>;
     fn run(&self, id: &str) -> Result<Option<RunRecord>, StoreError>;
 
-    /// Appends one record; refused (`Fenced`) unless every lock of the run still bears `fence`'s holder.
+    /// Appends one record; refused (`Fenced`, naming the new holder) unless every lock of `fence` is still the one
+    /// that it was given with. `Unwritten` gives the draft back when it could not be made durable.
     fn append(&self, run: &str, now_ms: u64, fence: &Fence, draft: Draft) -> Result<Record, StoreError>;
     fn journal(&self, run: &str) -> Result<Vec<Record>, StoreError>;
     /// The whole chain, all runs.
     fn chain(&self) -> Result<Vec<Record>, StoreError>;
+    /// End of the chain, without reading it.
+    fn head(&self) -> Result<Head, StoreError>;
 
-    /// All or none. A dead holder's locks are taken over with a higher fence.
-    fn lock(&self, names: &[String], run: &str, holder: &Holder, now_ms: u64) -> Result<Fence, StoreError>;
+    /// All or none. The locks of a dead process of this host are taken over with a higher fence. A lock whose lease
+    /// ran out while its holder may live is not: `Locked`, with `expired` set.
+    fn lock(
+        &self,
+        names: &[String],
+        run: &str,
+        holder: &Holder,
+        now: &Stamp,
+        ttl: Duration,
+    ) -> Result<Fence, StoreError>;
+    /// Makes the leases of all these locks good from `now` on. `Fenced` when one is no longer ours; then none is.
+    fn renew(&self, fence: &Fence, now: &Stamp) -> Result<(), StoreError>;
+    /// Takes locks over by order: expired ones, others only with `force`. All or none, with higher fences; each
+    /// change of hands is journaled as `LockStolen` in `run`.
+    #[allow(clippy::too_many_arguments)] // Who, what, when, and the order: none of them has a default.
+    fn steal(
+        &self,
+        names: &[String],
+        run: &str,
+        holder: &Holder,
+        now: &Stamp,
+        ttl: Duration,
+        force: bool,
+        reason: &str,
+    ) -> Result<Fence, StoreError>;
+    /// A lock that is no longer ours stays with its holder.
     fn unlock(&self, fence: &Fence) -> Result<(), StoreError>;
+    /// By name, each with `expired` as of now.
     fn locks(&self) -> Result<Vec<Lock>, StoreError>;
+
+    /// What the operator asks of a run: `None` takes it back.
+    fn set_control(&self, run: &str, control: Option<&Control>) -> Result<(), StoreError>;
+    fn control(&self, run: &str) -> Result<Option<Control>, StoreError>;
+
+    /// A second one of the same approver for the same plan replaces the first.
+    fn put_approval(&self, approval: &Approval) -> Result<(), StoreError>;
+    /// All for this plan, expired ones too, by approver.
+    fn approvals(&self, plan_hash: &str) -> Result<Vec<Approval>, StoreError>;
 
     fn node_records(&self) -> Result<Vec<(String, NodeRecord)>, StoreError>;
     fn put_node_record(&self, node: &str, record: &NodeRecord) -> Result<(), StoreError>;
@@ -172,17 +124,11 @@ pub trait Store: Send + Sync {
     /// Last observation of a node, for `get` and `describe`.
     fn put_observed(&self, node: &str, at_ms: u64, facts: &serde_json::Value) -> Result<(), StoreError>;
     fn observed(&self) -> Result<Vec<(String, u64, serde_json::Value)>, StoreError>;
-}
 
-/// Proof of holding locks: their names and fences.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Fence {
-    pub locks: Vec<(String, u64)>,
-    pub actor: String,
-}
-
-impl Fence {
-    pub fn highest(&self) -> u64 {
-        self.locks.iter().map(|(_, fence)| *fence).max().unwrap_or(0)
-    }
+    fn lineage(&self) -> Result<Lineage, StoreError>;
+    /// Everything but locks, as it is at one moment.
+    fn export(&self) -> Result<Export, StoreError>;
+    /// Into an empty store only (`Conflict` otherwise), and only with a chain that verifies. The store goes on with
+    /// the export's lineage.
+    fn import(&self, export: &Export) -> Result<(), StoreError>;
 }

@@ -7,7 +7,6 @@
 //! | [`wire`] | JSON shapes: base64 keys, 64-bit numbers as strings, absent `false` and `0` (pure) |
 //! | [`observe_client`], [`observed`] | all endpoints asked at once; the answers joined into facts (pure) |
 //! | [`change_client`] | add, wait, promote, remove, verify: each looks first and may be called again |
-//! | [`quorum`] | may this change be made now? (pure) |
 //! | [`member`] | how a node is to start its member (pure) |
 //! | [`synced`] | has a learner caught up? (pure) |
 
@@ -17,7 +16,6 @@ pub mod error;
 pub mod member;
 pub mod observe_client;
 pub mod observed;
-pub mod quorum;
 pub mod synced;
 pub mod verify_client;
 pub mod wire;

@@ -1,0 +1,288 @@
+//! The default store: one SQLite file, WAL, `synchronous=FULL`; one writer, readers see a run while it goes on.
+
+mod journal;
+mod locks;
+mod open;
+mod shelf;
+mod transfer;
+
+use std::{
+    sync::{Mutex, MutexGuard},
+    time::Duration,
+};
+
+use rusqlite::{Connection, Transaction, TransactionBehavior};
+use serde::{Serialize, de::DeserializeOwned};
+
+use super::{
+    Approval, BmcSession, Claim, ClusterRecord, Control, Draft, Export, Fence, Head, Holder, Lineage, Lock, Record,
+    RunRecord, RunState, Sighting, Store, StoreError, clock,
+};
+use crate::model::{Failure, Stamp, facts::NodeRecord, failure::Cause};
+use locks::By;
+use shelf::Kind;
+
+pub struct SqliteStore {
+    inner: Mutex<Inner>,
+}
+
+struct Inner {
+    connection: Connection,
+    /// A fence that was found in force, and at which count of hands.
+    sure: Option<(Fence, u64)>,
+}
+
+/// Whether a write makes a store another one: observations, sessions and renewals do not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Weight {
+    Matters,
+    Passing,
+}
+
+fn failed(what: &str) -> impl Fn(rusqlite::Error) -> StoreError + '_ {
+    move |error| StoreError::Failed(Failure::new(Cause::Local, format!("state file: {what}"), error.to_string()))
+}
+
+fn to_json<T: Serialize>(value: &T) -> Result<String, StoreError> {
+    serde_json::to_string(value)
+        .map_err(|e| StoreError::Failed(Failure::new(Cause::Local, "state file: write", e.to_string())))
+}
+
+fn from_json<T: DeserializeOwned>(text: &str) -> Result<T, StoreError> {
+    serde_json::from_str(text).map_err(|e| {
+        StoreError::Failed(
+            Failure::new(
+                Cause::Malformed,
+                "state file: read",
+                format!("a record cannot be read ({e}): it was written by another version, or damaged"),
+            )
+            .next("rackctl version"),
+        )
+    })
+}
+
+impl SqliteStore {
+    fn inner(&self) -> MutexGuard<'_, Inner> {
+        // A panic elsewhere leaves no half transaction: dropping one rolls it back.
+        self.inner.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    fn read<T>(&self, body: impl FnOnce(&Connection) -> Result<T, StoreError>) -> Result<T, StoreError> {
+        let mut inner = self.inner();
+        // One moment for all that is read: sums are compared with rows.
+        let transaction = inner.connection.transaction().map_err(failed("read"))?;
+        body(&transaction)
+    }
+
+    fn write<T>(
+        &self,
+        what: &str,
+        weight: Weight,
+        body: impl FnOnce(&Transaction<'_>, &mut Option<(Fence, u64)>) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        let mut inner = self.inner();
+        let Inner { connection, sure } = &mut *inner;
+        let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(failed(what))?;
+        let value = body(&transaction, sure)?;
+        if weight == Weight::Matters {
+            transaction
+                .prepare_cached("UPDATE state SET serial = serial + 1")
+                .and_then(|mut s| s.execute([]))
+                .map_err(failed(what))?;
+        }
+        transaction.commit().map_err(failed(what))?;
+        Ok(value)
+    }
+
+    fn put<T: Serialize>(
+        &self,
+        what: &str,
+        weight: Weight,
+        kind: Kind,
+        name: &str,
+        value: &T,
+    ) -> Result<(), StoreError> {
+        self.write(what, weight, |t, _| shelf::put(t, kind, name, value))
+    }
+
+    fn values<T: DeserializeOwned>(&self, kind: Kind) -> Result<Vec<T>, StoreError> {
+        Ok(self.read(|c| shelf::all(c, kind))?.into_iter().map(|(_, value)| value).collect())
+    }
+}
+
+fn ttl_ms(ttl: Duration) -> u64 {
+    u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX)
+}
+
+fn approval_name(approval: &Approval) -> String {
+    let who = &approval.approver;
+    format!("{}/{}@{}", approval.plan_hash, who.user, who.host)
+}
+
+impl Store for SqliteStore {
+    fn create_run(&self, run: &RunRecord) -> Result<(), StoreError> {
+        self.write("create run", Weight::Matters, |t, _| match shelf::get::<RunRecord>(t, Kind::Run, &run.id)? {
+            Some(_) => Err(StoreError::Conflict(format!("there is a run {} already", run.id))),
+            None => shelf::put(t, Kind::Run, &run.id, run),
+        })
+    }
+
+    fn set_run_state(&self, run: &str, state: RunState, ended_ms: Option<u64>) -> Result<(), StoreError> {
+        self.write("set run state", Weight::Matters, |t, _| {
+            let record = shelf::get::<RunRecord>(t, Kind::Run, run)?
+                .ok_or_else(|| StoreError::Conflict(format!("there is no run {run}")))?;
+            shelf::put(t, Kind::Run, run, &RunRecord { state, ended_ms, ..record })
+        })
+    }
+
+    fn runs(&self) -> Result<Vec<RunRecord>, StoreError> {
+        let mut runs: Vec<RunRecord> = self.values(Kind::Run)?;
+        runs.sort_by(|a, b| (b.started_ms, &b.id).cmp(&(a.started_ms, &a.id)));
+        Ok(runs)
+    }
+
+    fn run(&self, id: &str) -> Result<Option<RunRecord>, StoreError> {
+        self.read(|c| shelf::get(c, Kind::Run, id))
+    }
+
+    fn append(&self, run: &str, now_ms: u64, fence: &Fence, draft: Draft) -> Result<Record, StoreError> {
+        let kept = draft.clone();
+        self.write("append to the journal", Weight::Matters, |t, sure| {
+            journal::append(t, sure, run, now_ms, fence, draft)
+        })
+        .map_err(|error| match error {
+            StoreError::Failed(failure) => {
+                StoreError::Unwritten { failure, run: run.to_owned(), draft: Box::new(kept) }
+            }
+            other => other,
+        })
+    }
+
+    fn journal(&self, run: &str) -> Result<Vec<Record>, StoreError> {
+        self.read(|c| journal::of_run(c, run))
+    }
+
+    fn chain(&self) -> Result<Vec<Record>, StoreError> {
+        self.read(journal::chain)
+    }
+
+    fn head(&self) -> Result<Head, StoreError> {
+        Ok(self.read(journal::state)?.head)
+    }
+
+    fn lock(
+        &self,
+        names: &[String],
+        run: &str,
+        holder: &Holder,
+        now: &Stamp,
+        ttl: Duration,
+    ) -> Result<Fence, StoreError> {
+        let claim = Claim { run, holder, now, ttl_ms: ttl_ms(ttl) };
+        self.write("lock", Weight::Matters, |t, _| locks::take(t, names, &claim, &By::Right))
+    }
+
+    fn renew(&self, fence: &Fence, now: &Stamp) -> Result<(), StoreError> {
+        self.write("renew locks", Weight::Passing, |t, _| locks::renew(t, fence, now))
+    }
+
+    fn steal(
+        &self,
+        names: &[String],
+        run: &str,
+        holder: &Holder,
+        now: &Stamp,
+        ttl: Duration,
+        force: bool,
+        reason: &str,
+    ) -> Result<Fence, StoreError> {
+        let claim = Claim { run, holder, now, ttl_ms: ttl_ms(ttl) };
+        self.write("steal locks", Weight::Matters, |t, _| locks::take(t, names, &claim, &By::Order { force, reason }))
+    }
+
+    fn unlock(&self, fence: &Fence) -> Result<(), StoreError> {
+        self.write("unlock", Weight::Matters, |t, _| locks::release(t, fence))
+    }
+
+    fn locks(&self) -> Result<Vec<Lock>, StoreError> {
+        self.read(|c| locks::all(c, &clock::stamp()))
+    }
+
+    fn set_control(&self, run: &str, control: Option<&Control>) -> Result<(), StoreError> {
+        self.write("set what is asked of a run", Weight::Matters, |t, _| match control {
+            Some(control) => shelf::put(t, Kind::Control, run, control),
+            None => shelf::remove(t, Kind::Control, run),
+        })
+    }
+
+    fn control(&self, run: &str) -> Result<Option<Control>, StoreError> {
+        self.read(|c| shelf::get(c, Kind::Control, run))
+    }
+
+    fn put_approval(&self, approval: &Approval) -> Result<(), StoreError> {
+        self.put("keep an approval", Weight::Matters, Kind::Approval, &approval_name(approval), approval)
+    }
+
+    fn approvals(&self, plan_hash: &str) -> Result<Vec<Approval>, StoreError> {
+        let all: Vec<Approval> = self.values(Kind::Approval)?;
+        Ok(all.into_iter().filter(|a| a.plan_hash == plan_hash).collect())
+    }
+
+    fn node_records(&self) -> Result<Vec<(String, NodeRecord)>, StoreError> {
+        self.read(|c| shelf::all(c, Kind::Node))
+    }
+
+    fn put_node_record(&self, node: &str, record: &NodeRecord) -> Result<(), StoreError> {
+        self.put("record a node", Weight::Matters, Kind::Node, node, record)
+    }
+
+    fn cluster_record(&self, cluster: &str) -> Result<Option<ClusterRecord>, StoreError> {
+        self.read(|c| shelf::get(c, Kind::Cluster, cluster))
+    }
+
+    fn put_cluster_record(&self, cluster: &str, expected: u64, record: &ClusterRecord) -> Result<(), StoreError> {
+        self.write("record a cluster", Weight::Matters, |t, _| {
+            let now = shelf::get::<ClusterRecord>(t, Kind::Cluster, cluster)?.map_or(0, |r| r.generation);
+            if now != expected {
+                return Err(StoreError::Conflict(format!(
+                    "cluster {cluster} is at generation {now}, not {expected}: somebody else made it meanwhile"
+                )));
+            }
+            shelf::put(t, Kind::Cluster, cluster, record)
+        })
+    }
+
+    fn bmc_sessions(&self) -> Result<Vec<BmcSession>, StoreError> {
+        self.values(Kind::BmcSession)
+    }
+
+    fn put_bmc_session(&self, session: &BmcSession) -> Result<(), StoreError> {
+        self.put("note a BMC session", Weight::Passing, Kind::BmcSession, &session.node, session)
+    }
+
+    fn drop_bmc_session(&self, node: &str) -> Result<(), StoreError> {
+        self.write("drop a BMC session", Weight::Passing, |t, _| shelf::remove(t, Kind::BmcSession, node))
+    }
+
+    fn put_observed(&self, node: &str, at_ms: u64, facts: &serde_json::Value) -> Result<(), StoreError> {
+        let sighting = Sighting { at_ms, facts: facts.clone() };
+        self.put("keep an observation", Weight::Passing, Kind::Observed, node, &sighting)
+    }
+
+    fn observed(&self) -> Result<Vec<(String, u64, serde_json::Value)>, StoreError> {
+        let seen: Vec<(String, Sighting)> = self.read(|c| shelf::all(c, Kind::Observed))?;
+        Ok(seen.into_iter().map(|(node, s)| (node, s.at_ms, s.facts)).collect())
+    }
+
+    fn lineage(&self) -> Result<Lineage, StoreError> {
+        Ok(self.read(journal::state)?.lineage)
+    }
+
+    fn export(&self) -> Result<Export, StoreError> {
+        self.read(transfer::export)
+    }
+
+    fn import(&self, export: &Export) -> Result<(), StoreError> {
+        self.write("import", Weight::Matters, |t, _| transfer::import(t, export))
+    }
+}

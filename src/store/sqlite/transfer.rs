@@ -1,0 +1,78 @@
+//! The whole content out, and into an empty store.
+
+use std::collections::BTreeMap;
+
+use rusqlite::{Connection, params};
+use serde::{Serialize, de::DeserializeOwned};
+
+use super::{
+    approval_name, failed, journal,
+    shelf::{self, Kind},
+    to_json,
+};
+use crate::store::{Export, SCHEMA_VERSION, StoreError};
+
+pub(super) fn export(connection: &Connection) -> Result<Export, StoreError> {
+    fn named<T: DeserializeOwned>(connection: &Connection, kind: Kind) -> Result<BTreeMap<String, T>, StoreError> {
+        Ok(shelf::all(connection, kind)?.into_iter().collect())
+    }
+    fn values<T: DeserializeOwned>(connection: &Connection, kind: Kind) -> Result<Vec<T>, StoreError> {
+        Ok(shelf::all(connection, kind)?.into_iter().map(|(_, value)| value).collect())
+    }
+    let state = journal::state(connection)?;
+    Ok(Export {
+        schema: SCHEMA_VERSION,
+        lineage: state.lineage,
+        head: state.head,
+        runs: values(connection, Kind::Run)?,
+        records: journal::chain(connection)?,
+        fences: named(connection, Kind::Fence)?,
+        nodes: named(connection, Kind::Node)?,
+        clusters: named(connection, Kind::Cluster)?,
+        bmc_sessions: values(connection, Kind::BmcSession)?,
+        observed: named(connection, Kind::Observed)?,
+        controls: named(connection, Kind::Control)?,
+        approvals: values(connection, Kind::Approval)?,
+    })
+}
+
+pub(super) fn import(connection: &Connection, export: &Export) -> Result<(), StoreError> {
+    fn keep<'a, T: Serialize + 'a>(
+        connection: &Connection,
+        kind: Kind,
+        all: impl Iterator<Item = (String, &'a T)>,
+    ) -> Result<(), StoreError> {
+        let changes: Result<Vec<_>, StoreError> = all.map(|(name, value)| Ok((name, Some(to_json(value)?)))).collect();
+        shelf::change(connection, kind, &changes?)
+    }
+    fn owned<'a, T>(map: &'a BTreeMap<String, T>) -> impl Iterator<Item = (String, &'a T)> {
+        map.iter().map(|(name, value)| (name.clone(), value))
+    }
+    export.check()?;
+    let state = journal::state(connection)?;
+    let mut empty = state.head.seq == 0;
+    for kind in Kind::ALL {
+        empty &= shelf::all::<serde_json::Value>(connection, kind)?.is_empty();
+    }
+    if !empty {
+        return Err(StoreError::Conflict("the store is not empty: an import would mix two histories".to_owned()));
+    }
+    for record in &export.records {
+        journal::insert(connection, record)?;
+    }
+    journal::set_head(connection, &export.head)?;
+    connection
+        .execute(
+            "UPDATE state SET lineage = ?1, serial = ?2",
+            params![export.lineage.id.to_string(), export.lineage.serial as i64],
+        )
+        .map_err(failed("import"))?;
+    keep(connection, Kind::Run, export.runs.iter().map(|r| (r.id.clone(), r)))?;
+    keep(connection, Kind::Fence, owned(&export.fences))?;
+    keep(connection, Kind::Node, owned(&export.nodes))?;
+    keep(connection, Kind::Cluster, owned(&export.clusters))?;
+    keep(connection, Kind::BmcSession, export.bmc_sessions.iter().map(|s| (s.node.clone(), s)))?;
+    keep(connection, Kind::Observed, owned(&export.observed))?;
+    keep(connection, Kind::Control, owned(&export.controls))?;
+    keep(connection, Kind::Approval, export.approvals.iter().map(|a| (approval_name(a), a)))
+}
