@@ -13,7 +13,7 @@ use std::{
     task::{Context, Poll, Waker},
 };
 
-use super::world::World;
+use super::{tool::Tool, world::World};
 
 pub type TaskId = u64;
 
@@ -62,6 +62,8 @@ pub struct Sim {
     polls: Cell<u64>,
     queue: RefCell<Queue>,
     world: RefCell<World>,
+    /// Living processes of the tool, by number.
+    tools: RefCell<BTreeMap<u32, Rc<Tool>>>,
 }
 
 pub type Ctx = Rc<Sim>;
@@ -74,7 +76,31 @@ impl Sim {
             polls: Cell::new(0),
             queue: RefCell::default(),
             world: RefCell::new(world),
+            tools: RefCell::default(),
         })
+    }
+
+    pub fn register(&self, tool: Rc<Tool>) {
+        self.tools.borrow_mut().insert(tool.process, tool);
+    }
+    pub fn unregister(&self, process: u32) {
+        let gone = self.tools.borrow_mut().remove(&process);
+        drop(gone);
+    }
+    pub fn tool(&self, process: u32) -> Option<Rc<Tool>> {
+        self.tools.borrow().get(&process).cloned()
+    }
+    /// All that live.
+    pub fn tools(&self) -> Vec<Rc<Tool>> {
+        self.tools.borrow().values().cloned().collect()
+    }
+    /// The one that listens at this host's address: the first that has opened its servers there.
+    pub fn tool_at(&self, host: &str) -> Option<Rc<Tool>> {
+        let asleep = |t: &Tool| {
+            let queue = self.queue.borrow();
+            queue.suspended.get(&Owner::Process(t.process)).is_some_and(|until| *until > self.now.get())
+        };
+        self.tools.borrow().values().find(|t| t.host == host && !asleep(t)).cloned()
     }
 
     /// Virtual milliseconds since the beginning.

@@ -41,6 +41,8 @@ pub enum What {
     NothingToBoot { node: String },
     Up { node: String, generation: u64 },
     Claimed { node: String },
+    /// An installer was given the right to write.
+    Ticket { node: String },
     /// A disk of this machine loses what it held.
     Wipe { node: String, serial: String, guid: Uuid, run: String, ticket: String, foreign: bool },
     Written { node: String, guid: Uuid, generation: u64 },

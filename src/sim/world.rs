@@ -55,7 +55,7 @@ impl World {
     }
 
     pub fn empty(seed: u64) -> World {
-        World::new(seed, Vec::new(), Rc::new(Durable::new(seed)))
+        World::new(seed, Vec::new(), Rc::default())
     }
 
     pub fn name(&self, machine: usize) -> String {
