@@ -54,7 +54,60 @@ pub fn age(ms: u64) -> String {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    fn stamp(boot: &str, unix_ms: u64, boot_ms: u64) -> Stamp {
+        Stamp { unix_ms, boot_id: boot.into(), boot_ms }
+    }
+
+    #[test]
+    fn a_lease_ends_when_either_clock_says_so() {
+        let at = stamp("b1", 1_000_000, 50_000);
+        let after = |boot: &str, wall: i64, up: i64| {
+            stamp(boot, at.unix_ms.saturating_add_signed(wall), at.boot_ms.saturating_add_signed(up))
+        };
+        assert!(!at.expired(30_000, &after("b1", 29_999, 29_999)));
+        assert!(at.expired(30_000, &after("b1", 30_000, 30_000)));
+        // The wall clock was set back by an hour: time since boot went on.
+        assert!(at.expired(30_000, &after("b1", -3_600_000, 30_000)));
+        // Set forward: it may be wrong, but nobody may count on the lease any more.
+        assert!(at.expired(30_000, &after("b1", 3_600_000, 5)));
+        // Another boot, or another host: its time since boot means nothing here.
+        assert!(!at.expired(30_000, &after("b2", 5, 86_400_000)));
+        assert!(at.expired(30_000, &after("b2", 30_000, -50_000)));
+        assert!(!at.expired(30_000, &after("b2", -5, 86_400_000)));
+        // No boot id is like no other, itself included.
+        let blind = stamp("", 1_000_000, 0);
+        assert!(!blind.expired(30_000, &stamp("", 1_000_000, 40_000)));
+    }
+
+    proptest! {
+        #[test]
+        fn expiry_follows_the_clocks(
+            wall in 0_u64..1 << 42, up in 0_u64..1 << 40, ttl in 1_u64..1 << 32,
+            wall_went in 0_u64..1 << 33, up_went in 0_u64..1 << 33, more in 0_u64..1 << 20, same: bool,
+        ) {
+            let at = stamp("b1", wall, up);
+            let now = stamp(if same { "b1" } else { "b2" }, wall + wall_went, up + up_went);
+            let expired = at.expired(ttl, &now);
+            prop_assert_eq!(expired, wall_went >= ttl || same && up_went >= ttl);
+            // Later is never less expired, and a longer lease never more.
+            let later = Stamp { unix_ms: now.unix_ms + more, boot_ms: now.boot_ms + more, ..now.clone() };
+            prop_assert!(!expired || at.expired(ttl, &later));
+            prop_assert!(expired || !at.expired(ttl + more, &now));
+        }
+
+        #[test]
+        fn a_clock_that_went_back_ends_no_lease(
+            wall in 1_u64..1 << 42, up in 1_u64..1 << 40, back in 1_u64..1 << 40, ttl in 1_u64..1 << 32,
+        ) {
+            let at = stamp("b1", wall, up);
+            let now = stamp("b1", wall.saturating_sub(back), up.saturating_sub(back));
+            prop_assert!(!at.expired(ttl, &now));
+        }
+    }
 
     #[test]
     fn labels() {

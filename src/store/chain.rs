@@ -3,7 +3,7 @@
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
-use super::{Record, StoreError};
+use super::{Draft, Fence, Record, SCHEMA_VERSION, StoreError};
 use crate::model::{Failure, failure::Cause};
 
 /// SHA-256 (hex) over the record's canonical JSON with an empty `hash`.
@@ -14,32 +14,50 @@ pub(super) fn hash(record: &Record) -> String {
     hex::encode(Sha256::digest(text))
 }
 
-/// The record with its hash. Its body is brought to a form that reads back as what was written: a float that JSON
-/// rounds on its way in would break the chain for ever.
-pub(super) fn seal(mut record: Record) -> Record {
-    if has_float(&record.body) {
-        for _ in 0..ROUNDS {
-            let text = serde_json::to_string(&record.body).unwrap_or_default();
-            let Ok(back) = serde_json::from_str::<Value>(&text) else { break };
-            if serde_json::to_string(&back).is_ok_and(|again| again == text) {
-                break;
-            }
-            record.body = back;
-        }
+/// The record that comes after that head, without its hash.
+pub(super) fn follow(seq: u64, hash: String, run: &str, at_ms: u64, fence: &Fence, draft: Draft) -> Record {
+    Record {
+        schema: SCHEMA_VERSION,
+        run: run.to_owned(),
+        seq: seq + 1,
+        at_ms,
+        subject: draft.subject,
+        step: draft.step,
+        attempt: draft.attempt,
+        kind: draft.kind,
+        fence: fence.highest(),
+        actor: fence.actor.clone(),
+        body: draft.body,
+        previous: hash,
+        hash: String::new(),
     }
+}
+
+/// The record with its hash. Its body is brought to a form that reads back as what was written: a float that JSON's
+/// reader rounds otherwise than its writer would break the chain for ever.
+pub(super) fn seal(mut record: Record) -> Record {
+    settle(&mut record.body);
     record.hash = hash(&record);
     record
 }
 
-/// Rounding settles at once or after one more look; never later than this.
-const ROUNDS: u32 = 4;
-
-fn has_float(value: &Value) -> bool {
+fn settle(value: &mut Value) {
+    /// Nearly all floats read back as they are; the others settle a bit in the last place further on.
+    const ROUNDS: u32 = 8;
     match value {
-        Value::Number(number) => number.is_f64(),
-        Value::Array(list) => list.iter().any(has_float),
-        Value::Object(map) => map.values().any(has_float),
-        _ => false,
+        Value::Number(number) if number.is_f64() => {
+            for _ in 0..ROUNDS {
+                match serde_json::from_str::<serde_json::Number>(&number.to_string()) {
+                    Ok(back) if back == *number => return,
+                    Ok(back) => *number = back,
+                    Err(_) => break,
+                }
+            }
+            *value = Value::String(number.to_string());
+        }
+        Value::Array(list) => list.iter_mut().for_each(settle),
+        Value::Object(map) => map.values_mut().for_each(settle),
+        _ => {}
     }
 }
 

@@ -35,6 +35,13 @@ pub struct Approval {
     pub expires_ms: u64,
 }
 
+impl Approval {
+    /// Under which it is kept: an approver speaks once for a plan.
+    pub fn name(&self) -> String {
+        format!("{}/{}@{}", self.plan_hash, self.approver.user, self.approver.host)
+    }
+}
+
 /// The last observation of a node.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]

@@ -9,6 +9,7 @@ mod error;
 mod export;
 mod holder;
 mod lock;
+mod memory;
 mod record;
 mod sqlite;
 
@@ -23,6 +24,7 @@ pub use error::StoreError;
 pub use export::{Approval, Export, Head, Lineage, Sighting};
 pub use holder::Holder;
 pub use lock::{Claim, Control, ControlKind, Fence, Lock, fenced, stolen};
+pub use memory::MemoryStore;
 pub use record::{Draft, Record, RecordKind, RunRecord, RunState};
 pub use sqlite::SqliteStore;
 
@@ -131,4 +133,20 @@ pub trait Store: Send + Sync {
     /// Into an empty store only (`Conflict` otherwise), and only with a chain that verifies. The store goes on with
     /// the export's lineage.
     fn import(&self, export: &Export) -> Result<(), StoreError>;
+}
+
+fn ttl_ms(ttl: Duration) -> u64 {
+    u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// The refusal of a compare-and-set.
+pub fn made_meanwhile(cluster: &str, now: u64, expected: u64) -> StoreError {
+    StoreError::Conflict(format!(
+        "cluster {cluster} is at generation {now}, not {expected}: somebody else made it meanwhile"
+    ))
+}
+
+/// The refusal of an import that would mix two histories.
+pub fn not_empty() -> StoreError {
+    StoreError::Conflict("the store is not empty: an import would mix two histories".to_owned())
 }

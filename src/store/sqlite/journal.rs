@@ -4,7 +4,7 @@
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::{failed, from_json, locks};
-use crate::store::{Draft, Fence, Head, Lineage, Record, SCHEMA_VERSION, StoreError, chain};
+use crate::store::{Draft, Fence, Head, Lineage, Record, StoreError, chain};
 
 pub(super) const TABLES: &str = "
     CREATE TABLE state (one INTEGER PRIMARY KEY CHECK (one = 1), lineage TEXT NOT NULL, serial INTEGER NOT NULL,
@@ -76,21 +76,7 @@ pub(super) fn write(
     if (seq, &hash) != (head.seq, &head.hash) {
         return Err(broken(seq.min(head.seq) + 1, "the journal does not end where its head says"));
     }
-    let record = chain::seal(Record {
-        schema: SCHEMA_VERSION,
-        run: run.to_owned(),
-        seq: seq + 1,
-        at_ms: now_ms,
-        subject: draft.subject,
-        step: draft.step,
-        attempt: draft.attempt,
-        kind: draft.kind,
-        fence: fence.highest(),
-        actor: fence.actor.clone(),
-        body: draft.body,
-        previous: hash,
-        hash: String::new(),
-    });
+    let record = chain::seal(chain::follow(seq, hash, run, now_ms, fence, draft));
     insert(connection, &record)?;
     set_head(connection, &Head { seq: record.seq, hash: record.hash.clone() })?;
     Ok(record)

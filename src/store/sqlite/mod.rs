@@ -16,7 +16,7 @@ use serde::{Serialize, de::DeserializeOwned};
 
 use super::{
     Approval, BmcSession, Claim, ClusterRecord, Control, Draft, Export, Fence, Head, Holder, Lineage, Lock, Record,
-    RunRecord, RunState, Sighting, Store, StoreError, clock,
+    RunRecord, RunState, Sighting, Store, StoreError, clock, made_meanwhile, ttl_ms,
 };
 use crate::model::{Failure, Stamp, facts::NodeRecord, failure::Cause};
 use locks::By;
@@ -108,15 +108,6 @@ impl SqliteStore {
     fn values<T: DeserializeOwned>(&self, kind: Kind) -> Result<Vec<T>, StoreError> {
         Ok(self.read(|c| shelf::all(c, kind))?.into_iter().map(|(_, value)| value).collect())
     }
-}
-
-fn ttl_ms(ttl: Duration) -> u64 {
-    u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX)
-}
-
-fn approval_name(approval: &Approval) -> String {
-    let who = &approval.approver;
-    format!("{}/{}@{}", approval.plan_hash, who.user, who.host)
 }
 
 impl Store for SqliteStore {
@@ -220,7 +211,7 @@ impl Store for SqliteStore {
     }
 
     fn put_approval(&self, approval: &Approval) -> Result<(), StoreError> {
-        self.put("keep an approval", Weight::Matters, Kind::Approval, &approval_name(approval), approval)
+        self.put("keep an approval", Weight::Matters, Kind::Approval, &approval.name(), approval)
     }
 
     fn approvals(&self, plan_hash: &str) -> Result<Vec<Approval>, StoreError> {
@@ -244,9 +235,7 @@ impl Store for SqliteStore {
         self.write("record a cluster", Weight::Matters, |t, _| {
             let now = shelf::get::<ClusterRecord>(t, Kind::Cluster, cluster)?.map_or(0, |r| r.generation);
             if now != expected {
-                return Err(StoreError::Conflict(format!(
-                    "cluster {cluster} is at generation {now}, not {expected}: somebody else made it meanwhile"
-                )));
+                return Err(made_meanwhile(cluster, now, expected));
             }
             shelf::put(t, Kind::Cluster, cluster, record)
         })

@@ -6,11 +6,11 @@ use rusqlite::{Connection, params};
 use serde::{Serialize, de::DeserializeOwned};
 
 use super::{
-    approval_name, failed, journal,
+    failed, journal,
     shelf::{self, Kind},
     to_json,
 };
-use crate::store::{Export, SCHEMA_VERSION, StoreError};
+use crate::store::{self, Export, SCHEMA_VERSION, StoreError};
 
 pub(super) fn export(connection: &Connection) -> Result<Export, StoreError> {
     fn named<T: DeserializeOwned>(connection: &Connection, kind: Kind) -> Result<BTreeMap<String, T>, StoreError> {
@@ -55,7 +55,7 @@ pub(super) fn import(connection: &Connection, export: &Export) -> Result<(), Sto
         empty &= shelf::all::<serde_json::Value>(connection, kind)?.is_empty();
     }
     if !empty {
-        return Err(StoreError::Conflict("the store is not empty: an import would mix two histories".to_owned()));
+        return Err(store::not_empty());
     }
     for record in &export.records {
         journal::insert(connection, record)?;
@@ -74,5 +74,5 @@ pub(super) fn import(connection: &Connection, export: &Export) -> Result<(), Sto
     keep(connection, Kind::BmcSession, export.bmc_sessions.iter().map(|s| (s.node.clone(), s)))?;
     keep(connection, Kind::Observed, owned(&export.observed))?;
     keep(connection, Kind::Control, owned(&export.controls))?;
-    keep(connection, Kind::Approval, export.approvals.iter().map(|a| (approval_name(a), a)))
+    keep(connection, Kind::Approval, export.approvals.iter().map(|a| (a.name(), a)))
 }
