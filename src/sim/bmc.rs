@@ -32,6 +32,8 @@ pub struct Bmc {
 pub enum Ask {
     Open,
     Close,
+    /// What an earlier process left open.
+    CloseAll,
     Power,
     Boot,
     LastReset,
@@ -104,6 +106,11 @@ fn carry_out(ctx: &Ctx, by: &By, machine: usize, ask: Ask) -> (Result<Answer, Fa
             world.effect(by, What::SessionClosed { node });
             Answer::Done
         }
+        Ask::CloseAll => {
+            m.bmc.sessions = 0;
+            world.effect(by, What::SessionClosed { node });
+            Answer::Done
+        }
         Ask::Power => Answer::Power(power(m.power, m.faults.power_unreadable && !healed)),
         Ask::Boot => Answer::Boot(m.bmc.boot),
         Ask::LastReset => Answer::LastReset((m.bmc.resets > 0).then(|| format!("reset {}", m.bmc.resets))),
@@ -114,8 +121,7 @@ fn carry_out(ctx: &Ctx, by: &By, machine: usize, ask: Ask) -> (Result<Answer, Fa
             } else {
                 m.bmc.boot = if wanted.is_cleared() { BootOverride::CLEARED } else { wanted };
             }
-            let what =
-                if wanted.is_cleared() { What::OverrideCleared { node } } else { What::OverrideSet { node } };
+            let what = if wanted.is_cleared() { What::OverrideCleared { node } } else { What::OverrideSet { node } };
             world.effect(by, what);
             Answer::Done
         }

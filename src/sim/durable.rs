@@ -41,18 +41,9 @@ impl Durable {
         let (time, alive) = (Arc::clone(&clock), Arc::clone(&living));
         let store = MemoryStore::with(
             Arc::new(move || stamp("reader", time.load(Ordering::Relaxed))),
-            Arc::new(move |holder: &Holder| {
-                alive.lock().unwrap_or_else(PoisonError::into_inner).contains(&holder.pid)
-            }),
+            Arc::new(move |holder: &Holder| alive.lock().unwrap_or_else(PoisonError::into_inner).contains(&holder.pid)),
         );
-        Durable {
-            store,
-            clock,
-            living,
-            intents: RefCell::default(),
-            writes: Cell::new(0),
-            fails_at: Cell::new(None),
-        }
+        Durable { store, clock, living, intents: RefCell::default(), writes: Cell::new(0), fails_at: Cell::new(None) }
     }
 
     pub fn set_time(&self, now: u64) {
@@ -73,14 +64,7 @@ impl Durable {
         self.fails_at.set(write.map(|w| self.writes.get() + w));
     }
 
-    pub fn append(
-        &self,
-        process: u32,
-        run: &str,
-        now: u64,
-        fence: &Fence,
-        draft: Draft,
-    ) -> Result<Record, StoreError> {
+    pub fn append(&self, process: u32, run: &str, now: u64, fence: &Fence, draft: Draft) -> Result<Record, StoreError> {
         self.writes.set(self.writes.get() + 1);
         if self.fails_at.get().is_some_and(|at| self.writes.get() >= at) {
             let full = Failure::new(Cause::Local, "state: append", "no space left on device");

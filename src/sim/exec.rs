@@ -90,17 +90,17 @@ impl Sim {
     pub fn tool(&self, process: u32) -> Option<Rc<Tool>> {
         self.tools.borrow().get(&process).cloned()
     }
-    /// All that live.
+    fn awake(&self, tool: &Tool) -> bool {
+        let queue = self.queue.borrow();
+        queue.suspended.get(&Owner::Process(tool.process)).is_none_or(|until| *until <= self.now.get())
+    }
+    /// All that live and whose host does not sleep.
     pub fn tools(&self) -> Vec<Rc<Tool>> {
-        self.tools.borrow().values().cloned().collect()
+        self.tools.borrow().values().filter(|t| self.awake(t)).cloned().collect()
     }
     /// The one that listens at this host's address: the first that has opened its servers there.
     pub fn tool_at(&self, host: &str) -> Option<Rc<Tool>> {
-        let asleep = |t: &Tool| {
-            let queue = self.queue.borrow();
-            queue.suspended.get(&Owner::Process(t.process)).is_some_and(|until| *until > self.now.get())
-        };
-        self.tools.borrow().values().find(|t| t.host == host && !asleep(t)).cloned()
+        self.tools.borrow().values().find(|t| t.host == host && self.awake(t)).cloned()
     }
 
     /// Virtual milliseconds since the beginning.

@@ -114,8 +114,19 @@ impl MachineFaults {
         self.wrong_disk || self.foreign_data || self.swapped != Swapped::No
     }
 
+    /// What may keep a BMC from being left as it should be.
+    pub fn excuses(&self, now: u64) -> bool {
+        self.bmc_dead
+            || self.hangs > 0
+            || self.sticky
+            || self.override_ignored > 0
+            || self.slow_ms > 0
+            || self.answers_lost > 0
+            || self.bmc_restarts_at.is_some_and(|at| at.abs_diff(now) < 200_000)
+    }
+
     fn draw(rng: &mut Rng, permille: u32) -> MachineFaults {
-        let mut few = |rng: &mut Rng| if rng.chance(permille) { rng.range(1, 3) as u32 } else { 0 };
+        let few = |rng: &mut Rng| if rng.chance(permille) { rng.range(1, 3) as u32 } else { 0 };
         let mut f = MachineFaults {
             power_ignored: few(rng),
             answers_lost: few(rng),
@@ -154,18 +165,34 @@ impl MachineFaults {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ToolFault {
     /// Killed before its so-manieth operation (journal append or request), or right after it.
-    DiesAt { operation: u64, after: bool },
+    DiesAt {
+        operation: u64,
+        after: bool,
+    },
     /// Killed at this time after its start.
-    DiesAfter { ms: u64 },
+    DiesAfter {
+        ms: u64,
+    },
     /// ^C at this time after its start.
-    InterruptedAfter { ms: u64 },
+    InterruptedAfter {
+        ms: u64,
+    },
     /// `pause` from another terminal, resumed later.
-    PausedAfter { ms: u64 },
-    AbortedAfter { ms: u64 },
+    PausedAfter {
+        ms: u64,
+    },
+    AbortedAfter {
+        ms: u64,
+    },
     /// The host sleeps from then on for so long.
-    Suspended { after_ms: u64, ms: u64 },
+    Suspended {
+        after_ms: u64,
+        ms: u64,
+    },
     /// The so-manieth write of the store fails.
-    StoreFails { write: u64 },
+    StoreFails {
+        write: u64,
+    },
 }
 
 /// Everything that goes wrong in one world.

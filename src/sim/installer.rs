@@ -1,7 +1,9 @@
 //! The installer of a machine, as its program behaves: claims until it is answered, looks at the disks, reports every
 //! second and does what the directives say, one at a time; a write that has begun is not stopped.
 
-use rackctl_wire::{Claim, ClaimAnswer, Directive, Disk as DiskReport, PROTOCOL, Report, Stage, StageError, WriteTicket};
+use rackctl_wire::{
+    Claim, ClaimAnswer, Directive, Disk as DiskReport, PROTOCOL, Report, Stage, StageError, WriteTicket,
+};
 
 use super::{
     exec::{Ctx, Topic, never, sleep},
@@ -74,11 +76,8 @@ impl Installer {
     fn new(ctx: &Ctx, machine: usize, node: String, token: String, host: String) -> Installer {
         let mut world = ctx.world();
         let (attempt, key, system_key) = (world.rng.hex(), world.rng.hex(), world.rng.hex());
-        let (ids, mac, boot_id) = world
-            .machines
-            .get(machine)
-            .map(|m| (m.ids(), m.mac.clone(), m.boot_id.clone()))
-            .unwrap_or_default();
+        let (ids, mac, boot_id) =
+            world.machines.get(machine).map(|m| (m.ids(), m.mac.clone(), m.boot_id.clone())).unwrap_or_default();
         let claim = Claim {
             protocol: PROTOCOL,
             node,

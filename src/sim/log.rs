@@ -25,43 +25,129 @@ impl Cause {
 
 #[derive(Clone, Debug, PartialEq)]
 pub enum What {
-    PowerOn { node: String },
+    PowerOn {
+        node: String,
+    },
     /// `served`: it was a healthy member at that moment.
-    PowerOff { node: String, served: bool },
+    PowerOff {
+        node: String,
+        served: bool,
+    },
     /// The BMC took a reset request; what it asked for.
-    Reset { node: String, action: &'static str, done: bool },
-    OverrideSet { node: String },
-    OverrideCleared { node: String },
+    Reset {
+        node: String,
+        action: &'static str,
+        done: bool,
+    },
+    OverrideSet {
+        node: String,
+    },
+    OverrideCleared {
+        node: String,
+    },
     /// A process's servers offer the installer to the machine from now on, or do not any more.
-    Offered { node: String },
-    Withdrawn { node: String },
-    DhcpInstaller { node: String },
-    BootsInstaller { node: String },
-    BootsDisk { node: String, whole: bool },
-    NothingToBoot { node: String },
-    Up { node: String, generation: u64 },
-    Claimed { node: String },
+    Offered {
+        node: String,
+    },
+    Withdrawn {
+        node: String,
+    },
+    DhcpInstaller {
+        node: String,
+    },
+    BootsInstaller {
+        node: String,
+    },
+    BootsDisk {
+        node: String,
+        whole: bool,
+    },
+    NothingToBoot {
+        node: String,
+    },
+    Up {
+        node: String,
+        generation: u64,
+    },
+    Claimed {
+        node: String,
+    },
     /// An installer was given the right to write.
-    Ticket { node: String },
+    Ticket {
+        node: String,
+    },
     /// A disk of this machine loses what it held.
-    Wipe { node: String, serial: String, guid: Uuid, run: String, ticket: String, foreign: bool },
-    Written { node: String, guid: Uuid, generation: u64 },
-    Bootstrap { cluster: String, id: u64, node: String },
-    MemberAdded { cluster: String, peer_url: String },
-    Promoted { cluster: String, node: String, synced: bool },
-    MemberUp { cluster: String, node: String },
+    Wipe {
+        node: String,
+        serial: String,
+        guid: Uuid,
+        run: String,
+        ticket: String,
+        foreign: bool,
+    },
+    Written {
+        node: String,
+        guid: Uuid,
+        generation: u64,
+    },
+    Bootstrap {
+        cluster: String,
+        id: u64,
+        node: String,
+    },
+    MemberAdded {
+        cluster: String,
+        peer_url: String,
+    },
+    Promoted {
+        cluster: String,
+        node: String,
+        synced: bool,
+    },
+    MemberUp {
+        cluster: String,
+        node: String,
+    },
     /// A running member stops; `quorum`: whether the cluster still had one before and after.
-    MemberDown { cluster: String, node: String, before: bool, after: bool },
-    SessionOpened { node: String },
-    SessionClosed { node: String },
-    RackDark { rack: String },
-    RackLit { rack: String },
-    BmcAway { node: String, ms: u64 },
-    ToolStarted { host: String, doing: String },
-    ToolDied { why: &'static str },
-    ToolSuspended { ms: u64 },
-    ToolEnded { run: String, outcome: String, told: Vec<String> },
-    Note { text: String },
+    MemberDown {
+        cluster: String,
+        node: String,
+        before: bool,
+        after: bool,
+    },
+    SessionOpened {
+        node: String,
+    },
+    SessionClosed {
+        node: String,
+    },
+    RackDark {
+        rack: String,
+    },
+    RackLit {
+        rack: String,
+    },
+    BmcAway {
+        node: String,
+        ms: u64,
+    },
+    ToolStarted {
+        host: String,
+        doing: String,
+    },
+    ToolDied {
+        why: &'static str,
+    },
+    ToolSuspended {
+        ms: u64,
+    },
+    ToolEnded {
+        run: String,
+        told: String,
+    },
+    Note {
+        text: String,
+    },
 }
 
 #[derive(Clone, Debug)]

@@ -1,6 +1,6 @@
 //! A machine: hardware, disks, firmware, and what runs on it. Its boot is a task of its own that dies with the power.
 
-use std::{collections::VecDeque, rc::Rc};
+use std::rc::Rc;
 
 use rackctl_wire::{Content, Disk as DiskReport, EtcdMember, MachineIds, NodeConfig, NodeStatus, PROTOCOL, Signature};
 use uuid::Uuid;
@@ -102,8 +102,6 @@ pub struct Machine {
     pub net_first: bool,
     pub etcd: Option<Member>,
     pub faults: MachineFaults,
-    /// Directives that the installer took, for the log of a failure.
-    pub told: VecDeque<String>,
 }
 
 impl Machine {

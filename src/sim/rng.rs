@@ -11,9 +11,8 @@ impl Rng {
 
     /// A stream of its own for `name` (FNV-1a over its bytes).
     pub fn fork(&self, name: &str) -> Rng {
-        let hash = name
-            .bytes()
-            .fold(0xcbf2_9ce4_8422_2325_u64, |h, b| (h ^ u64::from(b)).wrapping_mul(0x0000_0100_0000_01b3));
+        let hash =
+            name.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |h, b| (h ^ u64::from(b)).wrapping_mul(0x0000_0100_0000_01b3));
         let mut forked = Rng(self.0 ^ hash);
         forked.next();
         forked

@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{
     engine::Event,
-    model::{Failure, Fleet, failure::Cause, facts::NodeRecord},
+    model::{Failure, Fleet, facts::NodeRecord, failure::Cause},
     plan::{Plan, StepKind, Subject, wipe_guard::Target},
     run::{
         desk::{Desk, Order, Verdict},
@@ -233,8 +233,7 @@ impl Tool {
     /// The claim endpoint: what is granted is durable before it is answered.
     pub fn claim(&self, ctx: &Ctx, machine: usize, claim: &Claim) -> Result<ClaimAnswer, Away> {
         let unix_s = (EPOCH_MS + ctx.now()) / 1_000;
-        let verdict =
-            self.desk.borrow_mut().claim(&self.fleet, &self.keys, claim, self.since_boot(ctx), unix_s);
+        let verdict = self.desk.borrow_mut().claim(&self.fleet, &self.keys, claim, self.since_boot(ctx), unix_s);
         let answer = match verdict {
             Verdict::Refused { status, .. } => Err(if status >= 500 { Away::Silent } else { Away::Refused(status) }),
             Verdict::Granted { answer, first } => {
@@ -263,7 +262,8 @@ impl Tool {
         match answer {
             Ok(directive) => {
                 if matches!(directive, Directive::Write(_)) && stage == Stage::Ready {
-                    let attempt = self.durable.intent(&self.run, &format!("{node}/write-disk")).map_or(1, |i| i.attempt);
+                    let attempt =
+                        self.durable.intent(&self.run, &format!("{node}/write-disk")).map_or(1, |i| i.attempt);
                     let by = By { process: self.process, step: format!("{node}/write-disk"), attempt };
                     ctx.world().effect(&by, What::Ticket { node });
                 }

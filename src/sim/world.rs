@@ -11,14 +11,12 @@ use super::{
     machine::Machine,
     rng::Rng,
 };
+use crate::model::Fleet;
 
 /// A process of the tool, as the network and the store see it.
 #[derive(Clone, Debug, Default)]
 pub struct Process {
     pub host: String,
-    pub alive: bool,
-    /// Node → boot attempt: what its network-boot servers offer.
-    pub offers: BTreeMap<String, u32>,
     pub run: String,
 }
 
@@ -32,13 +30,15 @@ pub struct World {
     pub clusters: BTreeMap<u64, Cluster>,
     pub processes: BTreeMap<u32, Process>,
     pub durable: Rc<Durable>,
+    /// The inventory, which the checks hold the world against.
+    pub fleet: Rc<Fleet>,
     pub watch: Watcher,
     /// No fault happens any more: machines that were to fail are well.
     pub healed: bool,
 }
 
 impl World {
-    pub fn new(seed: u64, machines: Vec<Machine>, durable: Rc<Durable>) -> World {
+    pub fn new(seed: u64, fleet: &Rc<Fleet>, machines: Vec<Machine>) -> World {
         let number = machines.iter().enumerate().map(|(i, m)| (m.name.clone(), i)).collect();
         World {
             now: 0,
@@ -48,14 +48,15 @@ impl World {
             number,
             clusters: BTreeMap::new(),
             processes: BTreeMap::new(),
-            durable,
+            durable: Rc::default(),
+            fleet: Rc::clone(fleet),
             watch: Watcher::default(),
             healed: false,
         }
     }
 
     pub fn empty(seed: u64) -> World {
-        World::new(seed, Vec::new(), Rc::default())
+        World::new(seed, &Rc::default(), Vec::new())
     }
 
     pub fn name(&self, machine: usize) -> String {
