@@ -78,6 +78,7 @@ pub async fn execute(
     meddle: &dyn Meddle,
 ) -> Result<Ended, Failure> {
     tool.restore(ctx, records);
+    tool.serving.set(true);
     let past = past(records);
     let mut carrier = Carrier {
         ctx,

@@ -94,13 +94,13 @@ impl Sim {
         let queue = self.queue.borrow();
         queue.suspended.get(&Owner::Process(tool.process)).is_none_or(|until| *until <= self.now.get())
     }
-    /// All that live and whose host does not sleep.
+    /// All that serve and whose host does not sleep.
     pub fn tools(&self) -> Vec<Rc<Tool>> {
-        self.tools.borrow().values().filter(|t| self.awake(t)).cloned().collect()
+        self.tools.borrow().values().filter(|t| t.serving.get() && self.awake(t)).cloned().collect()
     }
     /// The one that listens at this host's address: the first that has opened its servers there.
     pub fn tool_at(&self, host: &str) -> Option<Rc<Tool>> {
-        self.tools.borrow().values().find(|t| t.host == host && self.awake(t)).cloned()
+        self.tools.borrow().values().find(|t| t.host == host && t.serving.get() && self.awake(t)).cloned()
     }
 
     /// Virtual milliseconds since the beginning.

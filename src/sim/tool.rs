@@ -51,8 +51,8 @@ pub struct Tool {
     pub targets: RefCell<BTreeMap<String, Target>>,
     pub last_reset: RefCell<BTreeMap<String, Option<String>>>,
     pub voters: RefCell<BTreeMap<String, Vec<String>>>,
-    /// Until when the lease is good, by this process's own clock.
-    pub lease_until: Cell<u64>,
+    /// Its servers are open: what the journal says was taken over before.
+    pub serving: Cell<bool>,
     /// What drivers bring home, and what comes from outside.
     pub home: RefCell<VecDeque<(Event, Value)>>,
     fault: Option<ToolFault>,
@@ -90,7 +90,7 @@ impl Tool {
             targets: RefCell::default(),
             last_reset: RefCell::default(),
             voters: RefCell::default(),
-            lease_until: Cell::new(0),
+            serving: Cell::new(false),
             home: RefCell::default(),
             fault,
             operations: Cell::new(0),
