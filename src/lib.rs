@@ -28,12 +28,13 @@
 //!
 //! # Where things are
 //!
-//! A module knows modules of lower levels alone; level 3 knows `model` alone.
+//! A module knows modules of lower levels alone; level 3 knows `model` alone (`cluster` and `store`: `etcd` too).
 //!
 //! | level | module | holds |
 //! |---|---|---|
 //! | 0 | [`model`] | values: node, fleet, boot, facts, goal, failure. No tokio, no files, no clap |
 //! | 1 | [`inventory`], [`plan`] | text → Fleet; Fleet + Facts + Goal → Plan or Refusals |
+//! | 1 | [`etcd`] | the small client of etcd, which `cluster` and `store` alone share |
 //! | 2 | [`engine`] | a run's tracks as a state machine, retry, resume; time is an argument |
 //! | 3 | [`bmc`], [`netboot`], [`remote`], [`install`], [`cluster`], [`image`], [`secrets`], [`store`] | drivers: a pure core each, and thin files that do the I/O |
 //! | 4 | [`run`], [`output`], [`lab`] | the loop that joins engine and drivers; the views; the laboratory fleet |
@@ -69,6 +70,7 @@ pub mod bmc;
 pub mod cli;
 pub mod cluster;
 pub mod engine;
+pub mod etcd;
 pub mod image;
 pub mod install;
 pub mod inventory;

@@ -11,6 +11,7 @@ use std::{
 /// Module → level. The table of `src/lib.rs`.
 const LEVELS: [(&str, u8); 18] = [
     ("model", 0),
+    ("etcd", 1),
     ("inventory", 1),
     ("plan", 1),
     ("engine", 2),
@@ -43,6 +44,10 @@ fn fault(from: &str, to: &str) -> Option<String> {
     let Some(high) = level(from) else { return Some(format!("`{from}` is in no level of the table")) };
     let Some(low) = level(to) else { return Some(format!("`{to}` is in no level of the table")) };
     match (high, low) {
+        // A client, not a value: two drivers share it, and nothing else speaks to etcd past them.
+        _ if to == "etcd" => {
+            (!["cluster", "store"].contains(&from)).then(|| "only `cluster` and `store` speak to etcd".to_owned())
+        }
         (high, low) if low > high => Some(format!("level {high} may not know level {low}")),
         // Drivers know values alone: what joins them is above.
         (3, 1..=3) => Some(format!("a driver knows `model` alone, not level {low}")),
@@ -149,9 +154,17 @@ fn every_module_has_a_level() {
 
 #[test]
 fn the_rules() {
-    for (from, to) in
-        [("cli", "model"), ("lab", "bmc"), ("run", "engine"), ("output", "store"), ("engine", "plan"), ("bmc", "bmc")]
-    {
+    for (from, to) in [
+        ("cli", "model"),
+        ("store", "etcd"),
+        ("cluster", "etcd"),
+        ("etcd", "model"),
+        ("lab", "bmc"),
+        ("run", "engine"),
+        ("output", "store"),
+        ("engine", "plan"),
+        ("bmc", "bmc"),
+    ] {
         assert_eq!(fault(from, to), None, "{from} -> {to}");
     }
     for (from, to) in [
@@ -163,6 +176,9 @@ fn the_rules() {
         ("output", "cli"),
         ("lab", "output"),
         ("plan", "inventory"),
+        ("plan", "etcd"),
+        ("run", "etcd"),
+        ("etcd", "store"),
         ("bmc", "unknown"),
     ] {
         assert!(fault(from, to).is_some(), "{from} -> {to}");

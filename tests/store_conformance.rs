@@ -3,10 +3,17 @@
 
 #![allow(clippy::unwrap_used, clippy::panic)] // A store that does not do what is said here fails the test.
 
+mod cluster_support;
+mod store_support;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     panic::{AssertUnwindSafe, catch_unwind},
-    sync::{Arc, Mutex},
+    path::PathBuf,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU32, Ordering},
+    },
     time::Duration,
 };
 
@@ -695,6 +702,29 @@ impl Backend for Memory {
     }
 }
 
+/// One server; every store has a prefix of its own.
+struct InEtcd(store_support::Server, AtomicU32);
+
+impl Backend for InEtcd {
+    fn fresh(&self) -> Arc<dyn Store> {
+        Arc::new(self.0.store(&format!("conformance/{}", self.1.fetch_add(1, Ordering::SeqCst))))
+    }
+}
+
+fn in_etcd(binary: Option<PathBuf>) -> Option<InEtcd> {
+    binary.map(|binary| InEtcd(store_support::Server::start(&binary), AtomicU32::new(0)))
+}
+
+#[test]
+fn etcd_3_4_conforms() {
+    in_etcd(cluster_support::etcd_binary()).inspect(|backend| conform(backend));
+}
+
+#[test]
+fn etcd_3_5_conforms() {
+    in_etcd(cluster_support::etcd_351_binary()).inspect(|backend| conform(backend));
+}
+
 #[test]
 fn sqlite_conforms() {
     conform(&Sqlite(Mutex::default()));
@@ -708,7 +738,8 @@ fn memory_conforms() {
 /// A lease that is asked for is the lease that is kept.
 #[test]
 fn leases_have_the_length_that_was_asked_for() {
-    for backend in [&Sqlite(Mutex::default()) as &dyn Backend, &Memory] {
+    let (sqlite, etcd) = (Sqlite(Mutex::default()), in_etcd(cluster_support::etcd_binary()));
+    for backend in [&sqlite as &dyn Backend, &Memory].into_iter().chain(etcd.as_ref().map(|e| e as &dyn Backend)) {
         let store = backend.fresh();
         store.lock(&names(&["a"]), "r", &me(), &ago(100), Duration::from_secs(90)).unwrap();
         store.lock(&names(&["b"]), "r", &me(), &ago(100), Duration::from_secs(1_000)).unwrap();

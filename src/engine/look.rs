@@ -14,9 +14,12 @@ use crate::{
         facts::{ClusterFacts, MemberFacts, NodeRecord},
         failure::Cause,
         fleet::Node,
-        power::{BootOverride, PowerState},
+        power::{BootOverride, PowerAction, PowerState},
     },
-    plan::wipe_guard::{self, Target},
+    plan::{
+        quorum::{self, Change},
+        wipe_guard::{self, Target},
+    },
 };
 
 /// `boot-installer` after a crash. `before`: the last reset time that stands in the intent.
@@ -147,6 +150,35 @@ pub fn powered(power: PowerState) -> Found {
     if power == PowerState::On { Found::Done } else { Found::NotDone }
 }
 
+/// `set-power`: of a restart that was begun before a crash, the last reset time is the mark. `before` is the intent's.
+pub fn power_changed(
+    node: &str,
+    action: PowerAction,
+    power: PowerState,
+    last_reset: Option<&str>,
+    resumed: bool,
+    before: Option<&str>,
+) -> Found {
+    match action {
+        PowerAction::On if power == PowerState::On => Found::Done,
+        PowerAction::GracefulShutdown | PowerAction::ForceOff if power == PowerState::Off => Found::Done,
+        PowerAction::On | PowerAction::GracefulShutdown | PowerAction::ForceOff => Found::NotDone,
+        _ if !resumed => Found::NotDone,
+        // Off: the first half of a cycle was done.
+        _ if power == PowerState::Off => Found::NotDone,
+        _ if last_reset.is_some() && last_reset != before => Found::Done,
+        _ if last_reset.is_some() => Found::NotDone,
+        _ => Found::Contradiction(
+            Failure::new(
+                Cause::NeedsPerson,
+                format!("{node}: restart"),
+                "it was asked for before a crash, and its BMC keeps no time of the last reset: whether it happened cannot be seen",
+            )
+            .next(format!("rackctl console {node}, and rackctl abort")),
+        ),
+    }
+}
+
 /// It came up from the disk that was written, as what was written.
 pub fn is_the_installed_one(
     node: &str,
@@ -239,6 +271,19 @@ pub fn promoted(cluster: &str, name: &str, facts: &ClusterFacts, peer_url: &str)
             "it is not in the member list any more",
         )),
     }
+}
+
+/// The quorum guard before a change, on facts read just now: what time may mend is waited for, the rest is a
+/// contradiction.
+pub fn quorum_allows(cluster: &str, name: &str, seen: &quorum::World<'_>, change: &Change) -> Found {
+    let refusals = quorum::refusals(seen, change);
+    if refusals.is_empty() {
+        return Found::NotDone;
+    }
+    let why: Vec<String> = refusals.iter().map(ToString::to_string).collect();
+    let failure = Failure::new(Cause::Guard, what(cluster, name, "quorum guard for"), why.join("; "))
+        .next(format!("rackctl describe cluster {cluster}"));
+    if refusals.iter().all(quorum::Refusal::may_pass) { Found::Held(failure) } else { Found::Contradiction(failure) }
 }
 
 /// `promote`, afterwards.

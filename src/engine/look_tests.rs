@@ -166,3 +166,39 @@ fn a_claim_or_its_refusal_ends_the_wait() {
     assert_eq!(claimed(None, None), None);
     assert_eq!(claimed(None, Some(&failure())), Some(Err(failure())));
 }
+
+#[test]
+fn a_restart_is_known_by_its_mark_and_never_guessed() {
+    use PowerState::{Off, On};
+    let look = |action, power, last, resumed, before| power_changed("n1", action, power, last, resumed, before);
+    let cycle = PowerAction::PowerCycle;
+    assert_eq!(look(cycle, On, Some("t1"), false, None), Found::NotDone);
+    assert_eq!(look(cycle, On, Some("t2"), true, Some("t1")), Found::Done);
+    assert_eq!(look(cycle, On, Some("t1"), true, Some("t1")), Found::NotDone);
+    assert_eq!(look(cycle, Off, None, true, None), Found::NotDone, "half a cycle is finished");
+    assert!(matches!(look(cycle, On, None, true, None), Found::Contradiction(f) if f.cause == Cause::NeedsPerson));
+    assert_eq!(look(PowerAction::On, On, None, true, None), Found::Done);
+    assert_eq!(look(PowerAction::ForceOff, On, None, false, None), Found::NotDone);
+}
+
+#[test]
+fn the_quorum_guard_waits_for_what_may_pass_and_for_nothing_else() {
+    let mut facts = facts(&[("u1", false)]);
+    let (none, add) = (std::collections::BTreeSet::new(), Change::AddLearner { peer_url: "u2".into() });
+    let world = |facts: &ClusterFacts, since| {
+        let seen = quorum::World {
+            facts,
+            declared: 3,
+            synced: &none,
+            dead: &none,
+            since_restart: since,
+            settle: Duration::from_secs(5),
+        };
+        quorum_allows("c", "n", &seen, &add)
+    };
+    facts.leader = Some("1".into());
+    assert_eq!(world(&facts, None), Found::NotDone);
+    assert!(matches!(world(&facts, Some(Duration::from_secs(1))), Found::Held(_)), "it settles");
+    facts.alarms = vec!["NOSPACE on member 1".into()];
+    assert!(matches!(world(&facts, None), Found::Contradiction(f) if f.why.contains("NOSPACE")));
+}

@@ -40,7 +40,14 @@ fn places(kind: Kind) -> &'static [(&'static str, Is)] {
         Kind::Cluster => {
             &[("driver.etcd.tls.ca", Is::Path), ("driver.exec.command", Is::Command), ("backup.to", Is::Path)]
         }
-        Kind::Image => &[("build.nix", Is::Flake), ("files.kernel.path", Is::Path), ("files.initrd.path", Is::Path)],
+        Kind::Image => &[
+            ("build.nix", Is::Flake),
+            ("files.kernel.path", Is::Path),
+            ("files.initrd.path", Is::Path),
+            ("files.stage2.path", Is::Path),
+            ("files.system.path", Is::Path),
+            ("files.loaders.*.path", Is::Path),
+        ],
         Kind::Network | Kind::Playbook => &[],
     }
 }

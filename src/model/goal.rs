@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::power::{BootTarget, PowerAction};
+
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "goal", rename_all = "camelCase", rename_all_fields = "camelCase")]
 pub enum Goal {
@@ -11,6 +13,45 @@ pub enum Goal {
     Install { nodes: Scope, reinstall: bool },
     /// Make installed nodes members of their clusters.
     Join { nodes: Scope },
+    /// Change the power of machines. `force`: the operating system is not asked first.
+    /// `wait`: until it is seen to hold. `lose_quorum`: also where a cluster stops serving by it.
+    Power { nodes: Scope, action: PowerAction, force: bool, wait: bool, lose_quorum: bool },
+    /// What machines boot from, the next time or from now on.
+    Boot { nodes: Scope, target: BootTarget, persistent: bool },
+}
+
+impl Goal {
+    /// The nodes that it is about.
+    pub fn scope(&self) -> &Scope {
+        match self {
+            Goal::Apply { nodes, .. }
+            | Goal::Install { nodes, .. }
+            | Goal::Join { nodes }
+            | Goal::Power { nodes, .. }
+            | Goal::Boot { nodes, .. } => nodes,
+        }
+    }
+
+    /// Whether it may lead to disks being written, and so to servers and images.
+    pub fn installs(&self) -> bool {
+        matches!(self, Goal::Apply { .. } | Goal::Install { .. })
+    }
+
+    /// `power` and `boot set`: over in one step a node.
+    pub fn is_short(&self) -> bool {
+        matches!(self, Goal::Power { .. } | Goal::Boot { .. })
+    }
+
+    /// The word of the command line.
+    pub fn word(&self) -> &'static str {
+        match self {
+            Goal::Apply { .. } => "apply",
+            Goal::Install { .. } => "install",
+            Goal::Join { .. } => "join",
+            Goal::Power { .. } => "power",
+            Goal::Boot { .. } => "boot set",
+        }
+    }
 }
 
 /// Names in the inventory's order; resolved before planning.

@@ -1,6 +1,6 @@
 //! One node's track: from what its BMC, its system and the store say to what is left to do.
 
-use super::{Artifacts, Danger, Known, Refusal, Step, StepKind, Subject, Track};
+use super::{Artifacts, Known, Refusal, StepKind, Subject, Track};
 use crate::model::{
     Fleet,
     facts::{BmcFacts, Facts, InstallPhase, NodeFacts},
@@ -52,8 +52,7 @@ pub(super) fn track(
     };
     let none = NodeFacts::default();
     let seen = facts.nodes.get(name).unwrap_or(&none);
-    let mut track =
-        Track { subject: Subject::Node(name.clone()), steps: Vec::new(), found: Vec::new(), voters: Vec::new() };
+    let mut track = Track::new(Subject::Node(name.clone()));
 
     let installed = installed(seen);
     if let (Some(what), false) = (&installed, wish.reinstall) {
@@ -306,7 +305,5 @@ fn place(fleet: &Fleet, node: &str) -> Option<String> {
 }
 
 fn push(track: &mut Track, kind: StepKind, why: String) {
-    let id = format!("{}/{}", track.subject, kind.word());
-    let danger: Danger = kind.danger();
-    track.steps.push(Step { id, kind, danger, why, awaits: Vec::new() });
+    track.push(kind, why);
 }

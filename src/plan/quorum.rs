@@ -93,6 +93,21 @@ pub enum Refusal {
     },
 }
 
+impl Refusal {
+    /// Time may mend it: it is waited for, within the step's limit.
+    pub fn may_pass(&self) -> bool {
+        matches!(
+            self,
+            Refusal::NoLeader
+                | Refusal::NoQuorum { .. }
+                | Refusal::Settling { .. }
+                | Refusal::UnhealthyVoter(_)
+                | Refusal::NotSynced(_)
+                | Refusal::Quorum { .. }
+        )
+    }
+}
+
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

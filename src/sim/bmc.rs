@@ -1,8 +1,10 @@
 //! A BMC and its ways to disappoint. Each call is a request that takes time, may change the world, and is answered,
 //! unless the answer is lost.
 
+use std::{cell::RefCell, rc::Rc};
+
 use super::{
-    exec::{Ctx, never, sleep},
+    exec::{Ctx, Owner, Topic, never, sleep, until},
     log::{Cause as By, What},
     machine,
 };
@@ -75,6 +77,19 @@ pub async fn ask(ctx: &Ctx, by: &By, machine: usize, ask: Ask) -> Result<Answer,
         return Err(lost(&name));
     }
     answer
+}
+
+/// A request that has left: whoever asked may die or lose patience, it is carried out all the same.
+pub async fn send(ctx: &Ctx, by: &By, machine: usize, what: Ask) -> Result<Answer, Failure> {
+    let answer: Rc<RefCell<Option<Result<Answer, Failure>>>> = Rc::default();
+    let (sim, by, told) = (Rc::clone(ctx), by.clone(), Rc::clone(&answer));
+    let topic = Topic::Answer(ctx.ticket());
+    ctx.spawn(Owner::World, async move {
+        let came = ask(&sim, &by, machine, what).await;
+        *told.borrow_mut() = Some(came);
+        sim.notify(topic);
+    });
+    until(ctx, topic, move || answer.borrow_mut().take()).await
 }
 
 /// The moment at which it happens. Answer, whether the answer is lost, whether none ever comes.

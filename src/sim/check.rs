@@ -235,7 +235,7 @@ fn on_wipe(world: &mut World, what: &What) {
 
 /// A process says that its run is over.
 pub fn on_run_end(world: &mut World, tool: &Tool, plan: &Plan, outcome: Outcome) {
-    let over = matches!(outcome, Outcome::Interrupted);
+    let over = matches!(outcome, Outcome::Interrupted | Outcome::Paused);
     for track in &plan.tracks {
         let Subject::Node(node) = &track.subject else { continue };
         let Some(machine) = world.number.get(node).and_then(|i| world.machines.get(*i)).cloned() else { continue };

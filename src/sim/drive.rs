@@ -1,43 +1,40 @@
 //! The one place that drives the engine: events in, effects out, each made durable before it is carried out, as
 //! `run::execute` does it for real machines.
 
-use std::{collections::BTreeMap, rc::Rc};
+use std::{cell::Cell, collections::BTreeMap, rc::Rc};
 
 use serde_json::{Value, json};
 
 use super::{
     drivers::{self, Doing},
-    exec::{Ctx, Owner, TaskId, Topic, timeout, until},
+    exec::{Ctx, Owner, TaskId, Topic, sleep, timeout, until},
     log::Cause as By,
     member_drivers,
-    tool::{Tool, failed},
+    tool::{Home, Tool, failed},
 };
 use crate::{
-    engine::{Effect, Engine, Event, Found, Outcome},
+    engine::{Effect, Engine, Event, Found, Options, Outcome},
     model::{Failure, failure::Cause},
     plan::{Step, StepId, Subject},
     run::past,
-    store::{Draft, Record, RecordKind, RunState, StoreError},
+    store::{Draft, LEASE, Record, RecordKind, RunState, StoreError},
 };
-
-/// What `pause` and `abort` from another terminal become.
-pub const PAUSE: Event = Event::Interrupt;
-pub const ABORT: Event = Event::Interrupt;
-
-/// Runs that can be gone on with.
-pub fn is_open(state: RunState) -> bool {
-    matches!(state, RunState::Running | RunState::Interrupted | RunState::Paused | RunState::Halted)
-}
 
 pub fn state_of(outcome: Outcome) -> RunState {
     match outcome {
         Outcome::Succeeded => RunState::Succeeded,
         Outcome::Interrupted => RunState::Interrupted,
+        Outcome::Paused => RunState::Paused,
+        Outcome::Aborted => RunState::Aborted,
+        Outcome::Halted => RunState::Halted,
         _ => RunState::Failed,
     }
 }
 
 const FINALIZE_DEADLINE_MS: u64 = 60_000;
+const AROUND_DEADLINE_MS: u64 = 60_000;
+/// Renewals in the time of one lease.
+const RENEWALS: u64 = 6;
 
 pub struct Ended {
     pub outcome: Outcome,
@@ -68,6 +65,8 @@ struct Carrier<'a> {
     notes: BTreeMap<StepId, Value>,
     intents: BTreeMap<StepId, Value>,
     tasks: Vec<TaskId>,
+    /// When the engine wants a tick.
+    wake: Rc<Cell<Option<u64>>>,
 }
 
 pub async fn execute(
@@ -75,8 +74,10 @@ pub async fn execute(
     tool: &Rc<Tool>,
     records: &[Record],
     concurrency: usize,
+    abort: bool,
     meddle: &dyn Meddle,
 ) -> Result<Ended, Failure> {
+    tool.renew(ctx).map_err(|e| fenced(&e))?;
     tool.restore(ctx, records);
     tool.serving.set(true);
     let past = past(records);
@@ -84,7 +85,7 @@ pub async fn execute(
         ctx,
         tool,
         meddle,
-        engine: Engine::new(&tool.plan(), concurrency, &past),
+        engine: Engine::new(&tool.plan(), Options { concurrency, stagger_ms: 0 }, &past),
         notes: BTreeMap::new(),
         intents: past
             .iter()
@@ -95,8 +96,10 @@ pub async fn execute(
             })
             .collect(),
         tasks: Vec::new(),
+        wake: Rc::default(),
     };
-    let result = carrier.run().await;
+    carrier.renews();
+    let result = carrier.run(if abort { Event::Abort } else { Event::Begin }).await;
     for id in &carrier.tasks {
         ctx.cancel(*id);
     }
@@ -104,15 +107,35 @@ pub async fn execute(
 }
 
 impl Carrier<'_> {
-    async fn run(&mut self) -> Result<Ended, Failure> {
-        self.tool.home.borrow_mut().push_back((Event::Begin, Value::Null));
+    /// Leases are renewed while the loop goes on; a lock that is lost ends it.
+    fn renews(&mut self) {
+        let (tool, sim) = (Rc::clone(self.tool), Rc::clone(self.ctx));
+        let id = self.ctx.spawn(Owner::Process(self.tool.process), async move {
+            loop {
+                sleep(&sim, LEASE.as_millis() as u64 / RENEWALS).await;
+                match tool.renew(&sim) {
+                    Ok(()) | Err(StoreError::Failed(_)) => {}
+                    Err(error) => return tool.tell(&sim, Home::Fenced(error)),
+                }
+            }
+        });
+        self.tasks.push(id);
+    }
+
+    async fn run(&mut self, first: Event) -> Result<Ended, Failure> {
+        self.tool.home.borrow_mut().push_front(Home::Event(first, Value::Null));
         loop {
             let home = {
                 let tool = Rc::clone(self.tool);
                 until(self.ctx, Topic::Home(self.tool.process), move || tool.home.borrow_mut().pop_front())
             };
-            let (event, note) = home.await;
-            if let Event::Observed { step, .. } = &event {
+            let (event, note) = match home.await {
+                Home::Event(event, note) => (event, note),
+                Home::Fenced(error) => return Err(fenced(&error)),
+            };
+            if let Event::Observed { step, .. } | Event::Verified { step, result: Ok(()) } = &event
+                && !note.is_null()
+            {
                 self.notes.insert(step.clone(), note);
             }
             if let Event::Finalized { subject, result } = &event {
@@ -151,18 +174,15 @@ impl Carrier<'_> {
     }
 
     fn of(&self, id: &str) -> Option<(Subject, Step)> {
-        let state = self.engine.step(id)?;
-        let (subject, _) = self.engine.tracks().iter().find(|(_, ids)| ids.iter().any(|i| i == id))?;
-        Some((subject.clone(), state.step.clone()))
+        Some((self.engine.subject(id)?.clone(), self.engine.step(id)?.step.clone()))
     }
 
     /// A task of this process; what it brings home is the next event.
     fn spawn(&mut self, future: impl Future<Output = (Event, Value)> + 'static) {
         let (tool, sim) = (Rc::clone(self.tool), Rc::clone(self.ctx));
         let id = self.ctx.spawn(Owner::Process(self.tool.process), async move {
-            let event = future.await;
-            tool.home.borrow_mut().push_back(event);
-            sim.notify(Topic::Home(tool.process));
+            let (event, note) = future.await;
+            tool.tell(&sim, Home::Event(event, note));
         });
         self.tasks.push(id);
     }
@@ -224,12 +244,15 @@ impl Carrier<'_> {
                     let proof = async {
                         match &subject {
                             Subject::Node(_) => drivers::verify(&d, &step.kind).await,
-                            Subject::Cluster(c) => member_drivers::verify(&d, c, &step.kind).await,
+                            Subject::Cluster(c) => {
+                                member_drivers::verify(&d, c, &step.kind).await.map(|()| Value::Null)
+                            }
                         }
                     };
                     let seen = timeout(&d.ctx, deadline_s * 1_000, proof).await;
                     let result = seen.unwrap_or_else(|| Err(late(&step, "see it hold")));
-                    (Event::Verified { step: id, result }, Value::Null)
+                    let note = result.as_ref().ok().cloned().unwrap_or(Value::Null);
+                    (Event::Verified { step: id, result: result.map(drop) }, note)
                 });
             }
             Effect::Complete { step: id, attempt } => {
@@ -248,6 +271,34 @@ impl Carrier<'_> {
                 self.record(&subject, &id, attempt, RecordKind::Result, body)?;
             }
             Effect::Finalize { subject } => self.finalize(subject),
+            Effect::LookAround => {
+                let tool = Rc::clone(self.tool);
+                let ctx = Rc::clone(self.ctx);
+                self.spawn(async move {
+                    // Not told in time: everything of the plan counts as unavailable.
+                    let all = || tool.plan().pools.values().flat_map(|p| p.nodes.iter().cloned()).collect();
+                    let seen = timeout(&ctx, AROUND_DEADLINE_MS, member_drivers::down(&ctx, &tool)).await;
+                    let down = seen.and_then(Result::ok).unwrap_or_else(all);
+                    (Event::Around { down }, Value::Null)
+                });
+            }
+            Effect::Wake { at_ms } => {
+                let at = self.wake.get().map_or(at_ms, |old| old.min(at_ms));
+                self.wake.set(Some(at));
+                let (ctx, tool, wake) = (Rc::clone(self.ctx), Rc::clone(self.tool), Rc::clone(&self.wake));
+                let id = self.ctx.spawn(Owner::Process(self.tool.process), async move {
+                    sleep(&ctx, at.saturating_sub(ctx.now())).await;
+                    if wake.get().is_some_and(|at| ctx.now() >= at) {
+                        wake.set(None);
+                        tool.tell(&ctx, Home::Event(Event::Tick, Value::Null));
+                    }
+                });
+                self.tasks.push(id);
+            }
+            Effect::Halt { why } => {
+                let run = Subject::Node("run".to_owned());
+                self.record(&run, "run", 1, RecordKind::RunHalted, json!({ "failure": why }))?;
+            }
             Effect::Finished => {}
         }
         Ok(())
@@ -264,6 +315,13 @@ impl Carrier<'_> {
             });
             (Event::Finalized { subject, result }, Value::Null)
         });
+    }
+}
+
+fn fenced(error: &StoreError) -> Failure {
+    match error {
+        StoreError::Failed(failure) => failure.clone(),
+        other => Failure::new(Cause::Interrupted, "run", other.to_string()).next("rackctl runs"),
     }
 }
 

@@ -9,9 +9,10 @@ use serde_json::{Value, json};
 
 use super::{
     bmc::{self, Answer, Ask},
+    durable::EPOCH_MS,
     exec::{Ctx, Topic, sleep, timeout, until},
     log::Cause as By,
-    machine,
+    machine, member_drivers,
     tool::{Tool, fact, failed},
 };
 use crate::{
@@ -25,7 +26,7 @@ use crate::{
         failure::Cause,
         power::{BootOverride, OverrideFor, PowerAction, PowerState},
     },
-    plan::StepKind,
+    plan::{StepKind, approval},
     run::desk::{Order, SILENCE},
     store::{BmcSession, Store},
 };
@@ -91,7 +92,13 @@ impl<'a> Client<'a> {
     async fn ask(&self, ask: Ask) -> Result<Answer, Failure> {
         let d = self.doing;
         d.tool.gate(&d.ctx).await;
-        let answer = timeout(&d.ctx, BMC_DEADLINE_MS, bmc::ask(&d.ctx, &d.by, d.machine, ask)).await;
+        let mut limit = BMC_DEADLINE_MS;
+        if matches!(ask, Ask::SetBoot(_) | Ask::Reset(_)) {
+            // Nothing leaves unless the lease outlives it.
+            d.tool.gate.check(&format!("{}: ask its BMC", d.node))?;
+            limit = limit.min(d.tool.gate.longest().as_millis() as u64);
+        }
+        let answer = timeout(&d.ctx, limit, bmc::send(&d.ctx, &d.by, d.machine, ask)).await;
         d.tool.passed(&d.ctx).await;
         answer.unwrap_or_else(|| {
             Err(Failure::new(Cause::Deadline, format!("{}: ask its BMC", d.node), "no answer within 60 s"))
@@ -182,6 +189,63 @@ impl<'a> Client<'a> {
         }
     }
 
+    /// What `power` asks for, and until it is seen.
+    async fn change(&self, action: PowerAction, force: bool) -> Result<(), Failure> {
+        match action {
+            PowerAction::On => self.set_power(true, force).await,
+            PowerAction::ForceOff => self.cut().await,
+            PowerAction::GracefulShutdown => self.set_power(false, force).await,
+            PowerAction::PowerCycle => {
+                if force {
+                    self.cut().await?;
+                } else {
+                    self.set_power(false, false).await?;
+                }
+                self.set_power(true, force).await
+            }
+            PowerAction::ForceRestart | PowerAction::GracefulRestart => {
+                let before = self.last_reset().await?;
+                self.reset(action).await?;
+                self.restarted(before).await
+            }
+        }
+    }
+
+    async fn cut(&self) -> Result<(), Failure> {
+        let deadline = self.doing.ctx.now() + POWER_DEADLINE_MS;
+        if self.power().await? == PowerState::Off {
+            return Ok(());
+        }
+        match self.reset(PowerAction::ForceOff).await {
+            Err(failure) if failure.cause != Cause::Unreachable => return Err(failure),
+            _ => {}
+        }
+        while self.power().await? != PowerState::Off {
+            if self.doing.ctx.now() > deadline {
+                let why = "the BMC took the request and the machine is not off";
+                let what = format!("{}: cut the power", self.doing.node);
+                return Err(Failure::new(Cause::AcceptedButIgnored, what, why));
+            }
+            sleep(&self.doing.ctx, POLL_MS).await;
+        }
+        Ok(())
+    }
+
+    async fn restarted(&self, before: Option<String>) -> Result<(), Failure> {
+        let deadline = self.doing.ctx.now() + POWER_DEADLINE_MS;
+        loop {
+            let (power, last) = (self.power().await?, self.last_reset().await?);
+            if power == PowerState::On && (last.is_none() || last != before) {
+                return Ok(());
+            }
+            if self.doing.ctx.now() > deadline {
+                let why = "the BMC took the request and shows no reset";
+                return Err(Failure::new(Cause::AcceptedButIgnored, format!("{}: restart", self.doing.node), why));
+            }
+            sleep(&self.doing.ctx, POLL_MS).await;
+        }
+    }
+
     async fn wait_until(&self, wanted: PowerState) -> Result<(), Failure> {
         while self.power().await? != wanted {
             sleep(&self.doing.ctx, POLL_MS).await;
@@ -240,14 +304,14 @@ async fn look_at(d: &Doing, kind: &StepKind, resumed: bool, intent: Option<&Valu
         StepKind::WriteDisk { .. } => {
             let Some(ticket) = ticket_id(d) else { return not_done };
             if !resumed {
-                return not_done;
+                return Ok((may_wipe(d).await?, Value::Null));
             }
             let node = d.node.clone();
             let heard = timeout(&d.ctx, LISTEN_MS, d.desk(move |desk| desk.report_of(&node).cloned())).await;
             let failed = d.tool.desk.borrow().installer_failure(&d.node);
             Ok(match look::write_begun(&d.node, &ticket, heard.as_ref(), failed) {
                 Writing::Written => (Found::Done, json!("written and read back")),
-                Writing::NotBegun => (Found::NotDone, json!("the ticket never reached the installer")),
+                Writing::NotBegun => (may_wipe(d).await?, json!("the ticket never reached the installer")),
                 Writing::UnderWay => {
                     let ticket = make_ticket(d, kind)?;
                     d.tool.desk.borrow_mut().order(&d.node, Order::Write(Box::new(ticket)));
@@ -261,12 +325,41 @@ async fn look_at(d: &Doing, kind: &StepKind, resumed: bool, intent: Option<&Valu
             let heard = timeout(&d.ctx, LISTEN_MS, d.desk(move |desk| desk.report_of(&node).cloned())).await;
             Ok((look::rebooted(heard.is_some()), Value::Null))
         }
+        StepKind::SetPower { action, .. } => {
+            let (power, last) = with_bmc!(d, |c| Ok::<_, Failure>((c.power().await?, c.last_reset().await?)))?;
+            let before = intent.and_then(|i| i.get("lastReset")).and_then(Value::as_str);
+            let found = look::power_changed(&d.node, *action, power, last.as_deref(), resumed, before);
+            Ok((found, json!({ "power": power, "lastReset": last })))
+        }
         StepKind::PowerOn => {
             let power = with_bmc!(d, |c| c.power().await)?;
             Ok((look::powered(power), Value::Null))
         }
         _ => not_done,
     }
+}
+
+/// The last guards before a disk is written: approval, and the quorum of the cluster that it may belong to.
+async fn may_wipe(d: &Doing) -> Result<Found, Failure> {
+    d.tool.targets.borrow().get(&d.node).ok_or_else(|| d.no_target())?;
+    let plan = d.tool.plan();
+    let digest = plan.artifacts.get(&d.node).map(|a| a.system_sha256.as_str()).unwrap_or_default();
+    let shown = plan.bound.get(&d.node).map(String::as_str).unwrap_or_default();
+    let wish = approval::Wish { node: &d.node, disk: shown, artifact: digest, kind: "write-disk" };
+    let given = d.tool.approval.borrow().clone();
+    if let Err(failure) = approval::allows(given.as_ref(), &wish, EPOCH_MS + d.ctx.now()) {
+        return Ok(Found::Contradiction(failure));
+    }
+    if d.tool.node_record(&d.node)?.is_none_or(|r| r.phase != InstallPhase::Installed) {
+        return Ok(Found::NotDone);
+    }
+    let fleet = Rc::clone(&d.tool.fleet);
+    for cluster in fleet.clusters.values().filter(|c| c.members.contains(&d.node)) {
+        if let Some(failure) = member_drivers::may_lose(d, &cluster.name, &d.node).await {
+            return Ok(Found::Held(failure));
+        }
+    }
+    Ok(Found::NotDone)
 }
 
 pub async fn act(d: &Doing, kind: &StepKind, attempt: u32) -> Result<(), Failure> {
@@ -282,6 +375,7 @@ pub async fn act(d: &Doing, kind: &StepKind, attempt: u32) -> Result<(), Failure
             with_bmc!(d, |c| c.boot_once(wanted).await)
         }
         StepKind::WriteDisk { generation, .. } => {
+            d.tool.gate.check(&format!("{}: write its disk", d.node))?;
             let ticket = make_ticket(d, kind)?;
             let target = d.tool.targets.borrow().get(&d.node).cloned().ok_or_else(|| d.no_target())?;
             let claim = d.tool.desk.borrow().claim_of(&d.node).cloned().ok_or_else(|| d.no_target())?;
@@ -312,11 +406,23 @@ pub async fn act(d: &Doing, kind: &StepKind, attempt: u32) -> Result<(), Failure
             Ok(())
         }
         StepKind::PowerOn => with_bmc!(d, |c| c.set_power(true, false).await),
+        StepKind::SetPower { action, force, .. } => with_bmc!(d, |c| c.change(*action, *force).await),
         _ => Ok(()),
     }
 }
 
-pub async fn verify(d: &Doing, kind: &StepKind) -> Result<(), Failure> {
+/// What was seen to hold, for the journal.
+pub async fn verify(d: &Doing, kind: &StepKind) -> Result<Value, Failure> {
+    match kind {
+        StepKind::SetPower { .. } => {
+            let power = with_bmc!(d, |c| c.power().await)?;
+            Ok(json!({ "power": power }))
+        }
+        _ => proof(d, kind).await.map(|()| Value::Null),
+    }
+}
+
+async fn proof(d: &Doing, kind: &StepKind) -> Result<(), Failure> {
     let node = d.node.clone();
     match kind {
         StepKind::CheckIdentity => {

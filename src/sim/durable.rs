@@ -21,7 +21,6 @@ pub const EPOCH_MS: u64 = 1_795_248_000_000;
 #[derive(Clone, Debug)]
 pub struct Intent {
     pub attempt: u32,
-    pub process: u32,
     pub open: bool,
 }
 
@@ -64,7 +63,7 @@ impl Durable {
         self.fails_at.set(write.map(|w| self.writes.get() + w));
     }
 
-    pub fn append(&self, process: u32, run: &str, now: u64, fence: &Fence, draft: Draft) -> Result<Record, StoreError> {
+    pub fn append(&self, run: &str, now: u64, fence: &Fence, draft: Draft) -> Result<Record, StoreError> {
         self.writes.set(self.writes.get() + 1);
         if self.fails_at.get().is_some_and(|at| self.writes.get() >= at) {
             let full = Failure::new(Cause::Local, "state: append", "no space left on device");
@@ -75,7 +74,7 @@ impl Durable {
         let mut intents = self.intents.borrow_mut();
         match kind {
             RecordKind::Intent => {
-                intents.insert((run.to_owned(), step), Intent { attempt, process, open: true });
+                intents.insert((run.to_owned(), step), Intent { attempt, open: true });
             }
             RecordKind::Done | RecordKind::Failed => {
                 if let Some(intent) = intents.get_mut(&(run.to_owned(), step)) {

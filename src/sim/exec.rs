@@ -41,6 +41,8 @@ pub enum Topic {
     Home(u32),
     /// This process ended.
     Ended(u32),
+    /// A request that has left was answered.
+    Answer(u64),
 }
 
 type Task = Pin<Box<dyn Future<Output = ()>>>;
@@ -56,10 +58,18 @@ struct Queue {
     sequence: u64,
 }
 
+thread_local! {
+    static NOW: Cell<u64> = const { Cell::new(0) };
+}
+
+/// Virtual time of the simulation that runs on this thread: a clock for what takes a function and no value.
+pub fn virtual_ms() -> u64 {
+    NOW.get()
+}
+
 pub struct Sim {
     now: Cell<u64>,
     current: Cell<TaskId>,
-    polls: Cell<u64>,
     queue: RefCell<Queue>,
     world: RefCell<World>,
     /// Living processes of the tool, by number.
@@ -70,10 +80,10 @@ pub type Ctx = Rc<Sim>;
 
 impl Sim {
     pub fn new(world: World) -> Ctx {
+        NOW.set(0);
         Rc::new(Sim {
             now: Cell::new(0),
             current: Cell::new(0),
-            polls: Cell::new(0),
             queue: RefCell::default(),
             world: RefCell::new(world),
             tools: RefCell::default(),
@@ -86,9 +96,6 @@ impl Sim {
     pub fn unregister(&self, process: u32) {
         let gone = self.tools.borrow_mut().remove(&process);
         drop(gone);
-    }
-    pub fn tool(&self, process: u32) -> Option<Rc<Tool>> {
-        self.tools.borrow().get(&process).cloned()
     }
     fn awake(&self, tool: &Tool) -> bool {
         let queue = self.queue.borrow();
@@ -108,16 +115,18 @@ impl Sim {
         self.now.get()
     }
 
-    /// How often a task was run so far.
-    pub fn polls(&self) -> u64 {
-        self.polls.get()
-    }
-
     /// Never held across an await.
     pub fn world(&self) -> RefMut<'_, World> {
         let mut world = self.world.borrow_mut();
         world.now = self.now.get();
         world
+    }
+
+    /// A number that is given once.
+    pub fn ticket(&self) -> u64 {
+        let mut queue = self.queue.borrow_mut();
+        queue.sequence += 1;
+        queue.sequence
     }
 
     pub fn spawn(self: &Rc<Self>, owner: Owner, future: impl Future<Output = ()> + 'static) -> TaskId {
@@ -181,18 +190,24 @@ impl Sim {
             match queue.timers.pop() {
                 Some(Reverse((at, _, id))) if at <= deadline => {
                     if queue.tasks.contains_key(&id) {
-                        self.now.set(at.max(self.now.get()));
+                        self.advance(at);
                         queue.ready.push_back(id);
                     }
                 }
                 Some(later) => {
                     queue.timers.push(later);
-                    self.now.set(deadline);
+                    self.advance(deadline);
                     return;
                 }
                 None => return,
             }
         }
+    }
+
+    fn advance(&self, at: u64) {
+        self.now.set(at.max(self.now.get()));
+        NOW.set(self.now.get());
+        self.world.borrow().durable.set_time(self.now.get());
     }
 
     fn next_ready(&self) -> Option<TaskId> {
@@ -221,7 +236,6 @@ impl Sim {
             return;
         };
         self.current.set(id);
-        self.polls.set(self.polls.get() + 1);
         let done = task.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_ready();
         let mut queue = self.queue.borrow_mut();
         if done {

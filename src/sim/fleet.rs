@@ -14,12 +14,12 @@ use super::{
 use crate::{
     model::{
         Fleet,
-        facts::Facts,
-        fleet::{Cluster, ClusterDriver, DhcpMode, Network, Node, Rollout, Subnet},
+        fleet::{Cluster, ClusterDriver, DhcpMode, Network, Node, Subnet},
         goal::{Goal, Scope},
         power::BootOverride,
+        rollout::Rollout,
     },
-    plan::{Artifacts, Known, Plan, plan},
+    plan::{Artifacts, Plan},
 };
 
 pub const SYSTEM: &str = "debian-12";
@@ -127,7 +127,6 @@ pub fn machines(seed: u64, fleet: &Fleet, faults: &Faults) -> Vec<Machine> {
                 uuid: real.1.unwrap_or_else(Uuid::nil),
                 mac: node.provision().map(|i| i.mac.to_string()).unwrap_or_default(),
                 rack: node.location.rack.clone().unwrap_or_default(),
-                address: node.address().unwrap_or(Ipv4Addr::UNSPECIFIED),
                 bmc: Bmc {
                     boot: BootOverride::CLEARED,
                     resets: rng.below(3),
@@ -155,12 +154,6 @@ pub fn machines(seed: u64, fleet: &Fleet, faults: &Faults) -> Vec<Machine> {
         .collect()
 }
 
-pub fn scope(goal: &Goal) -> &[String] {
-    match goal {
-        Goal::Apply { nodes, .. } | Goal::Install { nodes, .. } | Goal::Join { nodes } => &nodes.0,
-    }
-}
-
 pub fn artifacts() -> BTreeMap<String, Artifacts> {
     let of = |c: char| c.to_string().repeat(64);
     let all =
@@ -170,9 +163,7 @@ pub fn artifacts() -> BTreeMap<String, Artifacts> {
 
 /// Of no nodes: what a process holds before it has planned.
 pub fn no_plan(fleet: &Fleet) -> Plan {
-    let nothing = BTreeMap::new();
-    let known = Known { artifacts: &nothing, cluster_generations: &BTreeMap::new() };
-    plan(fleet, &Facts::default(), &Goal::Install { nodes: Scope(Vec::new()), reinstall: false }, &known)
+    Plan::empty(&fleet.id, &Goal::Join { nodes: Scope(Vec::new()) })
 }
 
 #[cfg(test)]

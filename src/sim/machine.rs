@@ -88,7 +88,6 @@ pub struct Machine {
     pub uuid: Uuid,
     pub mac: String,
     pub rack: String,
-    pub address: std::net::Ipv4Addr,
     pub bmc: Bmc,
     /// Its rack has power.
     pub feed: bool,

@@ -1,10 +1,16 @@
 //! Carries the steps of a simulated cluster's track out, as `run::members` does on real ones.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, rc::Rc, time::Duration};
 
 use uuid::Uuid;
 
-use super::{drivers::Doing, etcd, exec::sleep, machine, tool::failed};
+use super::{
+    drivers::Doing,
+    etcd,
+    exec::{Ctx, sleep},
+    machine,
+    tool::{Tool, failed},
+};
 use crate::{
     cluster::etcd::{
         error::{Fault, Kind},
@@ -14,13 +20,23 @@ use crate::{
         synced::{Progress, Rule, Verdict, Watch},
     },
     engine::{Found, look},
-    model::{Failure, facts::ClusterFacts, failure::Cause, fleet::ClusterDriver},
-    plan::{StepKind, Subject},
+    model::{
+        Failure,
+        facts::{ClusterFacts, InstallPhase},
+        failure::Cause,
+        fleet::ClusterDriver,
+    },
+    plan::{
+        StepKind, Subject,
+        quorum::{self, Change},
+    },
     store::{ClusterRecord, Store, StoreError},
 };
 
 const CHANGE_DEADLINE_MS: u64 = 90_000;
 const POLL_MS: u64 = 500;
+/// For a learner that was in sync a while ago to show that it still is.
+const STILL_SYNCED_MS: u64 = 10_000;
 
 fn what(cluster: &str, member: &str, doing: &str) -> String {
     format!("cluster {cluster}: {doing} {member}")
@@ -91,20 +107,100 @@ async fn look_at(d: &Doing, cluster: &str, kind: &StepKind, resumed: bool) -> Re
             let there = seen.iter().any(|(_, a)| a.is_ok());
             Ok(if there { Found::Done } else { Found::NotDone })
         }
-        StepKind::AddLearner { .. } => Ok(look::added(&facts(d, cluster, member).await?, &seat.peer_url())),
+        StepKind::AddLearner { .. } => {
+            let facts = facts(d, cluster, member).await?;
+            Ok(match look::added(&facts, &seat.peer_url()) {
+                Found::NotDone => {
+                    guard(d, cluster, member, &facts, Change::AddLearner { peer_url: seat.peer_url() }).await
+                }
+                found => found,
+            })
+        }
         StepKind::StartMember { .. } if resumed => {
             Ok(look::started(cluster, seat.generation, &status(d, member).await?))
         }
         StepKind::Promote { .. } => {
             let facts = facts(d, cluster, member).await?;
-            Ok(look::promoted(cluster, member, &facts, &seat.peer_url()))
+            let known = look::member(&facts, &seat.peer_url());
+            Ok(match (look::promoted(cluster, member, &facts, &seat.peer_url()), known) {
+                (Found::NotDone, Some(m)) => {
+                    guard(d, cluster, member, &facts, Change::Promote { id: m.id.clone() }).await
+                }
+                (found, _) => found,
+            })
         }
         _ => Ok(Found::NotDone),
     }
 }
 
+/// The quorum guard, on facts read just now.
+async fn guard(d: &Doing, cluster: &str, member: &str, facts: &ClusterFacts, change: Change) -> Found {
+    let mut synced = BTreeSet::new();
+    if let Change::Promote { id } = &change
+        && wait_synced(d, cluster, member, STILL_SYNCED_MS).await.is_ok()
+    {
+        synced.insert(id.clone());
+    }
+    let declared = d.tool.fleet.clusters.get(cluster).map_or(0, |c| c.size as usize);
+    let none = BTreeSet::new();
+    let settle = quorum::SETTLE;
+    let seen = quorum::World { facts, declared, synced: &synced, dead: &none, since_restart: None, settle };
+    look::quorum_allows(cluster, member, &seen, &change)
+}
+
+/// Whether the cluster can do without this node's member now; `None`: it can, or has no such member.
+pub async fn may_lose(d: &Doing, cluster: &str, node: &str) -> Option<Failure> {
+    d.tool.durable.store.cluster_record(cluster).ok().flatten()?;
+    let doing = what(cluster, node, "do without");
+    let facts = match facts(d, cluster, node).await {
+        Ok(facts) => facts,
+        Err(failure) => return Some(Failure { what: doing, ..failure }),
+    };
+    let member = facts.members.iter().find(|m| m.name == node)?;
+    let declared = d.tool.fleet.clusters.get(cluster).map_or(0, |c| c.size as usize);
+    let none = BTreeSet::new();
+    let settle = quorum::SETTLE;
+    let seen = quorum::World { facts: &facts, declared, synced: &none, dead: &none, since_restart: None, settle };
+    quorum::guard(&doing, &seen, &Change::Stop { id: member.id.clone() }).err()
+}
+
+/// Who is unavailable now, of the plan's pools and failure domains, for any reason.
+pub async fn down(ctx: &Ctx, tool: &Rc<Tool>) -> Result<BTreeSet<String>, Failure> {
+    let plan = tool.plan();
+    let records = tool.durable.store.node_records().map_err(|e| failed(&e))?;
+    let installed =
+        |name: &str| records.iter().find(|(n, r)| n == name && r.phase == InstallPhase::Installed).map(|(_, r)| r);
+    let mut down = BTreeSet::new();
+    let mut asked: BTreeSet<&String> = BTreeSet::new();
+    for (name, pool) in &plan.pools {
+        let members: Vec<&String> = pool.nodes.iter().filter(|n| installed(n).is_some()).collect();
+        asked.extend(members.iter());
+        let made = tool.durable.store.cluster_record(name).map_err(|e| failed(&e))?.is_some();
+        let (Some(first), true) = (members.first(), made) else { continue };
+        let d = Doing::new(ctx, tool, first, &format!("cluster/{name}/look"), 1);
+        let machines: Vec<usize> = members.iter().map(|m| machine_of(&d, m)).collect();
+        let healthy: BTreeSet<String> = match cluster_facts(&d, &machines).await {
+            Ok(facts) => facts.members.into_iter().filter(|m| m.healthy && !m.learner).map(|m| m.name).collect(),
+            Err(_) => BTreeSet::new(),
+        };
+        down.extend(members.into_iter().filter(|m| !healthy.contains(*m)).cloned());
+    }
+    let others: BTreeSet<&String> =
+        plan.domains.values().flat_map(|d| &d.nodes).filter(|n| !asked.contains(n)).collect();
+    for name in others {
+        let Some(record) = installed(name) else { continue };
+        let machine = ctx.world().number.get(name).copied().unwrap_or(usize::MAX);
+        sleep(ctx, 20).await;
+        if machine::status(ctx, machine, &record.system_host_key).is_err() {
+            down.insert(name.clone());
+        }
+    }
+    Ok(down)
+}
+
 pub async fn act(d: &Doing, cluster: &str, kind: &StepKind) -> Result<(), Failure> {
     let Some(member) = kind.member() else { return Ok(()) };
+    d.tool.gate.check(&what(cluster, member, kind.word()))?;
     let seat = seat(d, cluster, member)?;
     match kind {
         StepKind::Bootstrap { .. } => {

@@ -15,18 +15,19 @@ use super::{
     fleet,
     log::{Cause as By, What},
     machine, member_drivers,
-    tool::{Tool, failed},
+    tool::{Home, Tool, failed},
     world::Process,
 };
 use crate::{
     engine::{Event, Outcome},
     model::{
         Failure, Fleet,
+        approval::Envelope,
         facts::{Facts, InstallPhase, NodeFacts, Observed},
         failure::Cause,
         goal::Goal,
     },
-    plan::{Known, Plan, plan},
+    plan::{Known, Plan, approval, plan},
     run::keys::Keys,
     store::{Draft, LEASE, RecordKind, RunRecord, RunState, Store, StoreError},
 };
@@ -38,6 +39,8 @@ const LOOK_MS: u64 = 30_000;
 pub enum Command {
     Run(Goal),
     Resume(String),
+    /// Leaves the machines of a run safe whose process is dead, and gives it up.
+    Abort(String),
 }
 
 /// How a process ended, as its terminal shows it.
@@ -75,7 +78,7 @@ pub async fn process(ctx: &Ctx, office: &Office, host: &str, command: Command, f
     let number = ctx.world().processes.len() as u32 + 1;
     let run = match &command {
         Command::Run(_) => format!("r{number}"),
-        Command::Resume(run) => run.clone(),
+        Command::Resume(run) | Command::Abort(run) => run.clone(),
     };
     {
         let mut world = ctx.world();
@@ -85,6 +88,7 @@ pub async fn process(ctx: &Ctx, office: &Office, host: &str, command: Command, f
         let doing = match &command {
             Command::Run(goal) => format!("{}", json!(goal)["goal"]),
             Command::Resume(run) => format!("resume {run}"),
+            Command::Abort(run) => format!("abort {run}"),
         };
         world.log.push(now, Some(&by), What::ToolStarted { host: host.to_owned(), doing });
     }
@@ -96,7 +100,8 @@ pub async fn process(ctx: &Ctx, office: &Office, host: &str, command: Command, f
         ctx.spawn(Owner::Process(number), async move {
             let told = match command {
                 Command::Run(goal) => begin(&sim, &office, &tool, goal).await,
-                Command::Resume(run) => resume(&sim, &office, &tool, &run).await,
+                Command::Resume(run) => resume(&sim, &office, &tool, &run, false).await,
+                Command::Abort(run) => resume(&sim, &office, &tool, &run, true).await,
             };
             if tool.is_dead() {
                 return;
@@ -121,10 +126,7 @@ fn befalls(ctx: &Ctx, tool: &Rc<Tool>, fault: Option<ToolFault>) {
     let Some(fault) = fault else { return };
     let (sim, tool) = (Rc::clone(ctx), Rc::clone(tool));
     ctx.spawn(Owner::World, async move {
-        let tell = |event: Event| {
-            tool.home.borrow_mut().push_back((event, serde_json::Value::Null));
-            sim.notify(Topic::Home(tool.process));
-        };
+        let tell = |event: Event| tool.tell(&sim, Home::Event(event, serde_json::Value::Null));
         match fault {
             ToolFault::DiesAt { .. } => {}
             ToolFault::DiesAfter { ms } => {
@@ -137,11 +139,11 @@ fn befalls(ctx: &Ctx, tool: &Rc<Tool>, fault: Option<ToolFault>) {
             }
             ToolFault::PausedAfter { ms } => {
                 sleep(&sim, ms).await;
-                tell(drive::PAUSE);
+                tell(Event::Pause);
             }
             ToolFault::AbortedAfter { ms } => {
                 sleep(&sim, ms).await;
-                tell(drive::ABORT);
+                tell(Event::Abort);
             }
             ToolFault::StoreFails { write } => tool.durable.fail_at(Some(write)),
             ToolFault::Suspended { after_ms, ms } => {
@@ -187,31 +189,15 @@ fn locks(fleet: &Fleet, names: &[String]) -> Vec<String> {
     locks
 }
 
-/// Leases are renewed while the process lives.
-fn renews(ctx: &Ctx, tool: &Rc<Tool>) {
-    let (sim, tool) = (Rc::clone(ctx), Rc::clone(tool));
-    ctx.spawn(Owner::Process(tool.process), async move {
-        loop {
-            sleep(&sim, LEASE.as_millis() as u64 / 3).await;
-            let now = durable::stamp(&tool.host, sim.now());
-            let fence = tool.fence.borrow().clone();
-            if tool.durable.store.renew(&fence, &now).is_err() {
-                return;
-            }
-        }
-    });
-}
-
 async fn begin(ctx: &Ctx, office: &Office, tool: &Rc<Tool>, goal: Goal) -> Result<Ending, Failure> {
     sleep(ctx, 200).await;
-    let names = fleet::scope(&goal).to_vec();
+    let names = goal.scope().0.clone();
     tool.gate(ctx).await;
     match lock(ctx, tool, &locks(&tool.fleet, &names)) {
         Ok(()) => {}
         Err(None) => return Ok(Ending::Locked),
         Err(Some(failure)) => return Err(failure),
     }
-    renews(ctx, tool);
     let result = begin_locked(ctx, office, tool, goal, &names).await;
     if !tool.is_dead() {
         unlock(tool);
@@ -255,16 +241,18 @@ async fn begin_locked(
     };
     tool.gate(ctx).await;
     tool.durable.store.create_run(&record).map_err(|e| store_failure(&e))?;
+    let given = (approval::envelope(&plan), EPOCH_MS + ctx.now() + approval::APPROVAL_MS);
     tool.begin(plan);
-    run_record(ctx, tool, RecordKind::RunStarted, serde_json::Value::Null)?;
-    conduct(ctx, office, tool, Vec::new()).await
+    run_record(ctx, tool, RecordKind::RunStarted, json!({ "envelope": given.0, "expires": given.1 }))?;
+    *tool.approval.borrow_mut() = Some(given);
+    conduct(ctx, office, tool, Vec::new(), false).await
 }
 
 fn open_run(tool: &Tool, names: &[String]) -> Option<String> {
     let runs = tool.durable.store.runs().unwrap_or_default();
     runs.into_iter()
-        .filter(|r| drive::is_open(r.state))
-        .find(|r| fleet::scope(&r.goal).iter().any(|n| names.contains(n)))
+        .filter(|r| r.state.is_open())
+        .find(|r| r.goal.scope().0.iter().any(|n| names.contains(n)))
         .map(|r| r.id)
 }
 
@@ -272,9 +260,16 @@ fn open_run(tool: &Tool, names: &[String]) -> Option<String> {
 pub fn open_run_of(ctx: &Ctx, names: &[String]) -> Option<String> {
     let runs = ctx.world().durable.store.runs().unwrap_or_default();
     runs.into_iter()
-        .filter(|r| drive::is_open(r.state))
-        .find(|r| fleet::scope(&r.goal).iter().any(|n| names.contains(n)))
+        .filter(|r| r.state.is_open())
+        .find(|r| r.goal.scope().0.iter().any(|n| names.contains(n)))
         .map(|r| r.id)
+}
+
+/// What was approved when the run began.
+fn approved(records: &[crate::store::Record]) -> Option<(Envelope, u64)> {
+    let began = records.iter().find(|r| r.kind == RecordKind::RunStarted)?;
+    let envelope = serde_json::from_value(began.body.get("envelope")?.clone()).ok()?;
+    Some((envelope, began.body.get("expires")?.as_u64()?))
 }
 
 fn run_record(ctx: &Ctx, tool: &Tool, kind: RecordKind, body: serde_json::Value) -> Result<(), Failure> {
@@ -282,29 +277,29 @@ fn run_record(ctx: &Ctx, tool: &Tool, kind: RecordKind, body: serde_json::Value)
     tool.append(ctx, draft).map(|_| ()).map_err(|e| store_failure(&e))
 }
 
-async fn resume(ctx: &Ctx, office: &Office, tool: &Rc<Tool>, run: &str) -> Result<Ending, Failure> {
+async fn resume(ctx: &Ctx, office: &Office, tool: &Rc<Tool>, run: &str, abort: bool) -> Result<Ending, Failure> {
     sleep(ctx, 200).await;
     let gone = || Failure::new(Cause::Guard, format!("resume {run}"), "there is no such open run");
     let record = tool.durable.store.run(run).map_err(|e| store_failure(&e))?.ok_or_else(gone)?;
-    if !drive::is_open(record.state) {
+    if !record.state.is_open() {
         return Err(gone());
     }
     let plan: Plan = serde_json::from_value(record.plan.clone())
         .map_err(|e| Failure::new(Cause::Malformed, format!("resume {run}"), e.to_string()))?;
     tool.gate(ctx).await;
-    match lock(ctx, tool, &locks(&tool.fleet, fleet::scope(&record.goal))) {
+    match lock(ctx, tool, &locks(&tool.fleet, &record.goal.scope().0)) {
         Ok(()) => {}
         Err(None) => return Ok(Ending::Locked),
         Err(Some(failure)) => return Err(failure),
     }
-    renews(ctx, tool);
     let result = async {
         sweep(ctx, tool).await;
         let records = tool.durable.store.journal(run).map_err(|e| store_failure(&e))?;
         tool.begin(plan);
+        *tool.approval.borrow_mut() = approved(&records);
         tool.durable.store.set_run_state(run, RunState::Running, None).map_err(|e| store_failure(&e))?;
-        run_record(ctx, tool, RecordKind::RunResumed, serde_json::Value::Null)?;
-        conduct(ctx, office, tool, records).await
+        run_record(ctx, tool, RecordKind::RunResumed, json!({ "abort": abort }))?;
+        conduct(ctx, office, tool, records, abort).await
     }
     .await;
     if !tool.is_dead() {
@@ -318,8 +313,9 @@ async fn conduct(
     office: &Office,
     tool: &Rc<Tool>,
     records: Vec<crate::store::Record>,
+    abort: bool,
 ) -> Result<Ending, Failure> {
-    let ended = drive::execute(ctx, tool, &records, office.concurrency, office.meddle.as_ref()).await;
+    let ended = drive::execute(ctx, tool, &records, office.concurrency, abort, office.meddle.as_ref()).await;
     if tool.is_dead() {
         return super::exec::never().await;
     }
@@ -330,7 +326,12 @@ async fn conduct(
         Err(_) => Outcome::Interrupted,
     };
     let told = format!("{outcome:?}");
-    if run_record(ctx, tool, RecordKind::RunEnded, json!({ "outcome": told })).is_ok() {
+    let kind = match outcome {
+        Outcome::Paused => RecordKind::RunPaused,
+        Outcome::Aborted => RecordKind::RunAborted,
+        _ => RecordKind::RunEnded,
+    };
+    if run_record(ctx, tool, kind, json!({ "outcome": told })).is_ok() {
         let state = drive::state_of(outcome);
         let store = &tool.durable.store;
         store.set_run_state(&tool.run, state, Some(EPOCH_MS + ctx.now())).map_err(|e| store_failure(&e))?;

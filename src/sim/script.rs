@@ -23,6 +23,8 @@ use crate::{
 
 /// How often an operator tries before giving up on a fleet.
 const ROUNDS_MAX: u32 = 30;
+/// How often one run is resumed before it is aborted.
+const RESUMES_MAX: u32 = 4;
 
 #[derive(Clone, Copy, Debug)]
 pub struct Scenario {
@@ -187,16 +189,21 @@ async fn operates(ctx: &Ctx, office: &Office, scenario: Scenario, faults: Faults
     let mut befalls = faults.tool.into_iter();
     let names: Vec<String> = office.fleet.nodes.keys().cloned().collect();
     let mut healthy_rounds = 0;
+    let mut resumed: (String, u32) = (String::new(), 0);
     for _ in 0..ROUNDS_MAX {
         let command = match operator::open_run_of(ctx, &names) {
-            Some(run) => Command::Resume(run),
+            Some(run) => {
+                resumed = if resumed.0 == run { (run.clone(), resumed.1 + 1) } else { (run.clone(), 1) };
+                // What does not end by being resumed is given up, and begun anew.
+                if resumed.1 > RESUMES_MAX || rng.chance(50) { Command::Abort(run) } else { Command::Resume(run) }
+            }
             None => Command::Run(goal(office)),
         };
         let ending = operator::process(ctx, office, "a", command, befalls.next()).await;
         match ending {
             Ending::Ended { outcome: Outcome::Succeeded, refused: 0, .. } | Ending::Nothing { refused: 0 } => break,
             Ending::Died | Ending::OpenRun(_) | Ending::Locked => {}
-            Ending::Ended { outcome: Outcome::Interrupted, .. } => {}
+            Ending::Ended { outcome: Outcome::Interrupted | Outcome::Paused | Outcome::Aborted, .. } => {}
             Ending::Ended { .. } | Ending::Nothing { .. } | Ending::Failed(_) if !ctx.world().healed => heal(ctx),
             Ending::Ended { .. } | Ending::Nothing { .. } | Ending::Failed(_) => {
                 healthy_rounds += 1;

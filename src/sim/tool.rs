@@ -13,20 +13,20 @@ use uuid::Uuid;
 
 use super::{
     durable::{self, Durable, EPOCH_MS},
-    exec::{Ctx, Owner, Topic, never},
+    exec::{Ctx, Owner, Topic, never, virtual_ms},
     faults::ToolFault,
     log::{Cause as By, What},
 };
 use crate::{
     engine::Event,
-    model::{Failure, Fleet, facts::NodeRecord, failure::Cause},
+    model::{Failure, Fleet, approval::Envelope, facts::NodeRecord, failure::Cause, lease::Gate},
     plan::{Plan, StepKind, Subject, wipe_guard::Target},
     run::{
         desk::{Desk, Order, Verdict},
         keys::Keys,
         past,
     },
-    store::{Draft, Fence, Holder, Record, RecordKind, Store, StoreError},
+    store::{Draft, Fence, Holder, LEASE, Record, RecordKind, Store, StoreError},
 };
 
 /// What an installer gets instead of an answer.
@@ -35,6 +35,14 @@ pub enum Away {
     /// Nobody answers, or `try later`.
     Silent,
     Refused(u16),
+}
+
+/// What reaches the loop of a process.
+#[derive(Debug)]
+pub enum Home {
+    Event(Event, Value),
+    /// Somebody else holds the locks.
+    Fenced(StoreError),
 }
 
 pub struct Tool {
@@ -54,7 +62,10 @@ pub struct Tool {
     /// Its servers are open: what the journal says was taken over before.
     pub serving: Cell<bool>,
     /// What drivers bring home, and what comes from outside.
-    pub home: RefCell<VecDeque<(Event, Value)>>,
+    pub home: RefCell<VecDeque<Home>>,
+    pub gate: Gate,
+    /// What a person allowed, and until when (milliseconds since 1970).
+    pub approval: RefCell<Option<(Envelope, u64)>>,
     fault: Option<ToolFault>,
     operations: Cell<u64>,
     dead: Cell<bool>,
@@ -92,6 +103,8 @@ impl Tool {
             voters: RefCell::default(),
             serving: Cell::new(false),
             home: RefCell::default(),
+            gate: Gate::new(virtual_ms),
+            approval: RefCell::default(),
             fault,
             operations: Cell::new(0),
             dead: Cell::new(false),
@@ -185,9 +198,32 @@ impl Tool {
             return Err(killed());
         }
         let fence = self.fence.borrow().clone();
-        let record = self.durable.append(self.process, &self.run, ctx.now(), &fence, draft)?;
+        let record = self.durable.append(&self.run, ctx.now(), &fence, draft)?;
         self.counted(ctx);
         if self.is_dead() { Err(killed()) } else { Ok(record) }
+    }
+
+    pub fn tell(&self, ctx: &Ctx, home: Home) {
+        self.home.borrow_mut().push_back(home);
+        ctx.notify(Topic::Home(self.process));
+    }
+
+    /// Renews the lease, and with it the right to send anything.
+    pub fn renew(&self, ctx: &Ctx) -> Result<(), StoreError> {
+        let now = durable::stamp(&self.host, ctx.now());
+        let fence = self.fence.borrow().clone();
+        match self.durable.store.renew(&fence, &now) {
+            Ok(()) => {
+                self.gate.renewed(ctx.now(), LEASE.as_millis() as u64);
+                Ok(())
+            }
+            Err(error) => {
+                if matches!(error, StoreError::Fenced { .. }) {
+                    self.gate.shut();
+                }
+                Err(error)
+            }
+        }
     }
 
     pub fn node_record(&self, node: &str) -> Result<Option<NodeRecord>, Failure> {
@@ -261,6 +297,10 @@ impl Tool {
         ctx.notify(Topic::Desk(self.process, machine));
         match answer {
             Ok(directive) => {
+                // The true fence: a ticket leaves only while the locks are ours, in the store, now.
+                if matches!(directive, Directive::Write(_) | Directive::Reboot) && self.renew(ctx).is_err() {
+                    return Err(Away::Silent);
+                }
                 if matches!(directive, Directive::Write(_)) && stage == Stage::Ready {
                     let attempt =
                         self.durable.intent(&self.run, &format!("{node}/write-disk")).map_or(1, |i| i.attempt);

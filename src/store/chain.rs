@@ -76,23 +76,38 @@ impl From<Broken> for StoreError {
     }
 }
 
-/// `Ok(head hash)` of an unbroken chain.
-pub fn verify(records: &[Record]) -> Result<String, Broken> {
-    let mut previous = String::new();
-    let mut seq = 0;
-    for record in records {
-        seq += 1;
-        let broken = |why: &str| Broken { seq, why: why.to_owned() };
-        if record.seq != seq {
-            return Err(broken("a record is missing before this one, or two changed places"));
+/// A place in a chain, and what may come next.
+pub(super) struct Link {
+    pub seq: u64,
+    /// `None`: not known, whatever the next record says is taken.
+    pub previous: Option<String>,
+}
+
+impl Link {
+    pub(super) fn start() -> Link {
+        Link { seq: 0, previous: Some(String::new()) }
+    }
+
+    pub(super) fn take(&mut self, record: &Record) -> Result<(), Broken> {
+        let broken = |why: &str| Err(Broken { seq: self.seq + 1, why: why.to_owned() });
+        if record.seq != self.seq + 1 {
+            return broken("a record is missing before this one, or two changed places");
         }
-        if record.previous != previous {
-            return Err(broken("it does not follow the record before it"));
+        if self.previous.as_ref().is_some_and(|previous| record.previous != *previous) {
+            return broken("it does not follow the record before it");
         }
         if hash(record) != record.hash {
-            return Err(broken("its content is not what was written"));
+            return broken("its content is not what was written");
         }
-        previous = record.hash.clone();
+        self.seq += 1;
+        self.previous = Some(record.hash.clone());
+        Ok(())
     }
-    Ok(previous)
+}
+
+/// `Ok(head hash)` of an unbroken chain.
+pub fn verify(records: &[Record]) -> Result<String, Broken> {
+    let mut link = Link::start();
+    records.iter().try_for_each(|record| link.take(record))?;
+    Ok(link.previous.unwrap_or_default())
 }

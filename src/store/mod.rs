@@ -6,6 +6,7 @@
 mod chain;
 pub mod clock;
 mod error;
+pub mod etcd;
 mod export;
 mod holder;
 mod lock;
@@ -21,12 +22,13 @@ use crate::model::{Stamp, facts::NodeRecord};
 
 pub use chain::{Broken, verify};
 pub use error::StoreError;
+pub use etcd::{EtcdStore, EtcdUrl};
 pub use export::{Approval, Export, Head, Lineage, Sighting};
 pub use holder::Holder;
 pub use lock::{Claim, Control, ControlKind, Fence, Lock, fenced, stolen};
 pub use memory::MemoryStore;
 pub use record::{Draft, Record, RecordKind, RunRecord, RunState};
-pub use sqlite::SqliteStore;
+pub use sqlite::{Migrated, Replacement, SqliteStore};
 
 /// Journal format; a golden journal of each version stands in `tests/golden`.
 pub const SCHEMA_VERSION: u32 = 2;

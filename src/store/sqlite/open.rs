@@ -1,11 +1,19 @@
 //! Opening: which file may be believed, and how one is made.
 
-use std::{path::Path, sync::Mutex, time::Duration};
+use std::{
+    os::unix::fs::{DirBuilderExt, MetadataExt},
+    path::Path,
+    sync::Mutex,
+    time::Duration,
+};
 
-use rusqlite::{Connection, OptionalExtension, params};
+use rusqlite::{Connection, params};
 use uuid::Uuid;
 
-use super::{Inner, SqliteStore, failed, journal, shelf};
+use super::{
+    Inner, SqliteStore, failed, journal, shelf,
+    witness::{self, Seen, Witness},
+};
 use crate::{
     model::{Failure, failure::Cause},
     store::{SCHEMA_VERSION, StoreError},
@@ -14,37 +22,93 @@ use crate::{
 /// How long a writer waits for another process's transaction.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
-fn local(path: &Path, why: impl Into<String>) -> Failure {
+pub(super) fn local(path: &Path, why: impl Into<String>) -> Failure {
     Failure::new(Cause::Local, format!("open the state file {}", path.display()), why)
 }
 
+/// Records at the end of the chain that are verified at every opening; all others when they are read.
+const TAIL: u64 = 256;
+
+/// A state that must not be believed. What it knew of machines is to be found out anew.
+fn lost(path: &Path, why: &str) -> StoreError {
+    let what = format!("open the state file {}", path.display());
+    Failure::new(Cause::Guard, what, why).next("rackctl state rebuild").into()
+}
+
 impl SqliteStore {
+    /// Opens the file, or makes it where nothing says that there was one. Refused with [`Cause::Guard`]: a file that
+    /// is damaged, older than its witness, another one, or gone while its witness is there.
     pub fn open(path: &Path) -> Result<SqliteStore, StoreError> {
-        if let Some(folder) = path.parent() {
-            use std::os::unix::fs::DirBuilderExt;
-            std::fs::DirBuilder::new()
-                .recursive(true)
-                .mode(0o700)
-                .create(folder)
-                .map_err(|e| local(path, e.to_string()))?;
-            refuse_network_file_system(folder)?;
+        folder_of(path)?;
+        let place = witness::path_of(path);
+        // Read before the file: a process that writes meanwhile tells the witness last.
+        let seen = witness::read(&place)?;
+        let kept = seen.as_ref().filter(|seen| seen.lineage.serial > 0);
+        if let (Some(seen), false) = (kept, path.exists()) {
+            return Err(lost(path, &format!("it is gone; it held {} records", seen.head.seq)));
         }
-        let mut connection = connect(path)?;
-        match schema(&connection)? {
-            None => make(&mut connection)?,
+        let mut connection = connect(path).map_err(|e| first_bad(path, e, kept))?;
+        match schema(&connection).map_err(|e| first_bad(path, e, kept))? {
+            None => match kept {
+                Some(seen) => {
+                    return Err(lost(
+                        path,
+                        &format!("it is empty; it held {} records: the first lost record is 1", seen.head.seq),
+                    ));
+                }
+                None => make(&mut connection)?,
+            },
             Some(found) if found == SCHEMA_VERSION.to_string() => {}
-            Some(found) => {
-                let why = format!("it has schema {found}, this rackctl keeps {SCHEMA_VERSION}");
-                let older = found.parse::<u32>().is_ok_and(|n| n < SCHEMA_VERSION);
-                let next = if older { "rackctl store migrate" } else { "use the version that wrote it" };
-                return Err(Failure { cause: Cause::Guard, ..local(path, why) }.next(next).into());
-            }
+            Some(found) => return Err(other_schema(path, &found)),
         }
-        Ok(SqliteStore { inner: Mutex::new(Inner { connection, sure: None }) })
+        let state = journal::state(&connection).map_err(|e| first_bad(path, e, kept))?;
+        journal::tail_holds(&connection, &state.head, TAIL)?;
+        if let Some(seen) = kept {
+            witness::agrees(seen, &state, |seq| journal::hash_at(&connection, seq)).map_err(|why| lost(path, &why))?;
+        }
+        if seen.is_none_or(|seen| seen.lineage.id != state.lineage.id) {
+            Witness::replace(&place, &Seen { lineage: state.lineage, head: state.head })?;
+        }
+        let file = identity(path).map_err(|e| local(path, e.to_string()))?;
+        let witness = Witness::open(&place)?;
+        let inner = Inner { connection, path: path.to_owned(), file, witness, sure: None };
+        Ok(SqliteStore { inner: Mutex::new(inner) })
     }
 }
 
-fn connect(path: &Path) -> Result<Connection, StoreError> {
+/// Device and inode.
+pub(super) fn identity(path: &Path) -> std::io::Result<(u64, u64)> {
+    std::fs::metadata(path).map(|m| (m.dev(), m.ino()))
+}
+
+pub(super) fn folder_of(path: &Path) -> Result<(), StoreError> {
+    let Some(folder) = path.parent() else { return Ok(()) };
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(|e| local(path, e.to_string()))?;
+    refuse_network_file_system(folder)
+}
+
+/// A file of which not even the head can be read: no record of it can.
+fn first_bad(path: &Path, error: StoreError, kept: Option<&Seen>) -> StoreError {
+    match error {
+        StoreError::Failed(failure) if failure.cause == Cause::Guard => {
+            let held = kept.map(|seen| format!("; it held {}", seen.head.seq)).unwrap_or_default();
+            lost(path, &format!("{}: the first bad record is 1{held}", failure.why))
+        }
+        other => other,
+    }
+}
+
+fn other_schema(path: &Path, found: &str) -> StoreError {
+    let why = format!("it has schema {found}, this rackctl keeps {SCHEMA_VERSION}");
+    let next = match found.parse::<u32>() {
+        Ok(older) if older < SCHEMA_VERSION => "rackctl store migrate",
+        Ok(_) => "use the version that wrote it",
+        Err(_) => "rackctl state rebuild",
+    };
+    Failure { cause: Cause::Guard, ..local(path, why) }.next(next).into()
+}
+
+pub(super) fn connect(path: &Path) -> Result<Connection, StoreError> {
     let connection = Connection::open(path).map_err(|e| local(path, e.to_string()))?;
     connection.busy_timeout(BUSY_TIMEOUT).map_err(failed("open"))?;
     connection.pragma_update(None, "journal_mode", "WAL").map_err(failed("open"))?;
@@ -54,7 +118,7 @@ fn connect(path: &Path) -> Result<Connection, StoreError> {
 }
 
 /// `None`: nothing was ever kept in this file.
-fn schema(connection: &Connection) -> Result<Option<String>, StoreError> {
+pub(super) fn schema(connection: &Connection) -> Result<Option<String>, StoreError> {
     let tables: i64 =
         connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0)).map_err(failed("open"))?;
     if tables == 0 {
@@ -62,17 +126,22 @@ fn schema(connection: &Connection) -> Result<Option<String>, StoreError> {
     }
     connection
         .query_row("SELECT value FROM meta WHERE key = 'schema'", [], |row| row.get(0))
-        .optional()
+        .map(Some)
         .map_err(failed("open"))
 }
 
 /// All tables in one transaction. Two processes may come here at once: the second finds them made.
-fn make(connection: &mut Connection) -> Result<(), StoreError> {
+pub(super) fn make(connection: &mut Connection) -> Result<(), StoreError> {
     let transaction =
         connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate).map_err(failed("open"))?;
     if schema(&transaction)?.is_some() {
         return Ok(());
     }
+    make_tables(&transaction)?;
+    transaction.commit().map_err(failed("open"))
+}
+
+pub(super) fn make_tables(transaction: &Connection) -> Result<(), StoreError> {
     transaction
         .execute_batch("CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;")
         .and_then(|()| transaction.execute_batch(journal::TABLES))
@@ -84,7 +153,7 @@ fn make(connection: &mut Connection) -> Result<(), StoreError> {
             transaction.execute("INSERT INTO state VALUES (1, ?1, 0, 0, '', 0)", params![Uuid::new_v4().to_string()])
         })
         .map_err(failed("open"))?;
-    transaction.commit().map_err(failed("open"))
+    Ok(())
 }
 
 /// WAL needs shared memory between processes, which network file systems do not give.

@@ -61,7 +61,7 @@ impl Kind {
     }
 }
 
-type Sum = [u8; 16];
+pub(super) type Sum = [u8; 16];
 
 fn sum(kind: Kind, name: &str, body: &str) -> Sum {
     let mut hasher = Sha256::new();
@@ -74,7 +74,7 @@ fn sum(kind: Kind, name: &str, body: &str) -> Sum {
     sum
 }
 
-fn fold(into: &mut Sum, one: &Sum) {
+pub(super) fn fold(into: &mut Sum, one: &Sum) {
     into.iter_mut().zip(one).for_each(|(a, b)| *a ^= b);
 }
 
@@ -85,12 +85,21 @@ fn damaged(kind: Kind, why: &str) -> StoreError {
     )
 }
 
-fn kind_sum(connection: &Connection, kind: Kind) -> Result<Sum, StoreError> {
+/// The sum kept under a word: a kind's, or a journal's.
+pub(super) fn kept_sum(connection: &Connection, word: &str) -> Result<Sum, StoreError> {
     connection
         .prepare_cached("SELECT sum FROM sums WHERE kind = ?1")
-        .and_then(|mut s| s.query_row([kind.word()], |row| row.get(0)).optional())
+        .and_then(|mut s| s.query_row([word], |row| row.get(0)).optional())
         .map_err(failed("read"))
         .map(Option::unwrap_or_default)
+}
+
+pub(super) fn keep_sum(connection: &Connection, word: &str, sum: &Sum) -> Result<(), StoreError> {
+    connection
+        .prepare_cached("INSERT INTO sums VALUES (?1, ?2) ON CONFLICT (kind) DO UPDATE SET sum = excluded.sum")
+        .and_then(|mut s| s.execute(params![word, sum]))
+        .map_err(failed("write"))?;
+    Ok(())
 }
 
 /// `None` as a body removes.
@@ -99,7 +108,7 @@ pub(super) fn change(
     kind: Kind,
     changes: &[(String, Option<String>)],
 ) -> Result<(), StoreError> {
-    let mut total = kind_sum(connection, kind)?;
+    let mut total = kept_sum(connection, kind.word())?;
     let write = failed("write");
     let mut old = connection.prepare_cached("SELECT sum FROM shelf WHERE kind = ?1 AND name = ?2").map_err(&write)?;
     let mut put = connection
@@ -124,11 +133,7 @@ pub(super) fn change(
             None => drop(remove.execute(params![kind.word(), name]).map_err(&write)?),
         }
     }
-    connection
-        .prepare_cached("INSERT INTO sums VALUES (?1, ?2) ON CONFLICT (kind) DO UPDATE SET sum = excluded.sum")
-        .and_then(|mut s| s.execute(params![kind.word(), total]))
-        .map_err(&write)?;
-    Ok(())
+    keep_sum(connection, kind.word(), &total)
 }
 
 pub(super) fn put<T: Serialize>(connection: &Connection, kind: Kind, name: &str, value: &T) -> Result<(), StoreError> {
@@ -157,7 +162,7 @@ pub(super) fn all<T: DeserializeOwned>(connection: &Connection, kind: Kind) -> R
         fold(&mut total, &said);
         found.push((name, body));
     }
-    if total != kind_sum(connection, kind)? {
+    if total != kept_sum(connection, kind.word())? {
         return Err(damaged(kind, "is not complete, or holds what was never written"));
     }
     found.into_iter().map(|(name, body)| Ok((name, from_json(&body)?))).collect()

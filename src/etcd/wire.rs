@@ -19,6 +19,17 @@ fn bytes<'de, D: Deserializer<'de>>(d: D) -> Result<Vec<u8>, D::Error> {
     BASE64.decode(&text).map_err(|e| D::Error::custom(format!("not base64: {e}")))
 }
 
+/// A text, or for streams an object with a `message`.
+fn error_text<'de, D: Deserializer<'de>>(d: D) -> Result<String, D::Error> {
+    Ok(match Value::deserialize(d)? {
+        Value::String(text) => text,
+        Value::Object(map) => {
+            map.get("message").and_then(Value::as_str).unwrap_or("an error without a text").to_owned()
+        }
+        _ => String::new(),
+    })
+}
+
 pub fn encode(data: &[u8]) -> String {
     BASE64.encode(data)
 }
@@ -101,6 +112,9 @@ pub struct Range {
     pub header: Header,
     #[serde(default)]
     pub kvs: Vec<KeyValue>,
+    /// There is more than the limit let through.
+    #[serde(default)]
+    pub more: bool,
     #[serde(default, deserialize_with = "number")]
     pub count: u64,
 }
@@ -115,6 +129,9 @@ pub struct KeyValue {
     pub create_revision: u64,
     #[serde(default, deserialize_with = "number")]
     pub mod_revision: u64,
+    /// Changes since it was created, the first included.
+    #[serde(default, deserialize_with = "number")]
+    pub version: u64,
 }
 
 /// Answer of calls whose header is all that matters.
@@ -155,6 +172,30 @@ pub struct Lease {
     pub error: String,
 }
 
+/// Answer of `lease/keepalive`: a stream of which one element is read.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+pub struct KeptAlive {
+    #[serde(default)]
+    pub result: KeptAliveResult,
+    /// A stream that fails says so inside a body that began well.
+    #[serde(default, deserialize_with = "error_text")]
+    pub error: String,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+pub struct KeptAliveResult {
+    /// 0: there is no such lease any more.
+    #[serde(rename = "TTL", default, deserialize_with = "number")]
+    pub ttl: u64,
+}
+
+/// Answer of `auth/authenticate`.
+#[derive(Clone, Default, Deserialize)]
+pub struct Token {
+    #[serde(default)]
+    pub token: String,
+}
+
 /// `GET /health`: the word `true` in a string, not a boolean.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 pub struct Health {
@@ -176,7 +217,7 @@ pub struct Version {
 /// Body of every error of the gateway.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 pub struct ErrorBody {
-    #[serde(default)]
+    #[serde(default, deserialize_with = "error_text")]
     pub error: String,
     #[serde(default)]
     pub message: String,
@@ -227,6 +268,15 @@ mod tests {
         assert!(serde_json::from_str::<Header>(r#"{"cluster_id":"-1"}"#).is_err());
         assert!(serde_json::from_str::<Header>(r#"{"cluster_id":true}"#).is_err());
         assert!(serde_json::from_str::<KeyValue>(r#"{"key":"%%%"}"#).is_err());
+    }
+
+    #[test]
+    fn errors_of_streams_are_objects() {
+        let text = r#"{"error":{"grpc_code":14,"http_code":503,"message":"etcdserver: no leader"}}"#;
+        assert_eq!(serde_json::from_str::<ErrorBody>(text).unwrap().error, "etcdserver: no leader");
+        assert_eq!(serde_json::from_str::<KeptAlive>(text).unwrap().error, "etcdserver: no leader");
+        let gone: KeptAlive = serde_json::from_str(r#"{"result":{"header":{},"ID":"7"}}"#).unwrap();
+        assert_eq!((gone.result.ttl, gone.error.as_str()), (0, ""));
     }
 
     #[test]

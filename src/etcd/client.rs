@@ -1,19 +1,21 @@
 //! One call to one endpoint. Every call has a deadline, every body a limit, no redirect is followed and no
 //! proxy asked. Nothing is tried again here: who calls knows whether that is right.
 
-use std::{error::Error as _, io, sync::Arc, time::Duration};
+use std::{error::Error as _, io, time::Duration};
 
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use super::{
-    error::{Fault, classify},
+    error::{Fault, Kind, classify},
+    request::{Span, Transaction},
+    tls_load,
     wire::{
-        Alarms, ErrorBody, Header, Health, Lease, Members, Plain, Range, Status, Txn, Version, create_request, encode,
-        put_request, range_request,
+        Alarms, ErrorBody, Header, Health, KeptAlive, Lease, Members, Plain, Range, Status, Token, Txn, Version,
+        create_request, encode, put_request, range_request,
     },
 };
-use crate::model::{Failure, failure::Cause};
+use crate::model::{Failure, Secret, failure::Cause};
 
 /// Largest body that is read. A member list of a hundred members has 20 KiB.
 pub const BODY_MAX_BYTES: usize = 4 << 20;
@@ -21,24 +23,37 @@ pub const BODY_MAX_BYTES: usize = 4 << 20;
 pub const CALL_DEADLINE: Duration = Duration::from_secs(8);
 pub const CONNECT_DEADLINE: Duration = Duration::from_secs(3);
 
-/// Speaks to `http://IP:PORT`.
+/// Speaks to `http://IP:PORT`, or with a CA to `https://HOST:PORT`.
 #[derive(Clone, Debug)]
 pub struct Client {
     http: reqwest::Client,
     base: String,
     deadline: Duration,
+    token: Option<String>,
 }
 
 impl Client {
     pub fn new(endpoint: &str, deadline: Duration) -> Result<Client, Failure> {
+        Client::with(endpoint, deadline, &tls_load::Files::default())
+    }
+
+    pub fn with(endpoint: &str, deadline: Duration, files: &tls_load::Files) -> Result<Client, Failure> {
         let what = format!("{endpoint}: make an HTTP client for etcd");
         let base = endpoint.trim_end_matches('/').to_string();
         let url = reqwest::Url::parse(&base).map_err(|e| Failure::new(Cause::Local, &what, e.to_string()))?;
-        if url.scheme() != "http" || url.path() != "/" {
-            return Err(Failure::new(Cause::Local, &what, "the endpoint must be http://IP:PORT"));
+        let wanted = if files.ca.is_some() { "https" } else { "http" };
+        if url.scheme() != wanted || url.path() != "/" {
+            return Err(Failure::new(Cause::Local, &what, format!("the endpoint must be {wanted}://IP:PORT")));
         }
-        let http = http_client(deadline).map_err(|e| Failure::new(Cause::Local, &what, e))?;
-        Ok(Client { http, base, deadline })
+        // Plain HTTP, too, gets a configuration: the HTTP client would otherwise look for a process-wide one.
+        let tls = tls_load::config(&what, files)?;
+        let http = http_client(deadline, tls).map_err(|e| Failure::new(Cause::Local, &what, e))?;
+        Ok(Client { http, base, deadline, token: None })
+    }
+
+    /// The same client, with what [`Client::authenticate`] gave.
+    pub fn with_token(&self, token: &str) -> Client {
+        Client { token: Some(token.to_owned()), ..self.clone() }
     }
 
     pub fn endpoint(&self) -> &str {
@@ -90,6 +105,15 @@ impl Client {
         self.post("/v3/kv/range", &range_request(key, serializable)).await
     }
 
+    /// What [`Span`] asks for; `count` in the answer goes beyond its limit.
+    pub async fn span(&self, span: &Span) -> Result<Range, Fault> {
+        self.post("/v3/kv/range", &span.json()).await
+    }
+
+    pub async fn transact(&self, transaction: &Transaction) -> Result<Txn, Fault> {
+        self.post("/v3/kv/txn", &transaction.json()).await
+    }
+
     /// Number of keys in `[from, to)`.
     pub async fn count(&self, from: &[u8], to: &[u8]) -> Result<u64, Fault> {
         let body = json!({ "key": encode(from), "range_end": encode(to), "count_only": true });
@@ -114,6 +138,34 @@ impl Client {
         Ok(lease.id)
     }
 
+    /// A lease of this id for at least so many seconds; one that is there already was asked for before.
+    pub async fn lease_grant_as(&self, id: u64, ttl_s: u64) -> Result<(), Fault> {
+        let body = json!({ "ID": id.to_string(), "TTL": ttl_s.to_string() });
+        match self.post::<Lease>("/v3/lease/grant", &body).await {
+            Ok(lease) if lease.id == id => Ok(()),
+            Ok(lease) => Err(Fault::Malformed(format!("a lease {} instead of {id} ({})", lease.id, lease.error))),
+            Err(fault) if fault.kind() == Some(Kind::LeaseExists) => Ok(()),
+            Err(fault) => Err(fault),
+        }
+    }
+
+    /// Seconds that the lease lives from now on; `None`: it has run out.
+    pub async fn lease_keep_alive(&self, id: u64) -> Result<Option<u64>, Fault> {
+        let body = json!({ "ID": id.to_string() });
+        match self.post::<KeptAlive>("/v3/lease/keepalive", &body).await {
+            Ok(answer) if answer.error.is_empty() => Ok(Some(answer.result.ttl).filter(|ttl| *ttl > 0)),
+            Ok(answer) => Err(Fault::Etcd(classify(&answer.error), answer.error)),
+            Err(fault) if fault.kind() == Some(Kind::LeaseNotFound) => Ok(None),
+            Err(fault) => Err(fault),
+        }
+    }
+
+    /// A token for [`Client::with_token`].
+    pub async fn authenticate(&self, user: &str, password: &Secret) -> Result<String, Fault> {
+        let body = json!({ "name": user, "password": password.expose() });
+        Ok(self.post::<Token>("/v3/auth/authenticate", &body).await?.token)
+    }
+
     /// Deletes what is bound to it.
     pub async fn lease_revoke(&self, id: u64) -> Result<(), Fault> {
         self.post::<Plain>("/v3/lease/revoke", &json!({ "ID": id.to_string() })).await.map(drop)
@@ -134,7 +186,11 @@ impl Client {
     }
 
     async fn post<T: DeserializeOwned>(&self, path: &str, body: &Value) -> Result<T, Fault> {
-        let (status, body) = self.exchange(self.http.post(format!("{}{path}", self.base)).json(body)).await?;
+        let mut request = self.http.post(format!("{}{path}", self.base)).json(body);
+        if let Some(token) = &self.token {
+            request = request.header("authorization", token);
+        }
+        let (status, body) = self.exchange(request).await?;
         decode(status, &body)
     }
 
@@ -145,7 +201,7 @@ impl Client {
             let mut body = Vec::new();
             while let Some(part) = answer.chunk().await.map_err(|e| transport(&e, self.deadline))? {
                 if body.len() + part.len() > BODY_MAX_BYTES {
-                    return Err(Fault::Malformed(format!("more than {BODY_MAX_BYTES} bytes")));
+                    return Err(Fault::TooLarge);
                 }
                 body.extend_from_slice(&part);
             }
@@ -158,14 +214,7 @@ impl Client {
     }
 }
 
-fn http_client(deadline: Duration) -> Result<reqwest::Client, String> {
-    // Endpoints are plain HTTP: a TLS configuration that trusts nobody is handed in, because the HTTP client
-    // would otherwise look for a process-wide one.
-    let tls = rustls::ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
-        .with_safe_default_protocol_versions()
-        .map_err(|e| e.to_string())?
-        .with_root_certificates(rustls::RootCertStore::empty())
-        .with_no_client_auth();
+fn http_client(deadline: Duration, tls: rustls::ClientConfig) -> Result<reqwest::Client, String> {
     reqwest::Client::builder()
         .use_preconfigured_tls(tls)
         .no_proxy()

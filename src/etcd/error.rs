@@ -4,6 +4,7 @@
 
 use std::time::Duration;
 
+use super::client::BODY_MAX_BYTES;
 use crate::model::{Failure, failure::Cause};
 
 /// Why one call to one endpoint gave no answer of the kind that was asked for.
@@ -19,6 +20,8 @@ pub enum Fault {
     Etcd(Kind, String),
     /// An answer that is none of etcd's.
     Malformed(String),
+    /// More than [`BODY_MAX_BYTES`]: to be asked for in smaller pieces.
+    TooLarge,
 }
 
 /// Classes of etcd's own errors.
@@ -41,6 +44,14 @@ pub enum Kind {
     TooManyLearners,
     /// A learner does not serve this call.
     LearnerUnsupported,
+    /// A lease of this id is there. Done already.
+    LeaseExists,
+    /// It ran out, or was revoked.
+    LeaseNotFound,
+    /// The token of a log-in is no longer good.
+    TokenExpired,
+    /// The revision that was asked for is no longer kept.
+    Compacted,
     /// No leader, no quorum, time ran out inside etcd: the outcome is unknown.
     NoQuorum,
     /// Any other refusal.
@@ -59,6 +70,10 @@ pub fn classify(text: &str) -> Kind {
         "re-configuration failed due to not enough started members" => Kind::NotEnoughStarted,
         "too many learner members in cluster" => Kind::TooManyLearners,
         "rpc not supported for learner" => Kind::LearnerUnsupported,
+        "lease already exists" => Kind::LeaseExists,
+        "requested lease not found" => Kind::LeaseNotFound,
+        "invalid auth token" | "revision of auth store is old" => Kind::TokenExpired,
+        "mvcc: required revision has been compacted" => Kind::Compacted,
         "no leader" | "leader changed" | "not leader" | "server stopped" | "context deadline exceeded" => {
             Kind::NoQuorum
         }
@@ -97,6 +112,7 @@ impl Fault {
             Fault::Etcd(Kind::NoQuorum, text) => format!("the cluster has no quorum or no leader just now ({text})"),
             Fault::Etcd(_, text) => format!("etcd says: {text}"),
             Fault::Malformed(why) => format!("not an answer of etcd: {why}"),
+            Fault::TooLarge => format!("an answer of more than {BODY_MAX_BYTES} bytes"),
         }
     }
 
@@ -106,7 +122,7 @@ impl Fault {
             Fault::Deadline(_) | Fault::Etcd(Kind::NoQuorum, _) => Cause::Deadline,
             Fault::Etcd(Kind::UnhealthyCluster | Kind::NotEnoughStarted | Kind::LearnerNotReady, _) => Cause::Busy,
             Fault::Etcd(..) => Cause::Refused,
-            Fault::Malformed(_) => Cause::Malformed,
+            Fault::Malformed(_) | Fault::TooLarge => Cause::Malformed,
         };
         Failure::new(cause, what, self.why())
     }
