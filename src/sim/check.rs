@@ -241,7 +241,7 @@ pub fn on_run_end(world: &mut World, tool: &Tool, plan: &Plan, outcome: Outcome)
         let Some(machine) = world.number.get(node).and_then(|i| world.machines.get(*i)).cloned() else { continue };
         let began = track.steps.iter().any(|s| matches!(s.kind, StepKind::BootInstaller { .. }));
         // A BMC that cannot be asked cannot be mended; everything else is no excuse.
-        let excused = machine.faults.excuses(world.now) || machine.bmc.away_until > world.now || !machine.feed;
+        let excused = machine.drawn.excuses(world.now) || machine.bmc.away_until > world.now || !machine.feed;
         if began && !over && !machine.bmc.boot.is_cleared() && !excused {
             broken(world, Invariant::I9, Some(node), "its boot override is still set".into());
         }
@@ -300,7 +300,7 @@ pub fn at_the_end(world: &mut World) {
     let left: Vec<String> = world
         .machines
         .iter()
-        .filter(|m| m.bmc.sessions > 0 && !m.faults.excuses(world.now))
+        .filter(|m| m.bmc.sessions > 0 && !m.drawn.excuses(world.now))
         .map(|m| m.name.clone())
         .collect();
     for node in left {
@@ -326,9 +326,10 @@ pub fn converged(world: &mut World, once: bool) {
         }
     }
     for cluster in fleet.clusters.values() {
-        let hopeless = |m: &&String| world.number.get(*m).is_some_and(|i| world.machines[*i].faults.hopeless());
+        // Members join in the inventory's order: one whose machine can never be installed keeps those behind it out.
+        let hopeless = |m: &String| world.number.get(m).is_some_and(|i| world.machines[*i].faults.hopeless());
         let missing: Vec<&String> =
-            cluster.members.iter().filter(|m| !hopeless(m)).filter(|m| !votes(world, &cluster.name, m)).collect();
+            cluster.members.iter().take_while(|m| !hopeless(m)).filter(|m| !votes(world, &cluster.name, m)).collect();
         if !missing.is_empty() {
             let why = format!("not voting in {} in the end: {missing:?}", cluster.name);
             broken(world, Invariant::I11, None, why);

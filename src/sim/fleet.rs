@@ -148,6 +148,7 @@ pub fn machines(seed: u64, fleet: &Fleet, faults: &Faults) -> Vec<Machine> {
                 ],
                 net_first: rng.chance(300),
                 etcd: None,
+                drawn: faults.clone(),
                 faults,
             }
         })

@@ -101,6 +101,8 @@ pub struct Machine {
     pub net_first: bool,
     pub etcd: Option<Member>,
     pub faults: MachineFaults,
+    /// As they were in the beginning.
+    pub drawn: MachineFaults,
 }
 
 impl Machine {

@@ -48,7 +48,6 @@ pub enum Command {
 pub enum Ending {
     /// The run's outcome, and how much was refused.
     Ended {
-        run: String,
         outcome: Outcome,
         refused: usize,
     },
@@ -82,7 +81,7 @@ pub async fn process(ctx: &Ctx, office: &Office, host: &str, command: Command, f
     };
     {
         let mut world = ctx.world();
-        world.processes.insert(number, Process { host: host.to_owned(), run: run.clone() });
+        world.processes.insert(number, Process { run: run.clone() });
         let by = By { process: number, step: String::new(), attempt: 0 };
         let now = world.now;
         let doing = match &command {
@@ -337,7 +336,7 @@ async fn conduct(
         store.set_run_state(&tool.run, state, Some(EPOCH_MS + ctx.now())).map_err(|e| store_failure(&e))?;
         check::on_run_end(&mut ctx.world(), tool, &plan, outcome);
     }
-    Ok(Ending::Ended { run: tool.run.clone(), outcome, refused: plan.refusals.len() })
+    Ok(Ending::Ended { outcome, refused: plan.refusals.len() })
 }
 
 /// Sessions that an earlier process left behind are closed.

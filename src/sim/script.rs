@@ -188,14 +188,16 @@ async fn operates(ctx: &Ctx, office: &Office, scenario: Scenario, faults: Faults
     let mut rng = Rng::new(scenario.seed).fork("operator");
     let mut befalls = faults.tool.into_iter();
     let names: Vec<String> = office.fleet.nodes.keys().cloned().collect();
-    let mut healthy_rounds = 0;
+    let (mut healthy_rounds, mut aborted) = (0, false);
     let mut resumed: (String, u32) = (String::new(), 0);
     for _ in 0..ROUNDS_MAX {
         let command = match operator::open_run_of(ctx, &names) {
             Some(run) => {
                 resumed = if resumed.0 == run { (run.clone(), resumed.1 + 1) } else { (run.clone(), 1) };
                 // What does not end by being resumed is given up, and begun anew.
-                if resumed.1 > RESUMES_MAX || rng.chance(50) { Command::Abort(run) } else { Command::Resume(run) }
+                let give_up = resumed.1 > RESUMES_MAX || rng.chance(50);
+                aborted |= give_up;
+                if give_up { Command::Abort(run) } else { Command::Resume(run) }
             }
             None => Command::Run(goal(office)),
         };
@@ -215,7 +217,8 @@ async fn operates(ctx: &Ctx, office: &Office, scenario: Scenario, faults: Faults
         let pause = rng.range(1_000, 120_000);
         sleep(ctx, pause).await;
     }
-    let only_tool = matches!(scenario.faults, Profile::None | Profile::Crash);
+    // A run that was given up has written what the next one writes again.
+    let only_tool = matches!(scenario.faults, Profile::None | Profile::Crash) && !aborted;
     check::converged(&mut ctx.world(), only_tool);
 }
 

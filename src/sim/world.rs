@@ -16,7 +16,6 @@ use crate::model::Fleet;
 /// A process of the tool, as the network and the store see it.
 #[derive(Clone, Debug, Default)]
 pub struct Process {
-    pub host: String,
     pub run: String,
 }
 
@@ -55,6 +54,7 @@ impl World {
         }
     }
 
+    #[cfg(test)]
     pub fn empty(seed: u64) -> World {
         World::new(seed, &Rc::default(), Vec::new())
     }
