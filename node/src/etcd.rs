@@ -1,8 +1,8 @@
 //! etcd: its arguments, and where its things stand.
 
 use crate::node_error::{NodeError, Result};
+use rackctl_wire::EtcdMember;
 use rackctl_wire::image::layout;
-use rackctl_wire::{EtcdMember, PROTOCOL};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -12,33 +12,18 @@ pub const STOPPED: &str = "/data/etcd.stopped.json";
 pub const LOG: &str = "/data/log/etcd.log";
 const DATA: &str = "/data/etcd";
 
+fn refused(error: rackctl_wire::member::MemberError) -> NodeError {
+    NodeError::new(error.kind, error.message)
+}
+
 /// Own data directory for every bootstrap: data of a former cluster is never found by a new one.
 pub fn data_dir(member: &EtcdMember) -> Result<PathBuf> {
-    let token = &member.initial_cluster_token;
-    let plain = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
-    if token.is_empty() || token.len() > 128 || !token.chars().all(plain) {
-        return Err(NodeError::new("invalid", "initialClusterToken must be 1 to 128 letters, digits, - and _"));
-    }
-    Ok(Path::new(DATA).join(token))
+    Ok(Path::new(DATA).join(rackctl_wire::member::folder(member).map_err(refused)?))
 }
 
 /// Refuses what must not run here. `generation` is that of the installation.
 pub fn check(member: &EtcdMember, generation: u64) -> Result<()> {
-    if member.protocol != PROTOCOL {
-        let message = format!("the member speaks protocol {}, this is {PROTOCOL}", member.protocol);
-        return Err(NodeError::new("protocol", message));
-    }
-    if member.generation != generation {
-        let message = format!(
-            "this installation has generation {generation}, the member is for generation {}: it is not started",
-            member.generation
-        );
-        return Err(NodeError::new("wrongGeneration", message));
-    }
-    if !matches!(member.initial_cluster_state.as_str(), "new" | "existing") {
-        return Err(NodeError::new("invalid", "initialClusterState must be new or existing"));
-    }
-    data_dir(member).map(|_| ())
+    rackctl_wire::member::check(member, generation).map_err(refused)
 }
 
 /// Options after the program's name: `--flag=value`, so that no value can be taken for a flag.
@@ -77,6 +62,7 @@ pub fn has_data(data: &Path) -> bool {
 #[cfg(test)]
 pub mod tests {
     use super::*;
+    use rackctl_wire::PROTOCOL;
 
     pub fn member() -> EtcdMember {
         EtcdMember {

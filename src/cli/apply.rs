@@ -3,6 +3,7 @@
 use std::{io::BufRead, path::Path};
 
 use super::{
+    approve,
     args::{
         Targets,
         run::{Apply, GoalWord, Install, Join, Limits, Plan as PlanArgs},
@@ -25,7 +26,7 @@ use crate::{
     output::{self, Exit, Stop, stdout},
     plan::{Danger, Plan},
     run::clock,
-    store::{Draft, Fence, Holder, LEASE, RecordKind, RunRecord, RunState},
+    store::{Draft, Fence, Holder, RecordKind, RunRecord, RunState},
 };
 
 pub fn plan(globals: &Globals, args: &PlanArgs) -> Result<Exit, Stop> {
@@ -33,11 +34,11 @@ pub fn plan(globals: &Globals, args: &PlanArgs) -> Result<Exit, Stop> {
     let (word, targets) = args.goal.split();
     let goal = goal(globals, &session, word, &targets, args.goal.reinstall, args.goal.allow)?;
     let built = prepare::build_ahead(&session, &goal)?;
-    session.enter(&prepare::scope(&goal).0)?;
+    session.enter(&goal.scope().0)?;
     block_on(async {
-        let passwords = session.passwords(&prepare::scope(&goal).0).await?;
+        let passwords = session.passwords(&goal.scope().0).await?;
         let prepared = prepare(&session, &goal, &passwords, built).await?;
-        let place = session.place(globals, &prepare::scope(&goal).0);
+        let place = session.place(globals, &goal.scope().0);
         let value = output::plan::value(&place, &prepared.plan);
         if let Some(path) = &args.out {
             let text = serde_json::to_string_pretty(&value).unwrap_or_default();
@@ -108,12 +109,12 @@ fn goal(
 }
 
 fn run(globals: &Globals, session: &Session, goal: &Goal, limits: &Limits, kept: Option<&Plan>) -> Result<Exit, Stop> {
-    let names = &prepare::scope(goal).0;
+    let names = &goal.scope().0;
     let built = prepare::build_ahead(session, goal)?;
     let space = session.enter(names)?;
     let dry = limits.dry_run || session.read_only;
     // From the main thread: its death is what the child waits for.
-    let child = if dry || matches!(goal, Goal::Join { .. }) { None } else { Some(Servers::spawn(space.as_deref())?) };
+    let child = if dry || !goal.installs() { None } else { Some(Servers::spawn(space.as_deref())?) };
     block_on(async {
         let id = run_id();
         let mut locks: Vec<String> = names.iter().map(|n| format!("node/{n}")).collect();
@@ -129,8 +130,7 @@ fn run(globals: &Globals, session: &Session, goal: &Goal, limits: &Limits, kept:
         let fence = if dry {
             None
         } else {
-            let fence =
-                session.store.lock(&locks, &id, &Holder::this(), &clock::stamp(), LEASE).map_err(|e| stop(&e))?;
+            let fence = session.lock(&locks, &id)?;
             if let Err(refused) = no_open_run(session, names) {
                 session.store.unlock(&fence).map_err(|e| stop(&e))?;
                 return Err(refused);
@@ -158,7 +158,7 @@ async fn begin(
     fence: Option<Fence>,
     child: Option<Servers>,
 ) -> Result<Exit, Stop> {
-    let names = &prepare::scope(goal).0;
+    let names = &goal.scope().0;
     let passwords = session.passwords(names).await?;
     if fence.is_some() {
         session.sweep(&passwords).await?;
@@ -216,6 +216,8 @@ async fn begin(
         return Ok(refusal_exit(&plan));
     }
     confirm(&plan, limits, &place)?;
+    let approval = approve::of_this_operator(session, &plan, limits.expires)?;
+    approve::second_operator(session, &plan)?;
     let record = RunRecord {
         id: id.clone(),
         started_ms: clock::unix_ms(),
@@ -227,32 +229,44 @@ async fn begin(
         plan: to_value(&plan)?,
         actor: Holder::this(),
     };
-    session.store.create_run(&record).map_err(|e| stop(&e))?;
+    // The journal first: a run that the store knows has its plan, its objects and its approval.
     let draft = Draft {
         subject: "run".into(),
         step: "run".into(),
         attempt: 1,
         kind: RecordKind::RunStarted,
-        body: serde_json::json!({ "plan": plan.hash(), "objects": prepare::objects(&built) }),
+        body: serde_json::json!({ "plan": plan.hash(), "objects": prepare::objects(&built), "approval": approval }),
     };
     session.store.append(&id, clock::unix_ms(), &fence, draft).map_err(|e| stop(&e))?;
+    session.store.create_run(&record).map_err(|e| stop(&e))?;
     stdout::note(&format!(
         "run {id}; from another terminal: rackctl runs, rackctl describe node NAME, rackctl logs {id}"
     ));
-    let run =
-        Run { id, plan, fence, passwords, objects: prepare::objects(&built), servers, records: Vec::new(), child };
+    let run = Run {
+        id,
+        plan,
+        fence,
+        passwords,
+        objects: prepare::objects(&built),
+        servers,
+        records: Vec::new(),
+        child,
+        approval: approval.map(|a| (a.envelope, a.expires_ms)),
+        abort: false,
+    };
     conduct::conduct(globals, session, run).await
 }
 
-fn to_value<T: serde::Serialize>(value: &T) -> Result<serde_json::Value, Failure> {
+pub fn to_value<T: serde::Serialize>(value: &T) -> Result<serde_json::Value, Failure> {
     serde_json::to_value(value).map_err(|e| Failure::new(Cause::Local, "record the run", e.to_string()))
 }
 
 /// A run that did not end is gone on with, not overtaken: only it knows what is in hand.
 fn no_open_run(session: &Session, names: &[String]) -> Result<(), Stop> {
     let runs = session.store.runs().map_err(|e| stop(&e))?;
-    for run in runs.iter().filter(|r| matches!(r.state, RunState::Running | RunState::Interrupted)) {
-        let touched = prepare::scope(&run.goal).0.iter().any(|n| names.contains(n));
+    // A short run (power, boot) leaves nothing in hand that another one would not see.
+    for run in runs.iter().filter(|r| r.state.is_open() && !r.goal.is_short()) {
+        let touched = run.goal.scope().0.iter().any(|n| names.contains(n));
         if touched {
             let why = format!(
                 "run {} of {} did not end (started {})",
@@ -260,7 +274,9 @@ fn no_open_run(session: &Session, names: &[String]) -> Result<(), Stop> {
                 run.actor,
                 crate::model::clock::utc(run.started_ms)
             );
-            return Err(Failure::new(Cause::Guard, "apply", why).next(format!("rackctl resume {}", run.id)).into());
+            return Err(Failure::new(Cause::Guard, "apply", why)
+                .next(format!("rackctl resume {0}, or rackctl abort {0}", run.id))
+                .into());
         }
     }
     Ok(())
@@ -329,7 +345,7 @@ fn confirm(plan: &Plan, limits: &Limits, place: &output::plan::Place) -> Result<
 }
 
 /// `r-20261121-083015-3f2a`: sorts by time, unique by chance.
-fn run_id() -> String {
+pub fn run_id() -> String {
     let utc = crate::model::clock::utc(clock::unix_ms());
     let digits: String = utc.chars().filter(char::is_ascii_digit).collect();
     let random = uuid::Uuid::new_v4().simple().to_string();

@@ -18,6 +18,7 @@ use crate::{
     engine::Outcome,
     model::{
         Failure,
+        approval::Envelope,
         boot::{BootObject, BootTable, NetbootEvent},
         failure::Cause,
         fleet::ClusterDriver,
@@ -39,6 +40,8 @@ use crate::{
 const READY_DEADLINE: Duration = Duration::from_secs(15);
 /// Version of the table with which the sockets are opened.
 const FIRST_TABLE: u64 = 1;
+/// How long a machine may take to change its power.
+const POWER_PATIENCE: Duration = Duration::from_secs(180);
 
 pub struct Run {
     pub id: String,
@@ -51,10 +54,14 @@ pub struct Run {
     pub records: Vec<Record>,
     /// Started before any thread; taken only where the plan boots something.
     pub child: Option<Servers>,
+    /// What was approved, and until when.
+    pub approval: Option<(Envelope, u64)>,
+    /// Nothing is done but what leaves its machines safe.
+    pub abort: bool,
 }
 
 pub async fn conduct(globals: &Globals, session: &Session, run: Run) -> Result<Exit, Stop> {
-    let boots = !run.plan.networks.is_empty();
+    let boots = !run.plan.networks.is_empty() && !run.abort;
     if run.plan.networks.len() > 1 {
         return Err(Failure::new(
             Cause::Guard,
@@ -87,6 +94,9 @@ pub async fn conduct(globals: &Globals, session: &Session, run: Run) -> Result<E
         first_table: FIRST_TABLE - 1,
         scratch: session.scratch()?,
         observer: session.observer(),
+        patience: POWER_PATIENCE,
+        lease: session.lease,
+        approval: run.approval,
     }));
     let mut background = tokio::task::JoinSet::new();
     if boots {
@@ -137,7 +147,8 @@ pub async fn conduct(globals: &Globals, session: &Session, run: Run) -> Result<E
             }
         }
     };
-    let ended = run::execute(Arc::clone(&world), &run.records, session.concurrency, outside, notify).await;
+    let pace = run::Pace { concurrency: session.concurrency, stagger: Duration::ZERO, abort: run.abort };
+    let ended = run::execute(Arc::clone(&world), &run.records, pace, outside, notify).await;
     background.shutdown().await;
     if let Ok(mut view) = view.lock() {
         view.progress.finish();
@@ -148,7 +159,7 @@ pub async fn conduct(globals: &Globals, session: &Session, run: Run) -> Result<E
         Ok(ended) => (ended.outcome, ended.failures),
         Err(failure) => (Outcome::Interrupted, vec![("run".to_owned(), failure)]),
     };
-    finish(globals, session, &world, &run.fence, outcome, failures).await
+    finish(globals, session, &world, &run.fence, outcome, failures, run.abort).await
 }
 
 async fn wait_ready(events: &mut mpsc::Receiver<NetbootEvent>) -> Result<(), Failure> {
@@ -182,7 +193,7 @@ async fn wait_ready(events: &mut mpsc::Receiver<NetbootEvent>) -> Result<(), Fai
 }
 
 /// The first ^C drains, the second one stops at once.
-async fn signals(to: mpsc::Sender<Outside>) {
+pub async fn signals(to: mpsc::Sender<Outside>) {
     use tokio::signal::unix::{SignalKind, signal};
     let (Ok(mut int), Ok(mut term), Ok(mut hup)) =
         (signal(SignalKind::interrupt()), signal(SignalKind::terminate()), signal(SignalKind::hangup()))
@@ -211,17 +222,25 @@ async fn finish(
     fence: &Fence,
     outcome: Outcome,
     failures: Vec<(String, Failure)>,
+    aborted_here: bool,
 ) -> Result<Exit, Stop> {
     let state = match outcome {
         Outcome::Succeeded => RunState::Succeeded,
         Outcome::Interrupted => RunState::Interrupted,
+        Outcome::Paused => RunState::Paused,
+        Outcome::Aborted => RunState::Aborted,
+        Outcome::Halted => RunState::Halted,
         _ => RunState::Failed,
     };
     let draft = crate::store::Draft {
         subject: "run".into(),
         step: "run".into(),
         attempt: 1,
-        kind: RecordKind::RunEnded,
+        kind: match outcome {
+            Outcome::Paused => RecordKind::RunPaused,
+            Outcome::Aborted => RecordKind::RunAborted,
+            _ => RecordKind::RunEnded,
+        },
         body: serde_json::json!({ "outcome": report::outcome_word(outcome) }),
     };
     // A fence that was lost leaves the run to the one who took it.
@@ -255,6 +274,9 @@ async fn finish(
     } else {
         stdout::print(&globals.format.render_one(&report::value(&report), |_| report::summary(&report)))?;
     }
+    let past = run::past(&records);
+    let whole = |t: &crate::plan::Track| t.steps.iter().all(|s| past.get(&s.id).is_some_and(|p| p.done));
+    let some_done = world.plan.tracks.iter().any(|t| !t.steps.is_empty() && whole(t));
     let refused = !world.plan.refusals.is_empty();
     let exit = match outcome {
         Outcome::Succeeded if refused => Exit::Partial,
@@ -262,7 +284,12 @@ async fn finish(
         Outcome::Partly => Exit::Partial,
         Outcome::Failed => Exit::Failed,
         Outcome::NeedsPerson => Exit::NeedsPerson,
-        Outcome::Interrupted => Exit::Interrupted,
+        Outcome::Interrupted | Outcome::Paused => Exit::Interrupted,
+        // Asked for by name: `abort` that ends so has done what it was for.
+        Outcome::Aborted if aborted_here => Exit::Done,
+        Outcome::Aborted => Exit::Failed,
+        Outcome::Halted if some_done => Exit::Partial,
+        Outcome::Halted => Exit::Failed,
     };
     let mut told: Vec<Failure> = failures
         .into_iter()
@@ -271,6 +298,17 @@ async fn finish(
             ..f
         })
         .collect();
+    if matches!(outcome, Outcome::Paused | Outcome::Halted) {
+        let why = if outcome == Outcome::Paused {
+            "it was paused and can be resumed"
+        } else {
+            "it was halted: nodes are left that never began"
+        };
+        told.push(
+            Failure::new(Cause::Interrupted, format!("run {}", world.run), why)
+                .next(format!("rackctl resume {0}, or rackctl abort {0}", world.run)),
+        );
+    }
     if outcome == Outcome::Interrupted {
         told.push(
             Failure::new(Cause::Interrupted, format!("run {}", world.run), "it was interrupted and can be resumed")
@@ -355,6 +393,7 @@ impl View {
                     _ => {}
                 }
             }
+            Notice::Trouble(failure) => self.progress.note(&secrets::redact(&failure.to_string())),
             Notice::Tracks(tracks) => {
                 for track in tracks {
                     let stage = track.step.clone().unwrap_or_else(|| "done".to_owned());

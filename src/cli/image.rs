@@ -126,9 +126,9 @@ fn show(globals: &Globals, builds: &[Artifacts]) -> Result<(), Stop> {
         for build in builds {
             let mut cells = vec![
                 short(&build.key).to_owned(),
-                build.manifest.distro.clone(),
-                format!("{:?}", build.manifest.arch).to_lowercase(),
-                build.manifest.packages.len().to_string(),
+                build.manifest.as_ref().map_or("files".to_owned(), |m| m.distro.clone()),
+                build.manifest.as_ref().map_or("-".to_owned(), |m| format!("{:?}", m.arch).to_lowercase()),
+                build.manifest.as_ref().map_or("-".to_owned(), |m| m.packages.len().to_string()),
                 build.total_bytes().div_ceil(1 << 20).to_string(),
             ];
             if wide {

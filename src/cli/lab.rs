@@ -37,6 +37,11 @@ pub fn supervisor(dir: &Path) -> ExitCode {
     lab::supervisor::main(dir)
 }
 
+/// A command of a simulated machine.
+pub fn node(control: &Path, node: &str) -> ExitCode {
+    lab::simulated::node_client::main(control, node)
+}
+
 fn create(args: &LabCreate) -> Result<(), Stop> {
     let dir =
         match &args.dir {
@@ -45,7 +50,19 @@ fn create(args: &LabCreate) -> Result<(), Stop> {
             })?),
             None => None,
         };
-    let spec = Spec { nodes: args.nodes, spares: args.spares, dir, ..Spec::new(args.name.clone()) };
+    let simulated = args.simulated.then(|| {
+        let default = lab::simulated::Timing::default();
+        let write_ms = args.write_time.map_or(default.write_ms, |time| time.as_millis() as u64);
+        lab::simulated::Timing { write_ms, ..default }
+    });
+    let spec = Spec {
+        nodes: args.nodes,
+        spares: args.spares,
+        cluster_size: args.cluster_size,
+        simulated,
+        dir,
+        ..Spec::new(args.name.clone())
+    };
     let inventory = lab::create(&spec)?;
     stdout::print(&format!("{}\n", inventory.display()))?;
     let context = lab::context::context(&args.name);

@@ -9,6 +9,7 @@ use args::{Cli, Verb, globals::LogFormat};
 use globals::{Color, Env, Globals};
 
 pub mod apply;
+pub mod approve;
 pub mod args;
 pub mod audit;
 pub mod bmc;
@@ -17,6 +18,7 @@ pub mod completion;
 pub mod conduct;
 pub mod config;
 pub mod context;
+pub mod control;
 pub mod describe;
 pub mod diff;
 pub mod doctor;
@@ -38,6 +40,7 @@ pub mod resume;
 pub mod schema;
 pub mod seen;
 pub mod session;
+pub mod short;
 pub mod ssh;
 pub mod standing;
 pub mod state;
@@ -68,6 +71,7 @@ pub fn main() -> ExitCode {
     match &cli.verb {
         Verb::Netboot { fd } => return crate::netboot::child::main(*fd),
         Verb::LabSupervisor { dir } => return lab::supervisor(dir),
+        Verb::LabNode { control, node } => return lab::node(control, node),
         _ => {}
     }
     let color = Color::decide(cli.globals.color, &Env::read());
@@ -129,7 +133,10 @@ fn run(cli: &Cli) -> Result<Exit, Stop> {
         Verb::Ssh(args) => ssh::ssh(&full()?, args),
         Verb::Logs(args) => logs::logs(&full()?, args),
         Verb::Resume(args) => resume::resume(&full()?, args),
+        Verb::Pause(args) => control::pause(&full()?, args),
+        Verb::Abort(args) => control::abort(&full()?, args),
+        Verb::Approve(args) => approve::approve(&full()?, args),
         // Processes of ours: `main` has run them before anything else.
-        Verb::Netboot { .. } | Verb::LabSupervisor { .. } => Ok(Exit::Done),
+        Verb::Netboot { .. } | Verb::LabSupervisor { .. } | Verb::LabNode { .. } => Ok(Exit::Done),
     }
 }

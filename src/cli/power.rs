@@ -13,6 +13,7 @@ use super::{
     globals::Globals,
     seen,
     session::{Session, block_on, stop},
+    short::{self, Short},
     targets::{self, Nothing},
 };
 use crate::{
@@ -21,22 +22,18 @@ use crate::{
         Failure, Fleet,
         facts::{NodeFacts, Observed},
         failure::Cause,
-        fleet::Management,
+        goal::Goal,
         power::{BootOverride, OverrideFor, PowerAction, PowerState},
     },
     output::{Exit, Stop, Table, resource, stdout},
     run::clock,
-    store::{Holder, LEASE},
 };
 
 const LOOK: Duration = Duration::from_secs(30);
 const CHANGE: Duration = Duration::from_secs(180);
-/// When it is first said what is waited for, and how often after that.
-const FIRST_WORD: Duration = Duration::from_secs(5);
-const NEXT_WORD: Duration = Duration::from_secs(30);
 
 /// One node's row: what it is now, or why that is not known.
-type Row = (String, Result<String, Failure>);
+pub(super) type Row = (String, Result<String, Failure>);
 
 pub fn power(globals: &Globals, args: &Power) -> Result<Exit, Stop> {
     let (targets, nothing) = match &args.verb {
@@ -61,98 +58,21 @@ pub fn power(globals: &Globals, args: &Power) -> Result<Exit, Stop> {
         PowerAction::PowerCycle => "cycle",
         PowerAction::GracefulRestart | PowerAction::ForceRestart => "reset",
     };
-    let work = Work {
-        changes: true,
-        nothing,
+    let goal = |nodes| Goal::Power { nodes, action, force, wait, lose_quorum: options.lose_quorum };
+    let ask = (action != PowerAction::On && !options.yes).then_some(verb);
+    let short = Short {
+        heading: "POWER",
+        field: "power",
+        ask,
         stagger: options.stagger.unwrap_or_default(),
-        ask: (action != PowerAction::On && !options.yes).then_some(verb),
+        patience: limit,
         hint: if verb == "off" && !force { "; --force cuts the power" } else { "" },
-        limit,
-        ..Work::looking("POWER", "power")
     };
-    over(globals, targets, work, move |client| {
-        Box::pin(async move {
-            change_power(client, action, force, wait, limit).await?;
-            Ok(resource::power_word(client.power().await?).to_owned())
-        })
-    })
+    short::run(globals, targets, nothing, &short, &goal)
 }
 
 fn no_action() -> Stop {
     Stop::usage(Failure::new(Cause::Refused, "power", "no action is named"))
-}
-
-async fn change_power(
-    client: &bmc::Client,
-    action: PowerAction,
-    force: bool,
-    wait: bool,
-    limit: Duration,
-) -> Result<(), Failure> {
-    if !wait {
-        return client.reset(action).await;
-    }
-    match action {
-        PowerAction::On => client.set_power(true, force, limit).await,
-        PowerAction::ForceOff => cut(client, limit).await,
-        PowerAction::GracefulShutdown => client.set_power(false, force, limit).await,
-        PowerAction::PowerCycle => {
-            if force {
-                cut(client, limit).await?;
-            } else {
-                client.set_power(false, false, limit).await?;
-            }
-            client.set_power(true, force, limit).await
-        }
-        PowerAction::ForceRestart | PowerAction::GracefulRestart => {
-            let before = client.last_reset_time().await?;
-            client.reset(action).await?;
-            restarted(client, before, limit).await
-        }
-    }
-}
-
-/// Without asking the operating system, which `set_power` would do first and wait for.
-async fn cut(client: &bmc::Client, limit: Duration) -> Result<(), Failure> {
-    let until = clock::since_boot() + limit;
-    if client.power().await? == PowerState::Off {
-        return Ok(());
-    }
-    // A lost answer is not sent again: what is seen next counts.
-    if let Err(failure) = client.reset(PowerAction::ForceOff).await
-        && failure.cause != Cause::Unreachable
-    {
-        return Err(failure);
-    }
-    while client.power().await? != PowerState::Off {
-        if clock::since_boot() > until {
-            let why = format!("the BMC took the request and the machine is not off after {limit:?}");
-            return Err(Failure::new(Cause::AcceptedButIgnored, format!("{}: cut the power", client.node()), why)
-                .next(format!("rackctl bmc info {}", client.node())));
-        }
-        tokio::time::sleep(Duration::from_millis(500)).await;
-    }
-    Ok(())
-}
-
-/// The BMC's own mark of a reset must change, where it keeps one; the machine must be on in any case.
-async fn restarted(client: &bmc::Client, before: Option<String>, limit: Duration) -> Result<(), Failure> {
-    let until = clock::since_boot() + limit;
-    loop {
-        let (power, last) = (client.power().await?, client.last_reset_time().await?);
-        if power == PowerState::On && (last.is_none() || last != before) {
-            return Ok(());
-        }
-        if clock::since_boot() > until {
-            return Err(Failure::new(
-                Cause::AcceptedButIgnored,
-                format!("{}: restart", client.node()),
-                "the BMC took the request and shows no reset",
-            )
-            .next(format!("rackctl power reset {} --force", client.node())));
-        }
-        tokio::time::sleep(Duration::from_millis(500)).await;
-    }
 }
 
 pub fn boot(globals: &Globals, args: &Boot) -> Result<Exit, Stop> {
@@ -161,71 +81,45 @@ pub fn boot(globals: &Globals, args: &Boot) -> Result<Exit, Stop> {
             Box::pin(async move { Ok(bmc::boot::words(client.boot().await?)) })
         }),
         BootVerb::Set { target, targets, persistent, dry_run } => {
-            let lasts = if *persistent { OverrideFor::Persistent } else { OverrideFor::Once };
-            let wanted = match (*target).into() {
-                crate::model::power::BootTarget::None => BootOverride::CLEARED,
-                target => BootOverride { target, lasts, mode: None },
-            };
+            let target: crate::model::power::BootTarget = (*target).into();
             if *dry_run {
+                let lasts = if *persistent { OverrideFor::Persistent } else { OverrideFor::Once };
+                let wanted = match target {
+                    crate::model::power::BootTarget::None => BootOverride::CLEARED,
+                    target => BootOverride { target, lasts, mode: None },
+                };
                 return preview(globals, targets, bmc::client::Operation::SetBoot(wanted));
             }
-            let work = Work { changes: true, nothing: Nothing::IsRefused, ..Work::looking("BOOT", "boot") };
-            over(globals, targets, work, move |client| {
-                Box::pin(async move {
-                    client.set_boot(wanted).await?;
-                    Ok(bmc::boot::words(client.boot().await?))
-                })
-            })
+            let goal = |nodes| Goal::Boot { nodes, target, persistent: *persistent };
+            let short = Short {
+                heading: "BOOT",
+                field: "boot",
+                ask: None,
+                stagger: Duration::ZERO,
+                patience: CHANGE,
+                hint: "",
+            };
+            short::run(globals, targets, Nothing::IsRefused, &short, &goal)
         }
     }
 }
 
-/// What is done over a selection, and how.
+/// What is looked at over a selection.
 struct Work {
     heading: &'static str,
     field: &'static str,
     nothing: Nothing,
-    changes: bool,
-    stagger: Duration,
-    /// The word of `power` that a person is asked about.
-    ask: Option<&'static str>,
-    /// What else could be done, behind the line that says what is waited for.
-    hint: &'static str,
-    limit: Duration,
 }
 
 impl Work {
     fn looking(heading: &'static str, field: &'static str) -> Work {
-        Work {
-            heading,
-            field,
-            nothing: Nothing::MeansAll,
-            changes: false,
-            stagger: Duration::ZERO,
-            ask: None,
-            hint: "",
-            limit: CHANGE,
-        }
-    }
-}
-
-/// Says after a while that, and how long, it is waited: a machine may take minutes to shut down.
-async fn patiently(name: &str, work: &Work, mut doing: Doing<'_>) -> Result<String, Failure> {
-    let mut pause = FIRST_WORD;
-    loop {
-        tokio::select! {
-            result = &mut doing => return result,
-            () = tokio::time::sleep(pause), if work.changes => {
-                stdout::note(&format!("{name}: waiting for the machine, at most {:?} in all{}", work.limit, work.hint));
-                pause = NEXT_WORD;
-            }
-        }
+        Work { heading, field, nothing: Nothing::MeansAll }
     }
 }
 
 /// Several machines at once, or the quorum of a cluster, are not taken away by a slip of the hand. Scripts, which have
 /// no terminal, name what they mean.
-fn confirm(session: &Session, verb: &str, names: &[String]) -> Result<(), Stop> {
+pub(super) fn confirm(session: &Session, verb: &str, names: &[String]) -> Result<(), Stop> {
     let records = session.store.node_records().map_err(|e| stop(&e))?;
     let installed: Vec<&str> = records.iter().map(|(n, _)| n.as_str()).collect();
     let losing = quorum_lost(&session.fleet, names, &installed);
@@ -259,7 +153,7 @@ fn quorum_lost(fleet: &Fleet, names: &[String], installed: &[&str]) -> Vec<Strin
 }
 
 /// What `get` shows from now on; only over an older look, for power alone says little of a machine.
-fn remember(session: &Session, rows: &[Row]) {
+pub(super) fn remember(session: &Session, rows: &[Row]) {
     let Ok(observed) = session.store.observed() else { return };
     for (name, _, value) in observed {
         let power = match rows.iter().find(|(n, _)| *n == name) {
@@ -280,7 +174,7 @@ fn remember(session: &Session, rows: &[Row]) {
 
 type Doing<'a> = std::pin::Pin<Box<dyn Future<Output = Result<String, Failure>> + Send + 'a>>;
 
-/// One operation over a selection. Changing ones hold the nodes' locks and respect `protect` and `management`.
+/// One look over a selection. What changes machines is a run: [`short`].
 fn over(
     globals: &Globals,
     targets: &Targets,
@@ -288,39 +182,12 @@ fn over(
     operation: impl for<'a> Fn(&'a bmc::Client) -> Doing<'a> + Send + Sync,
 ) -> Result<Exit, Stop> {
     let session = Session::open(globals)?;
-    // The drivers would send nothing either; said at once, whatever state the machines are in.
-    if work.changes && session.read_only {
-        return Err(Failure::new(Cause::Guard, work.field, "--read-only: no machine is changed").into());
-    }
     let status = seen::status_for(globals, &session.fleet, targets)?;
     let names = targets::nodes(&session.fleet, &status, targets, work.nothing)?;
-    if let Some(verb) = work.ask {
-        confirm(&session, verb, &names)?;
-    }
     session.enter(&names)?;
     block_on(async {
-        let mut fence = None;
-        if work.changes {
-            let locks: Vec<String> = names.iter().map(|n| format!("node/{n}")).collect();
-            fence = Some(
-                session
-                    .store
-                    .lock(&locks, work.heading, &Holder::this(), &clock::stamp(), LEASE)
-                    .map_err(|e| stop(&e))?,
-            );
-        }
-        let rows = async {
-            let passwords = session.passwords(&names).await?;
-            if fence.is_some() {
-                session.sweep(&passwords).await?;
-            }
-            Ok::<_, Failure>(each(&session, &names, &passwords, &work, &operation).await)
-        }
-        .await;
-        if let Some(fence) = &fence {
-            session.store.unlock(fence).map_err(|e| stop(&e))?;
-        }
-        let rows = rows?;
+        let passwords = session.passwords(&names).await?;
+        let rows = each(&session, &names, &passwords, &operation).await;
         if work.field == "power" {
             remember(&session, &rows);
         }
@@ -332,20 +199,13 @@ async fn each(
     session: &Session,
     names: &[String],
     passwords: &Arc<bmc::Passwords>,
-    work: &Work,
     operation: &(impl for<'a> Fn(&'a bmc::Client) -> Doing<'a> + Send + Sync),
 ) -> Vec<Row> {
-    let mut rows: Vec<Row> = stream::iter(names.iter().enumerate().map(|(index, name)| async move {
-        if !work.stagger.is_zero() {
-            tokio::time::sleep(work.stagger * u32::try_from(index).unwrap_or(u32::MAX)).await;
-        }
+    let mut rows: Vec<Row> = stream::iter(names.iter().map(|name| async move {
         let result = async {
             let node = session.node(name)?;
-            if work.changes {
-                allowed(name, node)?;
-            }
-            let client = session.bmc(node, passwords, if work.changes { work.limit } else { LOOK }).await?;
-            let result = patiently(name, work, operation(&client)).await;
+            let client = session.bmc(node, passwords, LOOK).await?;
+            let result = operation(&client).await;
             let _ = client.close().await;
             result
         }
@@ -359,21 +219,7 @@ async fn each(
     rows
 }
 
-fn allowed(name: &str, node: &crate::model::fleet::Node) -> Result<(), Failure> {
-    let refuse = |why: &str| {
-        Err(Failure::new(Cause::Guard, format!("{name}: change"), why.to_owned())
-            .next(format!("rackctl describe node {name}")))
-    };
-    if node.protect {
-        return refuse("it is protected (`protect: true`): no power, boot or disk change");
-    }
-    if node.management == Management::Observe {
-        return refuse("`management: observe` lets rackctl look only");
-    }
-    Ok(())
-}
-
-fn show(globals: &Globals, rows: Vec<Row>, heading: &str, field: &str) -> Result<Exit, Stop> {
+pub(super) fn show(globals: &Globals, rows: Vec<Row>, heading: &str, field: &str) -> Result<Exit, Stop> {
     let items: Vec<serde_json::Value> = rows
         .iter()
         .map(|(name, result)| {

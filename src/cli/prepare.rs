@@ -40,7 +40,7 @@ pub async fn prepare(
     passwords: &Arc<bmc::Passwords>,
     built: Option<Built>,
 ) -> Result<Prepared, Failure> {
-    let names = &scope(goal).0;
+    let names = &goal.scope().0;
     let asking = session.asking(passwords, true)?;
     let fleet = &session.fleet;
     let mut facts = observe::facts(fleet, names, &asking).await?;
@@ -96,12 +96,6 @@ pub async fn prepare(
     Ok(Prepared { facts, built, plan, servers })
 }
 
-pub fn scope(goal: &Goal) -> &crate::model::goal::Scope {
-    match goal {
-        Goal::Apply { nodes, .. } | Goal::Install { nodes, .. } | Goal::Join { nodes } => nodes,
-    }
-}
-
 fn digests(a: &image::Artifacts) -> Artifacts {
     Artifacts {
         kernel_sha256: a.kernel.sha256.clone(),
@@ -123,7 +117,7 @@ fn images(session: &Session, names: &[String], goal: &Goal) -> Result<Vec<(Strin
             _ => None,
         };
         for name in node.image.iter().chain(system) {
-            if let Some(image @ Image::Distro { .. }) = session.fleet.images.get(name) {
+            if let Some(image @ (Image::Distro { .. } | Image::Files { .. })) = session.fleet.images.get(name) {
                 wanted.insert(name.clone(), (image.clone(), node.arch));
             }
         }
@@ -135,11 +129,15 @@ fn images(session: &Session, names: &[String], goal: &Goal) -> Result<Vec<(Strin
 /// first time.
 pub fn build(session: &Session, names: &[String], goal: &Goal) -> Result<Built, Failure> {
     let mut built = Built::new();
-    if matches!(goal, Goal::Join { .. }) {
+    if !goal.installs() {
         return Ok(built);
     }
     for (name, image, arch) in images(session, names, goal)? {
-        match build_one(&name, &image, arch, &paths::cache()?, &paths::node_program()?) {
+        let made = match &image {
+            Image::Files { .. } => image::files::take(&name, &image),
+            _ => build_one(&name, &image, arch, &paths::cache()?, &paths::node_program()?),
+        };
+        match made {
             Ok(artifacts) => drop(built.insert(name, artifacts)),
             // The nodes that need it are refused by the plan; the others go on.
             Err(failure) => stdout::note(&format!("warning: image {name}: {failure}")),
@@ -151,7 +149,7 @@ pub fn build(session: &Session, names: &[String], goal: &Goal) -> Result<Built, 
 /// Where the machines lie in a laboratory's namespace, what they boot is built before that is entered: no package
 /// mirror can be reached from inside. Elsewhere it waits until it is known which machines answer.
 pub fn build_ahead(session: &Session, goal: &Goal) -> Result<Option<Built>, Failure> {
-    let names = &scope(goal).0;
+    let names = &goal.scope().0;
     let inside = session.networks(names).iter().any(|n| session.fleet.networks[n].netns.is_some());
     if inside { build(session, names, goal).map(Some) } else { Ok(None) }
 }

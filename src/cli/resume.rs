@@ -1,42 +1,40 @@
 //! `resume`: go on with a run from its journal. The inventory is not read again: the run has its own.
 
 use super::{
+    approve,
     args::run::Resume,
     conduct::{self, Run},
+    control,
     globals::Globals,
     prepare,
     session::{Session, block_on, stop},
 };
 use crate::{
-    model::{Failure, Fleet, boot::BootObject, failure::Cause},
+    model::{Failure, Fleet, boot::BootObject, clock::utc, failure::Cause},
     netboot::servers::Servers,
     output::{Exit, Stop, stdout},
-    plan::Plan,
+    plan::{Danger, Plan},
     run::clock,
-    store::{Draft, Holder, LEASE, RecordKind, RunState},
+    store::{Draft, Record, RecordKind, RunRecord, RunState},
 };
 
 pub fn resume(globals: &Globals, args: &Resume) -> Result<Exit, Stop> {
     // Where the store is depends on the fleet of the inventory; what is run, on the fleet of the run.
-    let found = Session::open(globals)?;
-    let runs = found.store.runs().map_err(|e| stop(&e))?;
-    let open = |s: RunState| matches!(s, RunState::Running | RunState::Interrupted);
-    let record = match &args.run {
-        Some(id) => runs.into_iter().find(|r| r.id == *id).ok_or_else(|| {
-            Stop::usage(Failure::new(Cause::Refused, format!("run {id}"), "there is no such run").next("rackctl runs"))
-        })?,
-        None => match runs.into_iter().find(|r| open(r.state)) {
-            Some(record) => record,
-            None => {
-                stdout::note("No run is open: nothing to resume.");
-                return Ok(Exit::Done);
-            }
-        },
+    let session = Session::open(globals)?;
+    let Some(record) = control::open_run(&session, args.run.as_deref(), "resume")? else {
+        stdout::note("No run is open: nothing to resume.");
+        return Ok(Exit::Done);
     };
-    if !open(record.state) {
-        let why = format!("it has ended ({:?}); a new apply plans from what is there now", record.state);
-        return Err(Failure::new(Cause::Guard, format!("resume {}", record.id), why).next("rackctl apply").into());
-    }
+    go_on(globals, session, &record, Some(args))
+}
+
+/// The end of a run whose process is dead and that was given up: its finalizers, and nothing else.
+pub fn finish_off(globals: &Globals, session: Session, record: RunRecord) -> Result<Exit, Stop> {
+    go_on(globals, session, &record, None)
+}
+
+/// `args` absent: it is aborted.
+fn go_on(globals: &Globals, found: Session, record: &RunRecord, args: Option<&Resume>) -> Result<Exit, Stop> {
     let unreadable = |e: serde_json::Error| {
         Failure::new(
             Cause::Malformed,
@@ -56,20 +54,38 @@ pub fn resume(globals: &Globals, args: &Resume) -> Result<Exit, Stop> {
         )
         .into());
     }
-    let names = &prepare::scope(&record.goal).0.clone();
+    let abort = args.is_none();
+    let names = &record.goal.scope().0.clone();
     let space = session.enter(names)?;
-    let child = if plan.networks.is_empty() { None } else { Some(Servers::spawn(space.as_deref())?) };
+    let child = if abort || plan.networks.is_empty() { None } else { Some(Servers::spawn(space.as_deref())?) };
     block_on(async {
         let mut locks = plan.locks();
         locks.extend(names.iter().map(|n| format!("node/{n}")));
         locks.sort();
         locks.dedup();
-        let fence =
-            session.store.lock(&locks, &record.id, &Holder::this(), &clock::stamp(), LEASE).map_err(|e| stop(&e))?;
+        let fence = session.lock(&locks, &record.id)?;
         let go_on = async {
+            let records = session.store.journal(&record.id).map_err(|e| stop(&e))?;
+            let mut approval = approve::recorded(&records);
+            if let Some(args) = args {
+                if let Some(hash) = &args.approve {
+                    if !record.plan_hash.starts_with(hash.as_str()) {
+                        let why = format!("--approve {hash} names another plan; this one is {}", record.plan_hash);
+                        let failure = Failure::new(Cause::Guard, "approval", why).next("rackctl runs");
+                        return Err(Stop::with(Exit::NeedsApproval, failure));
+                    }
+                    if let Some(given) = approve::of_this_operator(&session, &plan, args.expires)? {
+                        approve::second_operator(&session, &plan)?;
+                        approve::record(&session, &record.id, &fence, &given)?;
+                        approval = Some((given.envelope, given.expires_ms));
+                    }
+                }
+                still_approved(record, &plan, &records, approval.as_ref().map(|(_, until)| *until))?;
+                // An old wish is not a new one.
+                session.store.set_control(&record.id, None).map_err(|e| stop(&e))?;
+            }
             let passwords = session.passwords(names).await?;
             session.sweep(&passwords).await?;
-            let records = session.store.journal(&record.id).map_err(|e| stop(&e))?;
             let objects: Vec<BootObject> = records
                 .iter()
                 .find(|r| r.kind == RecordKind::RunStarted)
@@ -83,10 +99,16 @@ pub fn resume(globals: &Globals, args: &Resume) -> Result<Exit, Stop> {
                 step: "run".into(),
                 attempt: 1,
                 kind: RecordKind::RunResumed,
-                body: serde_json::Value::Null,
+                body: serde_json::json!({ "abort": abort }),
             };
             session.store.append(&record.id, clock::unix_ms(), &fence, draft).map_err(|e| stop(&e))?;
-            stdout::note(&format!("resuming run {} ({} records)", record.id, records.len()));
+            let doing = if abort { "leaving the machines of run" } else { "resuming run" };
+            stdout::note(&format!(
+                "{doing} {}{} ({} records)",
+                record.id,
+                if abort { " safe" } else { "" },
+                records.len()
+            ));
             let run = Run {
                 id: record.id.clone(),
                 plan: plan.clone(),
@@ -96,6 +118,8 @@ pub fn resume(globals: &Globals, args: &Resume) -> Result<Exit, Stop> {
                 servers,
                 records,
                 child,
+                approval,
+                abort,
             };
             conduct::conduct(globals, &session, run).await
         };
@@ -103,4 +127,20 @@ pub fn resume(globals: &Globals, args: &Resume) -> Result<Exit, Stop> {
         session.store.unlock(&fence).map_err(|e| stop(&e))?;
         result
     })
+}
+
+/// Nothing is destroyed on an approval that has run out: asked anew before anything is touched.
+fn still_approved(record: &RunRecord, plan: &Plan, records: &[Record], until: Option<u64>) -> Result<(), Stop> {
+    let past = crate::run::past(records);
+    let left =
+        plan.steps().filter(|s| s.danger == Danger::DataLoss && !past.get(&s.id).is_some_and(|p| p.done)).count();
+    let why = match until {
+        _ if left == 0 => return Ok(()),
+        Some(until) if clock::unix_ms() < until => return Ok(()),
+        Some(until) => format!("{left} disks are still to be written, and its approval was good until {}", utc(until)),
+        None => format!("{left} disks are still to be written, and its journal holds no approval"),
+    };
+    let hash: String = record.plan_hash.chars().take(12).collect();
+    let failure = Failure::new(Cause::Guard, format!("resume {}", record.id), why);
+    Err(Stop::with(Exit::NeedsApproval, failure.next(format!("rackctl resume {} --approve {hash}", record.id))))
 }

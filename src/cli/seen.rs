@@ -188,45 +188,23 @@ pub fn records(globals: &Globals, fleet: &Fleet, kind: Kind) -> Result<Vec<Recor
 
 /// A plan that names every cluster and does nothing: for those who ask all of them.
 fn whole(fleet: &Fleet) -> Plan {
-    let tracks = fleet
-        .clusters
-        .keys()
-        .map(|c| crate::plan::Track {
-            subject: crate::plan::Subject::Cluster(c.clone()),
-            steps: Vec::new(),
-            found: Vec::new(),
-            voters: Vec::new(),
-        })
-        .collect();
     let none = crate::model::goal::Scope(Vec::new());
-    Plan {
-        schema: 1,
-        tool_version: String::new(),
-        fleet: fleet.id.clone(),
-        goal: crate::model::goal::Goal::Join { nodes: none },
-        tracks,
-        refusals: Vec::new(),
-        artifacts: Default::default(),
-        bound: Default::default(),
-        networks: Default::default(),
-    }
+    let mut plan = Plan::empty(&fleet.id, &crate::model::goal::Goal::Join { nodes: none });
+    plan.tracks =
+        fleet.clusters.keys().map(|c| crate::plan::Track::new(crate::plan::Subject::Cluster(c.clone()))).collect();
+    plan
 }
 
 fn run_row(run: RunRecord, held: &BTreeSet<String>) -> records::Run {
-    let (goal, nodes) = match &run.goal {
-        crate::model::goal::Goal::Apply { nodes, .. } => ("apply", nodes),
-        crate::model::goal::Goal::Install { nodes, .. } => ("install", nodes),
-        crate::model::goal::Goal::Join { nodes } => ("join", nodes),
-    };
     let alive = held.contains(&run.id);
     records::Run {
         id: run.id,
-        goal: goal.to_owned(),
+        goal: run.goal.word().to_owned(),
         phase: match run.state {
             RunState::Running if !alive => "Crashed".to_owned(),
             state => format!("{state:?}"),
         },
-        nodes: nodes.0.clone(),
+        nodes: run.goal.scope().0.clone(),
         operator: format!("{}@{}", run.actor.user, run.actor.host),
         started: run.started_ms,
         ended: run.ended_ms,

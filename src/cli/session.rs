@@ -23,9 +23,9 @@ use crate::{
         fleet::{Credential, Node},
     },
     output::{Exit, Stop, plan::Place, stdout},
-    run::{StoreLedger, netns, observe::Asking},
+    run::{StoreLedger, clock, netns, observe::Asking},
     secrets,
-    store::{Store, StoreError},
+    store::{Fence, Holder, Store, StoreError},
 };
 
 /// Machines at the same time, unless `--concurrency` says otherwise.
@@ -42,9 +42,29 @@ pub struct Session {
     pub read_only: bool,
     pub concurrency: usize,
     pub verbose: u8,
+    /// How long its locks are good for without a renewal.
+    pub lease: std::time::Duration,
+}
+
+/// How long a lock outlives its last renewal: twice what the slowest BMC may take to answer one request.
+const LEASE: std::time::Duration = std::time::Duration::from_secs(60);
+/// Shorter leases, for rehearsals and tests: `RACKCTL_LEASE=6s`.
+const LEASE_VAR: &str = "RACKCTL_LEASE";
+
+fn lease() -> Result<std::time::Duration, Failure> {
+    let Some(text) = std::env::var_os(LEASE_VAR) else { return Ok(LEASE) };
+    let text = text.to_string_lossy();
+    super::args::values::duration(&text).ok().filter(|d| d.as_secs() >= 1).ok_or_else(|| {
+        Failure::new(Cause::Local, LEASE_VAR, format!("`{text}` is no time of a second or more, as in `60s`"))
+    })
 }
 
 impl Session {
+    /// Locks for a run, or who has them.
+    pub fn lock(&self, names: &[String], run: &str) -> Result<Fence, Stop> {
+        self.store.lock(names, run, &Holder::this(), &clock::stamp(), self.lease).map_err(|e| stop(&e))
+    }
+
     pub fn open(globals: &Globals) -> Result<Session, Stop> {
         Self::with_fleet(globals, globals.fleet()?)
     }
@@ -58,6 +78,7 @@ impl Session {
             read_only: globals.read_only,
             concurrency: globals.concurrency.unwrap_or(CONCURRENCY),
             verbose: globals.verbose,
+            lease: lease()?,
         })
     }
 
@@ -184,6 +205,7 @@ impl Session {
             deadline,
             ledger: Arc::new(StoreLedger::new(Arc::clone(&self.store))),
             observer: self.observer(),
+            gate: None,
         };
         bmc::Client::open(node, passwords, options).await
     }

@@ -35,17 +35,10 @@ fn plan() -> Plan {
         step("cluster/core/bootstrap-n1", StepKind::Bootstrap { member: member() }, &["n1/await-installed"]),
         step("cluster/core/verify-member-n1", StepKind::VerifyMember { member: member() }, &[]),
     ];
-    let track = |subject, steps| Track { subject, steps, found: vec![], voters: vec![] };
+    let track = |subject, steps| Track { steps, ..Track::new(subject) };
     Plan {
-        schema: 1,
-        tool_version: "0".into(),
-        fleet: "f".into(),
-        goal: Goal::Join { nodes: Scope(vec!["n1".into()]) },
         tracks: vec![track(Subject::Node("n1".into()), machine), track(Subject::Cluster("core".into()), cluster)],
-        refusals: vec![],
-        artifacts: Default::default(),
-        bound: Default::default(),
-        networks: Default::default(),
+        ..Plan::empty("f", &Goal::Join { nodes: Scope(vec!["n1".into()]) })
     }
 }
 

@@ -1,7 +1,7 @@
 use super::*;
 use crate::{
     model::goal::{Goal, Scope},
-    plan::Track,
+    plan::{StepKind, Track},
 };
 
 fn step(subject: &Subject, kind: StepKind, awaits: &[&str]) -> Step {
@@ -14,18 +14,10 @@ fn step(subject: &Subject, kind: StepKind, awaits: &[&str]) -> Step {
     }
 }
 
+const OPTIONS: Options = Options { concurrency: 8, stagger_ms: 0 };
+
 fn plan(tracks: Vec<Track>) -> Plan {
-    Plan {
-        schema: 1,
-        tool_version: "t".into(),
-        fleet: "f".into(),
-        goal: Goal::Join { nodes: Scope(vec![]) },
-        tracks,
-        refusals: vec![],
-        artifacts: BTreeMap::new(),
-        bound: BTreeMap::new(),
-        networks: BTreeMap::new(),
-    }
+    Plan { tracks, ..Plan::empty("f", &Goal::Join { nodes: Scope(vec![]) }) }
 }
 
 fn two_tracks() -> Plan {
@@ -44,14 +36,12 @@ fn two_tracks() -> Plan {
                 step(&n1, StepKind::AwaitClaim, &[]),
                 step(&n1, StepKind::WriteDisk { system_sha256: "s".into(), generation: 1 }, &[]),
             ],
-            found: vec![],
-            voters: vec![],
+            ..Track::new(Subject::Node(String::new()))
         },
         Track {
             subject: c.clone(),
             steps: vec![step(&c, StepKind::Bootstrap { member: "n1".into() }, &["n1/write-disk"])],
-            found: vec![],
-            voters: vec![],
+            ..Track::new(Subject::Node(String::new()))
         },
     ])
 }
@@ -66,7 +56,7 @@ fn failure(cause: Cause) -> Failure {
 
 #[test]
 fn a_step_found_done_is_never_acted() {
-    let mut engine = Engine::new(&two_tracks(), 8, &BTreeMap::new());
+    let mut engine = Engine::new(&two_tracks(), OPTIONS, &BTreeMap::new());
     let effects = engine.handle(0, Event::Begin);
     assert_eq!(effects, [Effect::Observe { step: "n1/check-identity".into(), attempt: 1, resumed: false }]);
     let effects = engine.handle(1, observed("n1/check-identity", Found::Done));
@@ -77,7 +67,7 @@ fn a_step_found_done_is_never_acted() {
 
 #[test]
 fn a_lost_answer_is_looked_at_and_a_refusal_fails_the_track_alone() {
-    let mut engine = Engine::new(&two_tracks(), 8, &BTreeMap::new());
+    let mut engine = Engine::new(&two_tracks(), OPTIONS, &BTreeMap::new());
     engine.handle(0, Event::Begin);
     engine.handle(1, observed("n1/check-identity", Found::Done));
     let effects = engine.handle(2, observed("n1/boot-installer", Found::NotDone));
@@ -98,16 +88,23 @@ fn a_lost_answer_is_looked_at_and_a_refusal_fails_the_track_alone() {
 
 #[test]
 fn a_machine_that_never_claims_is_booted_again_a_bounded_number_of_times() {
-    let mut engine = Engine::new(&two_tracks(), 8, &BTreeMap::new());
+    let mut engine = Engine::new(&two_tracks(), OPTIONS, &BTreeMap::new());
     engine.handle(0, Event::Begin);
     engine.handle(1, observed("n1/check-identity", Found::Done));
+    let mut now = 2;
     for attempt in 1..=StepKind::BOOT_ATTEMPTS {
-        let effects = engine.handle(2, observed("n1/boot-installer", Found::NotDone));
+        let effects = engine.handle(now, observed("n1/boot-installer", Found::NotDone));
         assert_eq!(effects, [Effect::Act { step: "n1/boot-installer".into(), attempt }]);
-        engine.handle(3, Event::Acted { step: "n1/boot-installer".into(), result: Ok(()) });
-        engine.handle(4, Event::Verified { step: "n1/boot-installer".into(), result: Ok(()) });
-        engine.handle(5, observed("n1/await-claim", Found::NotDone));
-        engine.handle(6, Event::Verified { step: "n1/await-claim".into(), result: Err(failure(Cause::Deadline)) });
+        engine.handle(now, Event::Acted { step: "n1/boot-installer".into(), result: Ok(()) });
+        engine.handle(now, Event::Verified { step: "n1/boot-installer".into(), result: Ok(()) });
+        engine.handle(now, observed("n1/await-claim", Found::NotDone));
+        let late = Event::Verified { step: "n1/await-claim".into(), result: Err(failure(Cause::Deadline)) };
+        let effects = engine.handle(now, late);
+        let wake = effects.iter().find_map(|e| if let Effect::Wake { at_ms } = e { Some(*at_ms) } else { None });
+        let Some(at) = wake else { break };
+        assert_eq!(engine.handle(at - 1, Event::Tick), [], "not before its pause");
+        now = at;
+        engine.handle(now, Event::Tick);
     }
     assert!(matches!(engine.step("n1/await-claim").unwrap().phase, Phase::Failed { .. }));
 }
@@ -121,14 +118,14 @@ fn a_destroying_step_begun_before_a_crash_is_never_begun_blindly() {
         past.insert("n1/write-disk".into(), Past { done: false, attempt: 1, intent_open });
         past
     };
-    let mut engine = Engine::new(&two_tracks(), 8, &past(true));
+    let mut engine = Engine::new(&two_tracks(), OPTIONS, &past(true));
     assert_eq!(
         engine.handle(0, Event::Begin),
         [Effect::Observe { step: "n1/write-disk".into(), attempt: 1, resumed: true }]
     );
     let effects = engine.handle(1, observed("n1/write-disk", Found::Unknown(failure(Cause::Unreachable))));
     assert!(matches!(&effects[0], Effect::Fail { failure, .. } if failure.cause == Cause::NeedsPerson));
-    let mut engine = Engine::new(&two_tracks(), 8, &past(true));
+    let mut engine = Engine::new(&two_tracks(), OPTIONS, &past(true));
     engine.handle(0, Event::Begin);
     let effects = engine.handle(1, observed("n1/write-disk", Found::UnderWay));
     assert!(matches!(effects[0], Effect::Verify { .. }), "waited for, not begun again");
@@ -136,7 +133,7 @@ fn a_destroying_step_begun_before_a_crash_is_never_begun_blindly() {
 
 #[test]
 fn an_interrupt_waits_for_the_effect_in_hand_and_begins_nothing() {
-    let mut engine = Engine::new(&two_tracks(), 8, &BTreeMap::new());
+    let mut engine = Engine::new(&two_tracks(), OPTIONS, &BTreeMap::new());
     engine.handle(0, Event::Begin);
     engine.handle(1, observed("n1/check-identity", Found::Done));
     engine.handle(2, observed("n1/boot-installer", Found::NotDone));
@@ -148,7 +145,7 @@ fn an_interrupt_waits_for_the_effect_in_hand_and_begins_nothing() {
 
 #[test]
 fn late_events_change_nothing() {
-    let mut engine = Engine::new(&two_tracks(), 8, &BTreeMap::new());
+    let mut engine = Engine::new(&two_tracks(), OPTIONS, &BTreeMap::new());
     engine.handle(0, Event::Begin);
     assert_eq!(engine.handle(1, Event::Acted { step: "n1/check-identity".into(), result: Ok(()) }), []);
     assert_eq!(engine.handle(1, Event::Verified { step: "n1/write-disk".into(), result: Ok(()) }), []);

@@ -380,7 +380,7 @@ fn assemble(
         stage2: store("stage2", &stage2)?,
         system: store("system", &system)?,
         loaders: boot_loaders,
-        manifest: BuildManifest {
+        manifest: Some(BuildManifest {
             distro: distro.name.to_string(),
             arch: spec.arch,
             packages: pins.to_vec(),
@@ -390,7 +390,7 @@ fn assemble(
             modules_built_in: chosen.built_in,
             modules_absent: chosen.absent,
             disk,
-        },
+        }),
         key,
     })
 }

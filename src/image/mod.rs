@@ -20,6 +20,7 @@ pub mod cpio;
 pub mod elf;
 pub mod esp;
 pub mod exec;
+pub mod files;
 pub mod grub;
 pub mod modules;
 pub mod objects;
@@ -90,7 +91,9 @@ pub struct Artifacts {
     /// What is written to disks.
     pub system: Object,
     pub loaders: Vec<Loader>,
-    pub manifest: BuildManifest,
+    /// What it was built of; `None`: of ready files.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub manifest: Option<BuildManifest>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -7,7 +7,7 @@ use super::yaml::{Entry, Tree, Value};
 /// Maps of which one field excludes the others: the later one replaces the earlier one whole.
 const WHOLE: &[&str] = &["install.driver", "image"];
 /// What belongs to an object itself and does not flow.
-const OWN: &[&str] = &["changeWindows"];
+const OWN: &[&str] = &["changeWindows", "disruption", "approval"];
 
 /// Which object a value comes from: path → `Kind/name`.
 pub(crate) type Origins = BTreeMap<String, String>;

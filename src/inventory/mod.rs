@@ -14,6 +14,7 @@ pub mod load;
 pub mod manifest;
 mod merge;
 mod paths;
+pub mod play;
 mod resolve;
 mod rules;
 pub mod schema;

@@ -40,8 +40,23 @@ fn places(kind: Kind) -> &'static [(&'static str, Is)] {
         Kind::Cluster => {
             &[("driver.etcd.tls.ca", Is::Path), ("driver.exec.command", Is::Command), ("backup.to", Is::Path)]
         }
-        Kind::Image => &[("build.nix", Is::Flake), ("files.kernel.path", Is::Path), ("files.initrd.path", Is::Path)],
-        Kind::Network | Kind::Playbook => &[],
+        Kind::Image => &[
+            ("build.nix", Is::Flake),
+            ("files.kernel.path", Is::Path),
+            ("files.initrd.path", Is::Path),
+            ("files.stage2.path", Is::Path),
+            ("files.system.path", Is::Path),
+            ("files.loaders.*.path", Is::Path),
+        ],
+        Kind::Playbook => &[
+            ("steps.*.exec.command", Is::Command),
+            ("steps.*.notify.command", Is::Command),
+            ("steps.*.onFailure.*.exec.command", Is::Command),
+            ("steps.*.onFailure.*.notify.command", Is::Command),
+            ("steps.*.onFailure.steps.*.exec.command", Is::Command),
+            ("steps.*.onFailure.steps.*.notify.command", Is::Command),
+        ],
+        Kind::Network => &[],
     }
 }
 

@@ -16,13 +16,16 @@ use super::{
         hardware_class::{DiskSpec, MinimumSpec},
         node::{EndpointSpec, IdentitySpec},
         profile::InstallDriver,
-        site::SshSpec,
-        text::{Count, Duration, Size},
+        site::{ChangeWindow, DisruptionSpec, SshSpec},
+        text::{Count, Duration, Sha256, Size},
     },
     select::{self, Selector},
     yaml::Tree,
 };
-use crate::model::fleet::{self, Fleet, Lifecycle};
+use crate::model::{
+    fleet::{self, Fleet, Lifecycle},
+    rollout::{self, Rollout},
+};
 
 /// What the text says cannot be what its type wants; the checks find such things first and say more.
 type Fine<T> = Result<T, String>;
@@ -62,7 +65,13 @@ fn put(object: &Object, fleet: &mut Fleet) -> Fine<()> {
             let spec: SiteSpec = read(spec)?;
             let dns = spec.dns.iter().map(|a| ipv4(&a.0)).collect::<Fine<_>>()?;
             let ssh = ssh(spec.ssh.unwrap_or_default());
-            fleet.sites.insert(name, fleet::Site { domain: spec.domain, ntp: spec.ntp, dns, ssh });
+            let change_windows = spec.change_windows.into_iter().map(window).collect::<Fine<_>>()?;
+            let disruption = disruption(spec.disruption)?;
+            let second_operator = spec.approval.unwrap_or_default().second_operator;
+            let (domain, ntp) = (spec.domain, spec.ntp);
+            fleet
+                .sites
+                .insert(name, fleet::Site { domain, ntp, dns, ssh, change_windows, disruption, second_operator });
         }
         Kind::Network => drop(fleet.networks.insert(name, network(read(spec)?)?)),
         Kind::HardwareClass => {
@@ -79,11 +88,7 @@ fn put(object: &Object, fleet: &mut Fleet) -> Fine<()> {
             fleet.clusters.insert(name, cluster);
         }
         Kind::Image => drop(fleet.images.insert(name, image(read(spec)?)?)),
-        Kind::Playbook => {
-            let parameters = spec.get("parameters").map_or_else(|| serde_json::json!({}), Tree::to_json);
-            let steps = spec.get("steps").map(Tree::items).unwrap_or_default().iter().map(Tree::to_json).collect();
-            fleet.playbooks.insert(name, fleet::Playbook { parameters, steps });
-        }
+        Kind::Playbook => drop(fleet.playbooks.insert(name, read(spec)?)),
     }
     Ok(())
 }
@@ -238,6 +243,42 @@ fn seconds(text: Option<&Duration>, default: u32) -> Fine<u32> {
     }
 }
 
+fn count(count: &Count) -> Fine<rollout::Count> {
+    Ok(match count {
+        Count::Number(number) => rollout::Count::Number(*number),
+        Count::Percent(share) => rollout::Count::Percent(percent(share)?),
+    })
+}
+
+fn window(spec: ChangeWindow) -> Fine<rollout::ChangeWindow> {
+    let minutes = |text: &str| {
+        let (hour, minute) = text.split_once(':').ok_or_else(|| format!("`{text}` is no time of day"))?;
+        let number = |t: &str| t.parse::<u16>().map_err(|_| format!("`{text}` is no time of day"));
+        Ok::<_, String>(number(hour)? * 60 + number(minute)?)
+    };
+    let timezone = spec.timezone.unwrap_or_else(|| "UTC".to_owned());
+    if !rollout::known_timezone(&timezone) {
+        return Err(format!("`{timezone}` is no time zone of the IANA database, as in `Europe/Berlin`"));
+    }
+    Ok(rollout::ChangeWindow {
+        days: spec.days.iter().map(|day| *day as u8).collect(),
+        from_min: minutes(&spec.from.0)?,
+        to_min: minutes(&spec.to.0)?,
+        timezone,
+    })
+}
+
+fn disruption(spec: Option<DisruptionSpec>) -> Fine<rollout::DomainLimits> {
+    let spec = spec.unwrap_or_default();
+    let default = rollout::DomainLimits::default();
+    let limit = |own: Option<Count>, default| Ok::<_, String>(own.as_ref().map(count).transpose()?.or(default));
+    Ok(rollout::DomainLimits {
+        rack: limit(spec.rack, default.rack)?,
+        power: limit(spec.power, default.power)?,
+        chassis: limit(spec.chassis, default.chassis)?,
+    })
+}
+
 fn network(spec: NetworkSpec) -> Fine<fleet::Network> {
     let dhcp = spec.dhcp.unwrap_or_default();
     let subnets = spec.subnets.into_iter().map(|subnet| {
@@ -283,7 +324,7 @@ fn cluster(name: String, spec: ClusterSpec, nodes: &BTreeMap<String, fleet::Node
     let members = select::selector(&spec.members.selector.0).map_err(|e| e.to_string())?;
     let pool = spec.members.pool.map(|p| select::selector(&p.0)).transpose().map_err(|e| e.to_string())?;
     let rollout = spec.rollout.unwrap_or_default();
-    let default = fleet::Rollout::default();
+    let default = Rollout::default();
     let max_unavailable = match rollout.max_unavailable {
         Some(Count::Number(number)) => number,
         // Rounded down, as a share of a quorum must be; never less than one.
@@ -300,13 +341,19 @@ fn cluster(name: String, spec: ClusterSpec, nodes: &BTreeMap<String, fleet::Node
         size: spec.members.size,
         spares: pool.map(|p| chosen(&p, Lifecycle::Spare)).unwrap_or_default(),
         depends_on: spec.depends_on.into_iter().map(|n| n.0).collect(),
-        rollout: fleet::Rollout {
+        rollout: Rollout {
             max_unavailable,
+            waves: rollout.waves.iter().map(count).collect::<Fine<_>>()?,
+            soak_s: seconds(rollout.soak.as_ref(), default.soak_s)?,
             min_healthy_s: seconds(rollout.min_healthy.as_ref(), default.min_healthy_s)?,
             deadline_s: seconds(rollout.deadline.as_ref(), default.deadline_s)?,
-            halt_after: rollout.halt_after.unwrap_or(default.halt_after),
+            halt_after: rollout.halt_after.as_ref().map(count).transpose()?.unwrap_or(default.halt_after),
         },
     })
+}
+
+fn ready(path: String, sha256: &Sha256) -> fleet::ReadyFile {
+    fleet::ReadyFile { path: path.into(), sha256: sha256.0.to_ascii_lowercase() }
 }
 
 fn image(spec: ImageSpec) -> Fine<fleet::Image> {
@@ -325,6 +372,9 @@ fn image(spec: ImageSpec) -> Fine<fleet::Image> {
             initrd: files.initrd.path.into(),
             initrd_sha256: files.initrd.sha256.0.to_ascii_lowercase(),
             cmdline: files.cmdline,
+            stage2: files.stage2.map(|f| ready(f.path, &f.sha256)),
+            system: files.system.map(|f| ready(f.path, &f.sha256)),
+            loaders: files.loaders.into_iter().map(|l| (l.name, ready(l.path, &l.sha256))).collect(),
         }),
         _ => Err("an image is exactly one of `build` and `files`".into()),
     }

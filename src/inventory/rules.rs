@@ -47,7 +47,7 @@ pub(super) fn check(
     network::check(&rules, report, warnings);
     machine::check(&rules, report, warnings);
     cluster::check(&rules, report, warnings);
-    playbook::check(&rules, report);
+    playbook::check(&rules, report, warnings);
     references(&rules, report);
     templates(&rules, report);
 }

@@ -38,7 +38,8 @@ const QUOTE_MAX: usize = 800;
 pub fn create(spec: &Spec) -> Result<PathBuf, Failure> {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let lab = Lab::plan(spec, Uuid::new_v4(), u64::try_from(now.as_millis()).unwrap_or(u64::MAX))?;
-    preflight::check(&lab.name, &preflight_exec::look())?;
+    let host = if spec.simulated.is_some() { preflight_exec::look_simulated() } else { preflight_exec::look() };
+    preflight::check(&lab.name, &host)?;
     let folders = folders()?;
     let dir = match &spec.dir {
         Some(dir) => std::path::absolute(dir).map_err(|e| local(format!("find {}", dir.display()), e))?,

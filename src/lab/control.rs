@@ -6,7 +6,11 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use uuid::Uuid;
 
-use super::{machine_exec::Starts, spec::Identity};
+use super::{
+    machine_exec::Starts,
+    simulated::{Account, agent::Said},
+    spec::Identity,
+};
 use crate::model::{
     Failure,
     fleet::{BootMode, Lifecycle},
@@ -43,6 +47,13 @@ pub enum Request {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         disk_serial: Option<String>,
     },
+    /// A command that came to a simulated machine over SSH; its standard input.
+    Node {
+        node: String,
+        words: Vec<String>,
+        #[serde(default)]
+        stdin: String,
+    },
     /// Ends the machines, the BMCs, the namespace and the supervisor; files stay.
     Shutdown,
 }
@@ -53,6 +64,7 @@ pub enum Response {
     Status { status: LabStatus },
     Requests { requests: Vec<Value> },
     CertificateSwapped { pin: String },
+    Node { said: Said },
     Done,
     Failed { failure: Failure },
 }
@@ -90,6 +102,9 @@ pub struct MachineStatus {
     pub starts: Starts,
     pub identity: Identity,
     pub serial_log: PathBuf,
+    /// What a simulated machine says and counts itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub simulated: Option<Account>,
 }
 
 /// The first and only line that a supervisor prints: it stands, or why it does not.

@@ -13,6 +13,7 @@ use super::{
     manifest,
     process_exec::{self, local},
     qemu::OVMF_VARS,
+    simulated::images,
     spec::{Lab, MachineSpec},
 };
 use crate::model::{Failure, Secret, fleet::BootMode};
@@ -44,8 +45,17 @@ pub fn fill(lab: &Lab, layout: &Layout) -> Result<(), Failure> {
     for machine in &lab.machines {
         let files = layout.machine(&machine.name);
         folder(&files.dir)?;
-        self::machine(machine, &files).map_err(|e| local(what(), e))?;
+        if lab.simulated.is_none() {
+            self::machine(machine, &files).map_err(|e| local(what(), e))?;
+        }
         pins.insert(machine.name.clone(), new_certificate(machine, &files)?);
+    }
+    if lab.simulated.is_some() {
+        folder(&layout.images())?;
+        for file in images::files() {
+            let path = layout.images().join(file.name);
+            fs::write(&path, &file.content).map_err(|e| local(format!("write {}", path.display()), e))?;
+        }
     }
     folder(&layout.inventory())?;
     let inputs = manifest::Inputs { lab, ssh_identity: &layout.identity(), ssh_public: &public, pins: &pins };

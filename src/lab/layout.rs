@@ -4,6 +4,9 @@
 //! DIR/lab.json  lock  supervisor.log  supervisor.pid  control.sock  bmc-password  id_ed25519[.pub]  inventory/
 //! DIR/n1/disk.raw  vars.fd  bmc-cert.pem  bmc-key.pem  qemu.pid  qemu.log  qmp.sock  serial.sock  serial.log
 //! ```
+//!
+//! Of simulated machines, instead of what is QEMU's: `DIR/images/`, and
+//! `DIR/n1/disk.json  ssh_host_ed25519_key  authorized_keys  sshd_config  sshd.log`.
 
 use std::{
     ffi::OsString,
@@ -51,6 +54,10 @@ impl Layout {
     pub fn inventory(&self) -> PathBuf {
         self.dir.join("inventory")
     }
+    /// What simulated machines boot and install.
+    pub fn images(&self) -> PathBuf {
+        self.dir.join("images")
+    }
     pub fn machine(&self, node: &str) -> MachineLayout {
         MachineLayout { dir: self.dir.join(node) }
     }
@@ -85,6 +92,23 @@ pub struct MachineLayout {
 }
 
 impl MachineLayout {
+    /// Of a simulated machine: what stands on its disk.
+    pub fn simulated_disk(&self) -> PathBuf {
+        self.dir.join("disk.json")
+    }
+    /// What the SSH server of a simulated machine reads, and what it says.
+    pub fn ssh_host_key(&self) -> PathBuf {
+        self.dir.join("ssh_host_ed25519_key")
+    }
+    pub fn authorized_keys(&self) -> PathBuf {
+        self.dir.join("authorized_keys")
+    }
+    pub fn sshd_config(&self) -> PathBuf {
+        self.dir.join("sshd_config")
+    }
+    pub fn sshd_log(&self) -> PathBuf {
+        self.dir.join("sshd.log")
+    }
     pub fn disk(&self) -> PathBuf {
         self.dir.join("disk.raw")
     }

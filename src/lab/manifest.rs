@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use super::{
     netns::{BRIDGE, GATEWAY, SUBNET},
+    simulated::images,
     spec::{Lab, MachineSpec},
     yaml,
 };
@@ -30,8 +31,8 @@ pub struct Inputs<'a> {
 /// File names and their whole text. Paths in them are relative to the folder they stand in.
 pub fn files(inputs: &Inputs<'_>) -> Vec<(&'static str, String)> {
     let lab = inputs.lab;
-    let nodes = lab.machines.iter().map(|machine| node(machine, inputs.pins.get(&machine.name))).collect();
-    let size = lab.machines.iter().filter(|m| m.lifecycle == Lifecycle::Active).count();
+    let nodes = lab.machines.iter().map(|machine| node(lab, machine, inputs.pins.get(&machine.name))).collect();
+    let size = lab.machines.iter().filter(|m| lab.is_member(m)).count();
     let one = |kind: &str, name: &str, spec: Value| vec![object(kind, json!({ "name": name }), spec)];
     // Without spares there is no pool: an empty one would be warned of at every command.
     let mut members = json!({ "selector": "role=control-plane", "size": size });
@@ -86,21 +87,8 @@ pub fn files(inputs: &Inputs<'_>) -> Vec<(&'static str, String)> {
                 }),
             ),
         ),
-        (
-            "profile.yaml",
-            one(
-                "Profile",
-                "control-plane",
-                json!({
-                    "image": { "name": "lab-system" },
-                    "install": { "driver": { "image": { "system": "lab-system" } } },
-                }),
-            ),
-        ),
-        (
-            "image.yaml",
-            one("Image", "lab-system", json!({ "build": { "distro": "debian-12", "packages": SYSTEM_PACKAGES } })),
-        ),
+        ("profile.yaml", profiles(lab)),
+        ("image.yaml", one("Image", "lab-system", image(lab))),
         ("nodes.yaml", nodes),
         (
             "cluster.yaml",
@@ -133,7 +121,40 @@ fn object(kind: &str, metadata: Value, spec: Value) -> Value {
     json!({ "apiVersion": API_VERSION, "kind": kind, "metadata": metadata, "spec": spec })
 }
 
-fn node(machine: &MachineSpec, pin: Option<&String>) -> Value {
+const MEMBER: &str = "control-plane";
+const WORKER: &str = "worker";
+
+/// One for the cluster's nodes and the spares; one for nodes without a cluster where there are such.
+fn profiles(lab: &Lab) -> Vec<Value> {
+    let spec = json!({
+        "image": { "name": "lab-system" },
+        "install": { "driver": { "image": { "system": "lab-system" } } },
+    });
+    let names = [Some(MEMBER), lab.cluster_size.map(|_| WORKER)];
+    names.into_iter().flatten().map(|name| object("Profile", json!({ "name": name }), spec.clone())).collect()
+}
+
+/// Built from packages, or the files that are enough for machines which run none of it.
+fn image(lab: &Lab) -> Value {
+    if lab.simulated.is_none() {
+        return json!({ "build": { "distro": "debian-12", "packages": SYSTEM_PACKAGES } });
+    }
+    let mut spec = serde_json::Map::new();
+    let mut loaders = Vec::new();
+    for file in images::files() {
+        let (path, sha256) = (format!("../images/{}", file.name), file.sha256());
+        if file.loader {
+            loaders.push(json!({ "name": file.name, "path": path, "sha256": sha256 }));
+        } else {
+            spec.insert(file.name.to_owned(), json!({ "path": path, "sha256": sha256 }));
+        }
+    }
+    spec.insert("loaders".to_owned(), loaders.into());
+    json!({ "files": spec })
+}
+
+fn node(lab: &Lab, machine: &MachineSpec, pin: Option<&String>) -> Value {
+    let is_worker = machine.lifecycle == Lifecycle::Active && !lab.is_member(machine);
     let mut metadata = json!({ "name": machine.name });
     let mut endpoint = json!({ "redfish": format!("https://{}", machine.bmc_address), "credential": "bmc" });
     if let Some(pin) = pin {
@@ -142,7 +163,7 @@ fn node(machine: &MachineSpec, pin: Option<&String>) -> Value {
     let mut spec = json!({
         "site": "lab",
         "hardwareClass": "lab",
-        "profile": "control-plane",
+        "profile": if is_worker { WORKER } else { MEMBER },
         "bootMode": machine.firmware,
         "identity": { "serial": machine.identity.serial, "uuid": machine.identity.uuid },
         "bmc": { "endpoints": [endpoint] },
@@ -156,7 +177,7 @@ fn node(machine: &MachineSpec, pin: Option<&String>) -> Value {
     });
     // A spare has no role before it takes another's place.
     match machine.lifecycle {
-        Lifecycle::Active => metadata["labels"] = json!({ "role": "control-plane" }),
+        Lifecycle::Active => metadata["labels"] = json!({ "role": if is_worker { WORKER } else { MEMBER } }),
         other => spec["lifecycle"] = json!(other),
     }
     object("Node", metadata, spec)
@@ -179,6 +200,30 @@ mod tests {
         });
         let whole: Vec<String> = files.iter().map(|(name, text)| format!("# {name}\n{text}")).collect();
         insta::assert_snapshot!(whole.join("\n"));
+    }
+
+    #[test]
+    fn simulated_machines_boot_ready_files_and_not_all_are_members() {
+        use crate::inventory::{Source, load};
+        use crate::model::fleet::Image;
+        let spec = Spec { cluster_size: Some(2), simulated: Some(Default::default()), ..Spec::new("demo") };
+        let lab = Lab::plan(&spec, uuid::Uuid::nil(), 0).unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        let folder = dir.path().join("inventory");
+        std::fs::create_dir(&folder).unwrap();
+        let pins = lab.machines.iter().map(|m| (m.name.clone(), format!("sha256:{}", "0a".repeat(32)))).collect();
+        let ssh_public = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIIg5ZzHqaXNHkhNRaGC8tGTzNxqVrU4XeAeBkZGFfVxG lab";
+        for (file, text) in files(&Inputs { lab: &lab, ssh_identity: Path::new("/k"), ssh_public, pins: &pins }) {
+            std::fs::write(folder.join(file), text).unwrap();
+        }
+        let fleet = load(&[Source::Path(folder)]).unwrap_or_else(|faults| panic!("{faults}")).fleet;
+        assert_eq!((fleet.clusters["lab"].size, fleet.clusters["lab"].members.join(" ")), (2, "n1 n2".into()));
+        assert_eq!(fleet.nodes["n3"].profile.as_deref(), Some("worker"));
+        let Image::Files { kernel, system, loaders, .. } = &fleet.images["lab-system"] else { panic!("not files") };
+        let at = |path: &Path| path.strip_prefix(dir.path().canonicalize().unwrap()).unwrap().display().to_string();
+        assert_eq!(at(kernel), "images/kernel");
+        assert_eq!(at(&system.as_ref().unwrap().path), "images/system");
+        assert_eq!(loaders.keys().map(String::as_str).collect::<Vec<_>>(), crate::image::LOADERS);
     }
 
     #[test]

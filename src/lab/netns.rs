@@ -7,6 +7,11 @@ pub const BRIDGE: &str = "br0";
 pub const GATEWAY: std::net::Ipv4Addr = std::net::Ipv4Addr::new(10, 77, 0, 1);
 pub const SUBNET: &str = "10.77.0.0/24";
 
+/// The interface that simulated machines and their BMCs stand on, in a namespace of their own.
+pub const MACHINES: &str = "machines";
+/// Its other end, on the bridge.
+const PORT: &str = "port-machines";
+
 /// Each a whole argument list with the program first.
 pub type Argv = Vec<String>;
 
@@ -44,6 +49,9 @@ pub fn make(lab: &Lab) -> Vec<Argv> {
         ip(["-n", &ns, "addr", "add", &gateway, "dev", BRIDGE]),
         ip(["-n", &ns, "link", "set", BRIDGE, "up"]),
     ];
+    if lab.simulated.is_some() {
+        return all;
+    }
     for machine in &lab.machines {
         let tap = tap(machine);
         let bmc = format!("{}/32", machine.bmc_address);
@@ -52,6 +60,19 @@ pub fn make(lab: &Lab) -> Vec<Argv> {
         all.push(ip(["-n", &ns, "link", "set", &tap, "master", BRIDGE, "up"]));
     }
     all
+}
+
+/// The cable between the bridge and the namespace of the simulated machines, which is that of process `pid`; it dies
+/// with either. To be run by that process. BMCs and machines take their addresses themselves.
+pub fn machines(lab: &Lab, pid: u32) -> Vec<Argv> {
+    let (ns, pid) = (lab.netns(), pid.to_string());
+    vec![
+        ip(["-n", &ns, "link", "add", PORT, "type", "veth", "peer", "name", MACHINES, "netns", &pid]),
+        ip(["-n", &ns, "link", "set", PORT, "master", BRIDGE, "up"]),
+        ip(["link", "set", "lo", "up"]),
+        ip(["link", "set", MACHINES, "up"]),
+        ip(["route", "add", SUBNET, "dev", MACHINES]),
+    ]
 }
 
 /// Taps and the bridge die with the namespace.
@@ -82,5 +103,14 @@ mod tests {
                 "ip netns delete rackctl-demo",
             ]
         );
+    }
+
+    #[test]
+    fn simulated_machines_hang_on_one_cable() {
+        let spec = Spec { simulated: Some(Default::default()), ..Spec::new("demo") };
+        let lab = Lab::plan(&spec, uuid::Uuid::nil(), 0).unwrap();
+        assert!(make(&lab).iter().all(|argv| !argv.contains(&"tuntap".to_owned())));
+        let lines: Vec<String> = machines(&lab, 7).into_iter().map(|a| a.join(" ")).collect();
+        assert_eq!(lines[0], "ip -n rackctl-demo link add port-machines type veth peer name machines netns 7");
     }
 }

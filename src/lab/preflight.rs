@@ -15,11 +15,15 @@ pub const NEEDS: [(&str, &str); 7] = [
     ("ssh-keygen", "openssh-client"),
 ];
 
+/// Of simulated machines.
+pub const SIMULATED_NEEDS: [(&str, &str); 3] =
+    [("ip", "iproute2"), ("ssh-keygen", "openssh-client"), (super::simulated::SSHD, "openssh-server")];
+
 /// What was found.
 #[derive(Clone, Debug)]
 pub struct Host {
     pub root: bool,
-    /// Of [`NEEDS`], the first members that are not there.
+    /// Of [`NEEDS`] or [`SIMULATED_NEEDS`], the first members that are not there.
     pub missing: Vec<&'static str>,
     /// Opening /dev/net/tun: why not.
     pub tun: Result<(), String>,
@@ -37,8 +41,12 @@ pub fn check(lab: &str, host: &Host) -> Result<(), Failure> {
             format!("sudo rackctl lab create {lab}"),
         );
     }
-    let mut packages: Vec<&str> =
-        NEEDS.iter().filter(|(need, _)| host.missing.contains(need)).map(|(_, package)| *package).collect();
+    let mut packages: Vec<&str> = NEEDS
+        .iter()
+        .chain(&SIMULATED_NEEDS)
+        .filter(|(need, _)| host.missing.contains(need))
+        .map(|(_, package)| *package)
+        .collect();
     packages.dedup();
     if !packages.is_empty() {
         return refuse(
@@ -72,6 +80,8 @@ mod tests {
         let failure =
             check("demo", &Host { missing: vec![PROGRAM, OVMF_CODE, OVMF_VARS, IPXE_ROM], ..host() }).unwrap_err();
         assert_eq!(failure.next.as_deref(), Some("sudo apt-get install qemu-system-x86 ovmf ipxe-qemu"));
+        let failure = check("demo", &Host { missing: vec![super::super::simulated::SSHD], ..host() }).unwrap_err();
+        assert_eq!(failure.next.as_deref(), Some("sudo apt-get install openssh-server"));
         let failure = check("demo", &Host { missing: vec!["ip"], ..host() }).unwrap_err();
         assert_eq!(failure.next.as_deref(), Some("sudo apt-get install iproute2"));
     }

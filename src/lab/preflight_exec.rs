@@ -3,8 +3,9 @@
 use std::{env, fs, path::Path};
 
 use super::{
-    preflight::{Host, NEEDS},
+    preflight::{Host, NEEDS, SIMULATED_NEEDS},
     qemu::Accel,
+    simulated,
 };
 
 pub const ACCEL_VARIABLE: &str = "RACKCTL_LAB_ACCEL";
@@ -21,6 +22,23 @@ pub fn look() -> Host {
             .map(drop)
             .map_err(|error| error.to_string()),
         unknown_accel: accel.filter(|word| Accel::from_word(Some(word)).is_none()),
+    }
+}
+
+/// What simulated machines need: neither QEMU nor taps.
+pub fn look_simulated() -> Host {
+    Host {
+        root: nix::unistd::geteuid().is_root(),
+        missing: SIMULATED_NEEDS
+            .iter()
+            .map(|(need, _)| *need)
+            .filter(|need| match *need {
+                simulated::SSHD => !simulated::sshd_program(env::var_os(simulated::SSHD_VARIABLE)).is_file(),
+                need => !is_there(need),
+            })
+            .collect(),
+        tun: Ok(()),
+        unknown_accel: None,
     }
 }
 

@@ -26,7 +26,7 @@ use super::{
     control::MachineStatus,
     create_exec,
     layout::Layout,
-    machine_exec::Machine,
+    machine::Machine,
     manifest::BMC_USER,
     process_exec::local,
 };
@@ -45,7 +45,7 @@ pub const BMC_PORT: u16 = 443;
 const HANDSHAKE: Duration = Duration::from_secs(20);
 
 /// The machine as its BMC sees it.
-pub struct Slot(Arc<Machine>);
+pub struct Slot(Machine);
 
 impl Slot {
     /// The BMC keeps a text; the supervisor's log has it too.
@@ -59,11 +59,12 @@ impl Slot {
 
 impl Chassis for Slot {
     fn description(&self) -> Description {
-        let spec = &self.0.spec;
+        let spec = self.0.spec();
         let identity = self.0.identity();
+        let simulated = matches!(self.0, Machine::Simulated(_));
         Description {
             manufacturer: "rackctl-lab".into(),
-            model: "Laboratory machine".into(),
+            model: if simulated { "Simulated machine" } else { "Laboratory machine" }.into(),
             serial: identity.serial,
             sku: None,
             uuid: identity.uuid,
@@ -76,7 +77,12 @@ impl Chassis for Slot {
             memory_bytes: u64::from(spec.memory_mib) << 20,
             cores: 1,
             uefi: spec.firmware == BootMode::Uefi,
-            bios_version: if spec.firmware == BootMode::Uefi { "OVMF" } else { "SeaBIOS" }.into(),
+            bios_version: match (simulated, spec.firmware) {
+                (true, _) => "simulated",
+                (false, BootMode::Uefi) => "OVMF",
+                (false, BootMode::Bios) => "SeaBIOS",
+            }
+            .into(),
         }
     }
     async fn power(&self) -> PowerState {
@@ -96,7 +102,7 @@ impl Chassis for Slot {
 type SharedBmc = Arc<Mutex<Arc<Bmc<Slot>>>>;
 
 pub struct Seat {
-    pub machine: Arc<Machine>,
+    pub machine: Machine,
     layout: Layout,
     /// Replaced whole when the board is.
     bmc: SharedBmc,
@@ -112,16 +118,23 @@ fn current(bmc: &SharedBmc) -> Arc<Bmc<Slot>> {
     bmc.lock().unwrap_or_else(PoisonError::into_inner).clone()
 }
 
-fn new_bmc(machine: &Arc<Machine>, layout: &Layout) -> Result<Arc<Bmc<Slot>>, Failure> {
+fn new_bmc(machine: &Machine, layout: &Layout) -> Result<Arc<Bmc<Slot>>, Failure> {
     let path = layout.password();
     let password = fs::read_to_string(&path).map_err(|e| local(format!("read {}", path.display()), e))?;
     let account = Account { user: BMC_USER.into(), password: Secret::new(password.trim_end().to_owned()) };
-    Ok(Bmc::new(Slot(machine.clone()), account, Behaviour::default()))
+    let behaviour = match machine {
+        Machine::Emulated(_) => Behaviour::default(),
+        Machine::Simulated(m) => {
+            let lag = m.bmc_lag();
+            Behaviour { lag, off_time: lag, ..Behaviour::default() }
+        }
+    };
+    Ok(Bmc::new(Slot(machine.clone()), account, behaviour))
 }
 
 impl Seat {
     /// The machine stays off; its BMC serves when this returns.
-    pub async fn open(machine: Arc<Machine>, layout: &Layout) -> Result<Seat, Failure> {
+    pub async fn open(machine: Machine, layout: &Layout) -> Result<Seat, Failure> {
         let bmc = Arc::new(Mutex::new(new_bmc(&machine, layout)?));
         let asked = bmc.clone();
         machine.set_on_guest_reset(Box::new(move || current(&asked).on_guest_reset()));
@@ -132,7 +145,7 @@ impl Seat {
 
     /// (Re)starts the listener with the certificate and the BMC that are there now.
     async fn serve(&self) -> Result<(), Failure> {
-        let spec = &self.machine.spec;
+        let spec = self.machine.spec();
         let mut serving = self.serving.lock().await;
         if let Some(old) = serving.take() {
             // It may have ended by itself.
@@ -160,13 +173,13 @@ impl Seat {
     }
 
     fn certificate(&self) -> Result<Certificate, Failure> {
-        let files = &self.machine.files;
+        let files = self.machine.files();
         let read = |path: std::path::PathBuf| {
             fs::read_to_string(&path).map_err(|e| local(format!("read {}", path.display()), e))
         };
         let cert_pem = read(files.bmc_certificate())?;
         let key_pem = Secret::new(read(files.bmc_key())?);
-        let what = || format!("{}: read the certificate of its BMC", self.machine.spec.name);
+        let what = || format!("{}: read the certificate of its BMC", self.machine.spec().name);
         let der = CertificateDer::from_pem_slice(cert_pem.as_bytes()).map_err(|e| local(what(), format!("{e:?}")))?;
         let pin = crate::bmc::tls::pin_of(&der).map_err(|why| local(what(), why))?;
         Ok(Certificate { cert_pem, key_pem, pin })
@@ -175,7 +188,7 @@ impl Seat {
     /// Completes a TLS handshake as a client that trusts this one certificate. No request is sent: the BMC's log of
     /// requests stays what others asked.
     pub async fn answers(&self) -> Result<(), Failure> {
-        let spec = &self.machine.spec;
+        let spec = self.machine.spec();
         let what = || format!("{}: reach its BMC on {}", spec.name, spec.bmc_address);
         let der = CertificateDer::from_pem_slice(self.certificate()?.cert_pem.as_bytes())
             .map_err(|e| local(what(), format!("{e:?}")))?;
@@ -208,7 +221,7 @@ impl Seat {
         let faults: Faults = serde_json::from_value(faults).map_err(|error| {
             Failure::new(
                 Cause::Refused,
-                format!("{}: set faults of its BMC", self.machine.spec.name),
+                format!("{}: set faults of its BMC", self.machine.spec().name),
                 error.to_string(),
             )
         })?;
@@ -218,7 +231,7 @@ impl Seat {
 
     /// The pin of the new certificate. The inventory keeps the old one: nothing else would be a surprise.
     pub async fn swap_certificate(&self) -> Result<String, Failure> {
-        let pin = create_exec::new_certificate(&self.machine.spec, &self.machine.files)?;
+        let pin = create_exec::new_certificate(self.machine.spec(), self.machine.files())?;
         self.serve().await?;
         Ok(pin)
     }
@@ -230,7 +243,7 @@ impl Seat {
         uuid: Option<Uuid>,
         disk_serial: Option<String>,
     ) -> Result<(), Failure> {
-        let what = || format!("{}: set its identity", self.machine.spec.name);
+        let what = || format!("{}: set its identity", self.machine.spec().name);
         let mut identity = self.machine.identity();
         for text in [&bmc_serial, &disk_serial].into_iter().flatten() {
             // It becomes a word of a QEMU option.
@@ -256,12 +269,12 @@ impl Seat {
         let (machine, bmc) = (&self.machine, current(&self.bmc));
         let (entries, dropped) = bmc.log();
         Ok(MachineStatus {
-            name: machine.spec.name.clone(),
-            lifecycle: machine.spec.lifecycle,
-            firmware: machine.spec.firmware,
+            name: machine.spec().name.clone(),
+            lifecycle: machine.spec().lifecycle,
+            firmware: machine.spec().firmware,
             power: machine.power().await?,
             pid: machine.pid().await,
-            bmc: format!("https://{}", machine.spec.bmc_address),
+            bmc: format!("https://{}", machine.spec().bmc_address),
             bmc_pin: self.certificate()?.pin,
             boot_override: boot_override(bmc.snapshot()),
             requests: entries.len() as u64 + dropped,
@@ -269,7 +282,8 @@ impl Seat {
             sessions: bmc.open_sessions() as u64,
             starts: machine.starts(),
             identity: machine.identity(),
-            serial_log: machine.files.serial_log(),
+            serial_log: machine.files().serial_log(),
+            simulated: machine.account(),
         })
     }
 }

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
+use super::simulated::Timing;
 use crate::model::{
     Failure, Mac,
     failure::Cause,
@@ -31,6 +32,10 @@ pub struct Spec {
     pub nodes: u32,
     /// Machines that wait as spares.
     pub spares: u32,
+    /// Of the nodes, how many become members of the cluster; default all.
+    pub cluster_size: Option<u32>,
+    /// Simulated machines instead of emulated ones, and how fast they are.
+    pub simulated: Option<Timing>,
     /// Where everything of it is kept; default `$XDG_STATE_HOME/rackctl/labs/NAME`.
     pub dir: Option<PathBuf>,
     /// The program that is run as `PROGRAM __lab-supervisor DIR`; default this very program.
@@ -39,7 +44,7 @@ pub struct Spec {
 
 impl Spec {
     pub fn new(name: impl Into<String>) -> Self {
-        Spec { name: name.into(), nodes: 3, spares: 0, dir: None, program: None }
+        Spec { name: name.into(), nodes: 3, spares: 0, cluster_size: None, simulated: None, dir: None, program: None }
     }
 }
 
@@ -55,6 +60,12 @@ pub struct Lab {
     /// Milliseconds since 1970.
     pub created_ms: u64,
     pub machines: Vec<MachineSpec>,
+    /// How many of them are the cluster's; `None`: all active ones.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cluster_size: Option<u32>,
+    /// Where the machines are simulated ones.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub simulated: Option<Timing>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -102,6 +113,14 @@ impl Lab {
             )
             .next(format!("rackctl lab create {} --nodes 3 --spares 1", spec.name)));
         }
+        if let Some(size) = spec.cluster_size.filter(|size| *size == 0 || *size > spec.nodes) {
+            return Err(Failure::new(
+                Cause::Refused,
+                format!("lab {}: plan the cluster", spec.name),
+                format!("a cluster of {size} cannot be made of {} nodes", spec.nodes),
+            )
+            .next(format!("rackctl lab create {} --nodes {} --cluster-size {}", spec.name, spec.nodes, spec.nodes)));
+        }
         let machines = (1..=count)
             .map(|i| {
                 let name = format!("n{i}");
@@ -124,7 +143,21 @@ impl Lab {
                 }
             })
             .collect();
-        Ok(Lab { version: Self::VERSION, name: spec.name.clone(), id, created_ms, machines })
+        Ok(Lab {
+            version: Self::VERSION,
+            name: spec.name.clone(),
+            id,
+            created_ms,
+            machines,
+            cluster_size: spec.cluster_size.filter(|size| *size < spec.nodes),
+            simulated: spec.simulated.clone(),
+        })
+    }
+
+    /// Active machines that are not the cluster's come after those that are.
+    pub fn is_member(&self, machine: &MachineSpec) -> bool {
+        let place = self.machines.iter().position(|m| m.name == machine.name).unwrap_or(usize::MAX);
+        machine.lifecycle == Lifecycle::Active && self.cluster_size.is_none_or(|size| place < size as usize)
     }
 
     /// The network namespace, a name under `/run/netns`.
@@ -210,6 +243,15 @@ mod tests {
     }
 
     #[test]
+    fn a_smaller_cluster_is_of_the_first_nodes() {
+        let lab = Lab::plan(&Spec { cluster_size: Some(2), spares: 1, ..Spec::new("demo") }, Uuid::nil(), 0).unwrap();
+        let members: Vec<_> = lab.machines.iter().filter(|m| lab.is_member(m)).map(|m| m.name.as_str()).collect();
+        assert_eq!(members, ["n1", "n2"]);
+        let text = serde_json::to_string(&plan("demo", 3, 0).unwrap()).unwrap();
+        assert!(!text.contains("simulated") && !text.contains("clusterSize"), "older files stay as they are");
+    }
+
+    #[test]
     fn nothing_is_shared_between_machines_or_laboratories() {
         let mut seen = std::collections::BTreeSet::new();
         for (name, id) in [("demo", Uuid::from_u128(1)), ("other", Uuid::from_u128(2))] {
@@ -239,6 +281,10 @@ mod tests {
     fn refuses_names_and_sizes_by_name() {
         for name in ["", "-a", "a-", "A", "a/b", "..", "a b", &"a".repeat(33)] {
             assert!(plan(name, 3, 0).is_err(), "{name:?}");
+        }
+        for size in [0, 4] {
+            let spec = Spec { cluster_size: Some(size), ..Spec::new("demo") };
+            assert!(Lab::plan(&spec, Uuid::nil(), 0).is_err(), "{size} of 3");
         }
         for (nodes, spares) in [(0, 1), (51, 0), (25, 26), (u32::MAX, 1)] {
             assert!(plan("demo", nodes, spares).is_err(), "{nodes}+{spares}");

@@ -16,6 +16,7 @@ use super::{
     netns,
     owner_exec::{self, Ownership},
     process_exec::{self, local},
+    simulated,
     spec::Lab,
     supervisor_serve,
 };
@@ -100,8 +101,16 @@ fn with_namespace(lab: &Lab, layout: &Layout, _owned: &Ownership) -> Result<(), 
     for argv in netns::make(lab) {
         process_exec::run(&argv)?;
     }
-    let namespace = fs::File::open(Path::new("/run/netns").join(lab.netns())).map_err(|e| local(what(), e))?;
-    nix::sched::setns(namespace.as_fd(), CloneFlags::CLONE_NEWNET).map_err(|e| local(what(), e))?;
+    if lab.simulated.is_some() {
+        // Machines and BMCs stand on the other side of a cable, as real ones do.
+        simulated::separate(layout)?;
+        for argv in netns::machines(lab, std::process::id()) {
+            process_exec::run(&argv)?;
+        }
+    } else {
+        let namespace = fs::File::open(Path::new("/run/netns").join(lab.netns())).map_err(|e| local(what(), e))?;
+        nix::sched::setns(namespace.as_fd(), CloneFlags::CLONE_NEWNET).map_err(|e| local(what(), e))?;
+    }
     // One thread: QEMU is started by it and told to die with it (prctl(2) means the thread, not the process).
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|e| local(what(), e))?;
     runtime.block_on(supervisor_serve::serve(lab, layout, || {

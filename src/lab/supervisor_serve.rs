@@ -13,11 +13,12 @@ use tokio::{
 use super::{
     control::{LINE_MAX, LabStatus, Request, Response},
     layout::Layout,
-    machine_exec::Machine,
-    preflight_exec,
+    machine::Machine,
+    machine_exec, preflight_exec,
     process_exec::local,
     qemu::Accel,
     seat::Seat,
+    simulated,
     spec::{self, Lab},
 };
 use crate::model::{Failure, failure::Cause};
@@ -26,7 +27,7 @@ use crate::model::{Failure, failure::Cause};
 const QUESTION_MAX: u64 = 64 * 1024;
 const QUESTION: Duration = Duration::from_secs(10);
 /// Questions that are answered at the same time; more wait.
-const ASKERS_MAX: usize = 16;
+const ASKERS_MAX: usize = 64;
 
 struct Floor {
     lab: Lab,
@@ -42,9 +43,17 @@ pub async fn serve(lab: &Lab, layout: &Layout, ready: impl FnOnce() -> Result<()
     let mut term = signal(SignalKind::terminate()).map_err(|e| local(what(), e))?;
     let mut int = signal(SignalKind::interrupt()).map_err(|e| local(what(), e))?;
     let mut seats = BTreeMap::new();
-    for machine in &lab.machines {
-        let machine = Machine::new(machine.clone(), layout.machine(&machine.name), accel);
-        seats.insert(machine.spec.name.clone(), Seat::open(machine, layout).await?);
+    let site = match &lab.simulated {
+        Some(timing) => Some(simulated::Site::open(timing.clone(), &layout.control(), &lab.machines)?),
+        None => None,
+    };
+    for spec in &lab.machines {
+        let files = layout.machine(&spec.name);
+        let machine = match &site {
+            Some(site) => Machine::Simulated(simulated::Machine::new(spec.clone(), files, site.clone())?),
+            None => Machine::Emulated(machine_exec::Machine::new(spec.clone(), files, accel)),
+        };
+        seats.insert(spec.name.clone(), Seat::open(machine, layout).await?);
     }
     for seat in seats.values() {
         seat.answers().await?;
@@ -140,6 +149,14 @@ async fn handle(floor: &Arc<Floor>, request: Request) -> Result<Response, Failur
             floor.seat(&node)?.set_identity(bmc_serial, uuid, disk_serial).await?;
             Ok(Response::Done)
         }
+        Request::Node { node, words, stdin } => match &floor.seat(&node)?.machine {
+            Machine::Simulated(machine) => Ok(Response::Node { said: machine.command(&words, &stdin) }),
+            Machine::Emulated(_) => Err(Failure::new(
+                Cause::Refused,
+                format!("{node}: run a command on it"),
+                "it is an emulated machine and has an SSH server of its own",
+            )),
+        },
         Request::Shutdown => {
             floor.end.notify_one();
             Ok(Response::Done)

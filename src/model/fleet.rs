@@ -10,7 +10,11 @@ use ipnet::Ipv4Net;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::Mac;
+use super::{
+    Mac,
+    playbook::Playbook,
+    rollout::{ChangeWindow, DomainLimits, Rollout},
+};
 
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -42,6 +46,15 @@ pub struct Site {
     pub ntp: Vec<String>,
     pub dns: Vec<Ipv4Addr>,
     pub ssh: SshSpec,
+    /// When what reboots or wipes may begin; empty: always.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub change_windows: Vec<ChangeWindow>,
+    /// How much of a failure domain may be unavailable at once.
+    #[serde(default)]
+    pub disruption: DomainLimits,
+    /// A second person approves what destroys data.
+    #[serde(default)]
+    pub second_operator: bool,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -335,21 +348,6 @@ pub enum ClusterDriver {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Rollout {
-    pub max_unavailable: u32,
-    pub min_healthy_s: u32,
-    pub deadline_s: u32,
-    pub halt_after: u32,
-}
-
-impl Default for Rollout {
-    fn default() -> Self {
-        Rollout { max_unavailable: 1, min_healthy_s: 10, deadline_s: 900, halt_after: 1 }
-    }
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", rename_all_fields = "camelCase")]
 pub enum Image {
     /// `debian-12`: built by our own image code.
@@ -368,7 +366,23 @@ pub enum Image {
         initrd: PathBuf,
         initrd_sha256: String,
         cmdline: String,
+        /// What an installer of ours fetches and writes; without them it boots and installs nothing.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        stage2: Option<ReadyFile>,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        system: Option<ReadyFile>,
+        /// Network loaders by the names under which TFTP serves them.
+        #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+        loaders: BTreeMap<String, ReadyFile>,
     },
+}
+
+/// A file that is there, and the SHA-256 that it must have, in hex.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ReadyFile {
+    pub path: PathBuf,
+    pub sha256: String,
 }
 
 /// Where a password comes from: never the password itself.
@@ -392,13 +406,6 @@ pub enum SecretSource {
     Env(String),
     Age(PathBuf),
     Sops(PathBuf),
-}
-
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Playbook {
-    pub parameters: serde_json::Value,
-    pub steps: Vec<serde_json::Value>,
 }
 
 impl Fleet {

@@ -1,6 +1,10 @@
 //! What a person asks for.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
+
+use super::power::{BootTarget, PowerAction};
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "goal", rename_all = "camelCase", rename_all_fields = "camelCase")]
@@ -11,6 +15,54 @@ pub enum Goal {
     Install { nodes: Scope, reinstall: bool },
     /// Make installed nodes members of their clusters.
     Join { nodes: Scope },
+    /// Change the power of machines. `force`: the operating system is not asked first.
+    /// `wait`: until it is seen to hold. `lose_quorum`: also where a cluster stops serving by it.
+    Power { nodes: Scope, action: PowerAction, force: bool, wait: bool, lose_quorum: bool },
+    /// What machines boot from, the next time or from now on.
+    Boot { nodes: Scope, target: BootTarget, persistent: bool },
+    /// The steps of a playbook, each a run of its own. `nodes`: all that they may touch.
+    Playbook { name: String, parameters: BTreeMap<String, String>, nodes: Scope },
+}
+
+impl Goal {
+    /// The nodes that it is about.
+    pub fn scope(&self) -> &Scope {
+        match self {
+            Goal::Apply { nodes, .. }
+            | Goal::Install { nodes, .. }
+            | Goal::Join { nodes }
+            | Goal::Power { nodes, .. }
+            | Goal::Boot { nodes, .. }
+            | Goal::Playbook { nodes, .. } => nodes,
+        }
+    }
+
+    /// Whether it may lead to disks being written, and so to servers and images.
+    pub fn installs(&self) -> bool {
+        matches!(self, Goal::Apply { .. } | Goal::Install { .. })
+    }
+
+    /// `power` and `boot set`: over in one step a node.
+    pub fn is_short(&self) -> bool {
+        matches!(self, Goal::Power { .. } | Goal::Boot { .. })
+    }
+
+    /// Its steps hold what they touch; itself it holds nothing.
+    pub fn is_playbook(&self) -> bool {
+        matches!(self, Goal::Playbook { .. })
+    }
+
+    /// The word of the command line.
+    pub fn word(&self) -> &'static str {
+        match self {
+            Goal::Apply { .. } => "apply",
+            Goal::Install { .. } => "install",
+            Goal::Join { .. } => "join",
+            Goal::Power { .. } => "power",
+            Goal::Boot { .. } => "boot set",
+            Goal::Playbook { .. } => "playbook",
+        }
+    }
 }
 
 /// Names in the inventory's order; resolved before planning.
@@ -18,7 +70,7 @@ pub enum Goal {
 pub struct Scope(pub Vec<String>);
 
 /// How destructive a run may be.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Ceiling {
     #[default]

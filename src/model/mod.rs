@@ -7,8 +7,12 @@ pub mod facts;
 pub mod failure;
 pub mod fleet;
 pub mod goal;
+pub mod lease;
 pub mod mac;
+pub mod play;
+pub mod playbook;
 pub mod power;
+pub mod rollout;
 pub mod secret;
 
 pub use clock::Stamp;

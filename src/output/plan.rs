@@ -20,11 +20,7 @@ pub struct Place {
 }
 
 fn goal_word(goal: &Goal) -> (&'static str, usize) {
-    match goal {
-        Goal::Apply { nodes, .. } => ("apply", nodes.0.len()),
-        Goal::Install { nodes, .. } => ("install", nodes.0.len()),
-        Goal::Join { nodes } => ("join", nodes.0.len()),
-    }
+    (goal.word(), goal.scope().0.len())
 }
 
 /// Context, site, revision, nodes in scope, counts of WIPE and REBOOT, networks on which DHCP will answer.

@@ -22,6 +22,9 @@ pub fn outcome_word(outcome: Outcome) -> &'static str {
         Outcome::Failed => "failed",
         Outcome::NeedsPerson => "needs a person",
         Outcome::Interrupted => "interrupted",
+        Outcome::Paused => "paused",
+        Outcome::Aborted => "aborted",
+        Outcome::Halted => "halted",
     }
 }
 

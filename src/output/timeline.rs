@@ -148,20 +148,11 @@ mod tests {
         let boot = StepKind::BootInstaller { target: crate::model::power::BootTarget::Pxe, mode: Default::default() };
         let write = StepKind::WriteDisk { system_sha256: "s".into(), generation: 1 };
         let plan = Plan {
-            schema: 1,
-            tool_version: "t".into(),
-            fleet: "f".into(),
-            goal: Goal::Join { nodes: Scope(vec![]) },
             tracks: vec![Track {
-                subject: Subject::Node("n1".into()),
                 steps: vec![step(boot, &[]), step(StepKind::AwaitClaim, &[]), step(write, &[])],
-                found: vec![],
-                voters: vec![],
+                ..Track::new(Subject::Node("n1".into()))
             }],
-            refusals: vec![],
-            artifacts: BTreeMap::new(),
-            bound: BTreeMap::new(),
-            networks: BTreeMap::new(),
+            ..Plan::empty("f", &Goal::Join { nodes: Scope(vec![]) })
         };
         use RecordKind::{Done, Fact, Intent, RunStarted};
         let none = serde_json::Value::Null;

@@ -21,7 +21,7 @@ pub(super) fn track(
         why,
         next,
     };
-    let mut track = Track { subject: subject.clone(), steps: Vec::new(), found: Vec::new(), voters: Vec::new() };
+    let mut track = Track::new(subject.clone());
     let made = known.cluster_generations.contains_key(&cluster.name);
     let seen: Option<&ClusterFacts> = match facts.clusters.get(&cluster.name).map(|o| &o.value) {
         Some(Ok(facts)) => Some(facts),

@@ -11,6 +11,7 @@ impl Plan {
         let mut bare = self.clone();
         for track in &mut bare.tracks {
             track.found.clear();
+            track.disrupts = false;
             for step in &mut track.steps {
                 step.why.clear();
             }

@@ -4,9 +4,14 @@
 //! edge between tracks is a step's `awaits`, and it always points to a track that is planned earlier: no
 //! cycle can be written. What must not be done is not planned and not warned of: it is a [`Refusal`].
 
+pub mod approval;
 mod cluster;
 mod hash;
 mod node;
+mod pools;
+mod power;
+pub mod quorum;
+mod step;
 pub mod wipe_guard;
 
 use std::{collections::BTreeMap, fmt};
@@ -16,10 +21,12 @@ use serde::{Deserialize, Serialize};
 use crate::model::{
     Fleet,
     facts::Facts,
-    fleet::{BootMode, ClusterDriver},
+    fleet::ClusterDriver,
     goal::{Ceiling, Goal},
-    power::BootTarget,
+    rollout::{ChangeWindow, Rollout},
 };
+
+pub use step::{Class, Danger, Step, StepId, StepKind};
 
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -52,188 +59,6 @@ impl fmt::Display for Subject {
     }
 }
 
-/// `n1/write-disk`, `cluster/core/promote-n2`: unique in a plan.
-pub type StepId = String;
-
-/// What observation may settle and what it may not (engine.md, "Words").
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub enum Class {
-    /// Changes nothing.
-    Observe,
-    /// May be done again: the same value is set.
-    Set,
-    /// Leaves a mark by which a later look knows that it was done.
-    Once,
-    /// Destroys data; done under a ticket.
-    Destroy,
-}
-
-/// The label that people see.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub enum Danger {
-    #[serde(rename = "reversible")]
-    Reversible,
-    #[serde(rename = "reboot")]
-    Reboot,
-    #[serde(rename = "DATA LOSS")]
-    DataLoss,
-}
-
-impl fmt::Display for Danger {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Danger::Reversible => "reversible",
-            Danger::Reboot => "reboot",
-            Danger::DataLoss => "DATA LOSS",
-        })
-    }
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "type", rename_all = "camelCase", rename_all_fields = "camelCase")]
-pub enum StepKind {
-    /// Serial and UUID that the BMC reports are the inventory's.
-    CheckIdentity,
-    /// Offer network boot to this machine alone, set the one-time override, read it back, power on or cycle.
-    BootInstaller {
-        target: BootTarget,
-        mode: BootMode,
-    },
-    /// The installer claims with the token of this boot, and names MAC, UUID and serial.
-    AwaitClaim,
-    /// The disks that the machine reports, held against the inventory and looked at for foreign data.
-    CheckDisks,
-    /// Wipe ticket; written and read back by the installer.
-    WriteDisk {
-        system_sha256: String,
-        generation: u64,
-    },
-    /// Network boot withdrawn and the boot override cleared, before the machine restarts.
-    WithdrawNetboot,
-    RebootToDisk,
-    /// The installed system answers over SSH with its own key, from that disk, with that generation.
-    AwaitInstalled {
-        generation: u64,
-    },
-    /// An installed machine that is off is started; nothing is written.
-    PowerOn,
-    /// The cluster's first member, under the one-time bootstrap ticket.
-    Bootstrap {
-        member: String,
-    },
-    AddLearner {
-        member: String,
-    },
-    StartMember {
-        member: String,
-    },
-    AwaitSynced {
-        member: String,
-    },
-    Promote {
-        member: String,
-    },
-    /// Cluster id, member list, and a linearizable read through it of a key written through another.
-    VerifyMember {
-        member: String,
-    },
-}
-
-impl StepKind {
-    pub fn class(&self) -> Class {
-        match self {
-            StepKind::CheckIdentity
-            | StepKind::AwaitClaim
-            | StepKind::CheckDisks
-            | StepKind::AwaitInstalled { .. }
-            | StepKind::AwaitSynced { .. }
-            | StepKind::VerifyMember { .. } => Class::Observe,
-            StepKind::WithdrawNetboot | StepKind::StartMember { .. } => Class::Set,
-            StepKind::BootInstaller { .. }
-            | StepKind::RebootToDisk
-            | StepKind::PowerOn
-            | StepKind::Bootstrap { .. }
-            | StepKind::AddLearner { .. }
-            | StepKind::Promote { .. } => Class::Once,
-            StepKind::WriteDisk { .. } => Class::Destroy,
-        }
-    }
-
-    pub fn danger(&self) -> Danger {
-        match self {
-            StepKind::WriteDisk { .. } => Danger::DataLoss,
-            StepKind::BootInstaller { .. } | StepKind::RebootToDisk => Danger::Reboot,
-            _ => Danger::Reversible,
-        }
-    }
-
-    /// The word in step ids, logs and reports.
-    pub fn word(&self) -> &'static str {
-        match self {
-            StepKind::CheckIdentity => "check-identity",
-            StepKind::BootInstaller { .. } => "boot-installer",
-            StepKind::AwaitClaim => "await-claim",
-            StepKind::CheckDisks => "check-disks",
-            StepKind::WriteDisk { .. } => "write-disk",
-            StepKind::WithdrawNetboot => "withdraw-netboot",
-            StepKind::RebootToDisk => "reboot-to-disk",
-            StepKind::AwaitInstalled { .. } => "await-installed",
-            StepKind::PowerOn => "power-on",
-            StepKind::Bootstrap { .. } => "bootstrap",
-            StepKind::AddLearner { .. } => "add-learner",
-            StepKind::StartMember { .. } => "start-member",
-            StepKind::AwaitSynced { .. } => "await-synced",
-            StepKind::Promote { .. } => "promote",
-            StepKind::VerifyMember { .. } => "verify-member",
-        }
-    }
-
-    /// The member that a cluster's step is about.
-    pub fn member(&self) -> Option<&str> {
-        match self {
-            StepKind::Bootstrap { member }
-            | StepKind::AddLearner { member }
-            | StepKind::StartMember { member }
-            | StepKind::AwaitSynced { member }
-            | StepKind::Promote { member }
-            | StepKind::VerifyMember { member } => Some(member),
-            _ => None,
-        }
-    }
-
-    /// Named limit of one attempt, in seconds, from its begin to its verified end.
-    pub fn deadline_s(&self) -> u64 {
-        match self {
-            StepKind::CheckIdentity => 60,
-            StepKind::BootInstaller { .. } | StepKind::WithdrawNetboot | StepKind::PowerOn => 180,
-            StepKind::AwaitClaim => 420,
-            StepKind::CheckDisks => 300,
-            StepKind::WriteDisk { .. } => 1_800,
-            StepKind::RebootToDisk => 120,
-            StepKind::AwaitInstalled { .. } => 420,
-            StepKind::Bootstrap { .. } | StepKind::AddLearner { .. } | StepKind::StartMember { .. } => 120,
-            StepKind::AwaitSynced { .. } => 300,
-            StepKind::Promote { .. } | StepKind::VerifyMember { .. } => 60,
-        }
-    }
-
-    /// How often the whole way from `boot-installer` on is tried when a machine does not come up.
-    pub const BOOT_ATTEMPTS: u32 = 3;
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Step {
-    pub id: StepId,
-    pub kind: StepKind,
-    pub danger: Danger,
-    pub why: String,
-    /// Steps of other tracks that must hold before this one begins.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub awaits: Vec<StepId>,
-}
-
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Track {
@@ -244,6 +69,56 @@ pub struct Track {
     /// Of a cluster: the members that voted when the plan was made.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub voters: Vec<String>,
+    /// Of a node: the pool whose rollout it follows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pool: Option<String>,
+    /// Of a node: the failure domains that limit it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub domains: Vec<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub site: Option<String>,
+    /// It serves now, and its steps take that away for a while.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub disrupts: bool,
+}
+
+impl Track {
+    pub fn new(subject: Subject) -> Track {
+        Track {
+            subject,
+            steps: Vec::new(),
+            found: Vec::new(),
+            voters: Vec::new(),
+            pool: None,
+            domains: Vec::new(),
+            site: None,
+            disrupts: false,
+        }
+    }
+
+    /// Adds a step; its id is the subject and the kind's word.
+    pub fn push(&mut self, kind: StepKind, why: String) {
+        let id = format!("{}/{}", self.subject, kind.word());
+        self.steps.push(Step { id, danger: kind.danger(), kind, why, awaits: Vec::new() });
+    }
+}
+
+/// Nodes that are changed under one rollout: the members of a cluster.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Pool {
+    pub rollout: Rollout,
+    /// All of them, also those that the plan leaves alone.
+    pub nodes: Vec<String>,
+}
+
+/// Machines that fail together.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Domain {
+    /// So many of them may be unavailable at once.
+    pub limit: u32,
+    pub nodes: Vec<String>,
 }
 
 /// A subject that this plan leaves alone, and why.
@@ -284,6 +159,14 @@ pub struct Plan {
     pub bound: BTreeMap<String, String>,
     /// Networks on which DHCP will answer, and how.
     pub networks: BTreeMap<String, String>,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub pools: BTreeMap<String, Pool>,
+    /// `rack/r1`, `power/a`, `chassis/c1`: those that are limited.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub domains: BTreeMap<String, Domain>,
+    /// Per site: when what reboots or wipes may begin.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub windows: BTreeMap<String, Vec<ChangeWindow>>,
 }
 
 impl Plan {
@@ -316,27 +199,61 @@ pub struct Known<'a> {
     pub cluster_generations: &'a BTreeMap<String, u64>,
 }
 
+impl Plan {
+    pub fn empty(fleet: &str, goal: &Goal) -> Plan {
+        Plan {
+            schema: 2,
+            tool_version: env!("CARGO_PKG_VERSION").to_owned(),
+            fleet: fleet.to_owned(),
+            goal: goal.clone(),
+            tracks: Vec::new(),
+            refusals: Vec::new(),
+            artifacts: BTreeMap::new(),
+            bound: BTreeMap::new(),
+            networks: BTreeMap::new(),
+            pools: BTreeMap::new(),
+            domains: BTreeMap::new(),
+            windows: BTreeMap::new(),
+        }
+    }
+}
+
 pub fn plan(fleet: &Fleet, facts: &Facts, goal: &Goal, known: &Known<'_>) -> Plan {
-    let (scope, ceiling, installs, joins) = match goal {
-        Goal::Apply { nodes, allow } => (&nodes.0, *allow, true, true),
-        Goal::Install { nodes, .. } => (&nodes.0, Ceiling::DataLoss, true, false),
-        Goal::Join { nodes } => (&nodes.0, Ceiling::Reversible, false, true),
-    };
-    let reinstall = matches!(goal, Goal::Install { reinstall: true, .. });
-    let mut plan = Plan {
-        schema: 1,
-        tool_version: env!("CARGO_PKG_VERSION").to_owned(),
-        fleet: fleet.id.clone(),
-        goal: goal.clone(),
-        tracks: Vec::new(),
-        refusals: Vec::new(),
-        artifacts: BTreeMap::new(),
-        bound: BTreeMap::new(),
-        networks: BTreeMap::new(),
-    };
+    let mut plan = Plan::empty(&fleet.id, goal);
+    match goal {
+        Goal::Apply { nodes, allow } => {
+            let wish = node::Wish { installs: true, reinstall: false, ceiling: *allow };
+            converge(fleet, facts, known, &nodes.0, &wish, true, &mut plan);
+        }
+        Goal::Install { nodes, reinstall } => {
+            let wish = node::Wish { installs: true, reinstall: *reinstall, ceiling: Ceiling::DataLoss };
+            converge(fleet, facts, known, &nodes.0, &wish, false, &mut plan);
+        }
+        Goal::Join { nodes } => {
+            let wish = node::Wish { installs: false, reinstall: false, ceiling: Ceiling::Reversible };
+            converge(fleet, facts, known, &nodes.0, &wish, true, &mut plan);
+        }
+        Goal::Power { .. } | Goal::Boot { .. } => power::tracks(fleet, facts, goal, &mut plan),
+        // Its steps are planned, each when its turn comes.
+        Goal::Playbook { .. } => {}
+    }
+    pools::attach(fleet, facts, &mut plan);
+    plan
+}
+
+/// Machines to their installed systems, and these into their clusters.
+fn converge(
+    fleet: &Fleet,
+    facts: &Facts,
+    known: &Known<'_>,
+    scope: &[String],
+    wish: &node::Wish,
+    joins: bool,
+    plan: &mut Plan,
+) {
     for name in scope {
         let Some(node) = fleet.nodes.get(name) else { continue };
-        match node::track(fleet, node, facts, known, &node::Wish { installs, reinstall, ceiling }) {
+        match node::track(fleet, node, facts, known, wish) {
             Ok(done) => {
                 if !done.track.steps.is_empty()
                     && let Some(network) = node.provision().and_then(|i| i.network.clone())
@@ -357,27 +274,28 @@ pub fn plan(fleet: &Fleet, facts: &Facts, goal: &Goal, known: &Known<'_>) -> Pla
             Err(refusal) => plan.refusals.push(refusal),
         }
     }
-    if joins {
-        for cluster in fleet.clusters.values() {
-            if !cluster.members.iter().any(|m| scope.contains(m)) {
-                continue;
-            }
-            if let ClusterDriver::Other { kind } = &cluster.driver {
-                plan.refusals.push(Refusal {
-                    subject: Subject::Cluster(cluster.name.clone()),
-                    kind: "unsupportedDriver".into(),
-                    why: format!("its driver `{kind}` is not driven by this version; etcd is"),
-                    next: None,
-                });
-                continue;
-            }
-            match cluster::track(cluster, scope, facts, known, &plan) {
-                Ok(track) => plan.tracks.push(track),
-                Err(refusal) => plan.refusals.push(refusal),
-            }
+    if !joins {
+        return;
+    }
+    let wanted: std::collections::BTreeSet<&str> = scope.iter().map(String::as_str).collect();
+    for cluster in fleet.clusters.values() {
+        if !cluster.members.iter().any(|m| wanted.contains(m.as_str())) {
+            continue;
+        }
+        if let ClusterDriver::Other { kind } = &cluster.driver {
+            plan.refusals.push(Refusal {
+                subject: Subject::Cluster(cluster.name.clone()),
+                kind: "unsupportedDriver".into(),
+                why: format!("its driver `{kind}` is not driven by this version; etcd is"),
+                next: None,
+            });
+            continue;
+        }
+        match cluster::track(cluster, scope, facts, known, plan) {
+            Ok(track) => plan.tracks.push(track),
+            Err(refusal) => plan.refusals.push(refusal),
         }
     }
-    plan
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! One node's track: from what its BMC, its system and the store say to what is left to do.
 
-use super::{Artifacts, Danger, Known, Refusal, Step, StepKind, Subject, Track};
+use super::{Artifacts, Known, Refusal, StepKind, Subject, Track};
 use crate::model::{
     Fleet,
     facts::{BmcFacts, Facts, InstallPhase, NodeFacts},
@@ -52,8 +52,7 @@ pub(super) fn track(
     };
     let none = NodeFacts::default();
     let seen = facts.nodes.get(name).unwrap_or(&none);
-    let mut track =
-        Track { subject: Subject::Node(name.clone()), steps: Vec::new(), found: Vec::new(), voters: Vec::new() };
+    let mut track = Track::new(Subject::Node(name.clone()));
 
     let installed = installed(seen);
     if let (Some(what), false) = (&installed, wish.reinstall) {
@@ -79,6 +78,15 @@ pub(super) fn track(
                 if node.management == Management::Power { "switch its power" } else { "look" }
             ),
             place(fleet, name).map(|p| format!("edit {p} and set management: full")),
+        ));
+    }
+    if seen.record.as_ref().is_some_and(|r| r.phase == InstallPhase::Unknown) && !wish.reinstall {
+        return Err(refuse(
+            "stateUnknown",
+            "the state was lost, and what is on its disk could not be told since: it is not taken for bare. Make it \
+             answer, then rebuild again; or say `rackctl install --reinstall`, which wipes it"
+                .into(),
+            Some("rackctl state rebuild".into()),
         ));
     }
     let bmc = bmc_facts(seen).map_err(|why| {
@@ -115,15 +123,6 @@ pub(super) fn track(
             "it is installed and must answer before anything else is done with it".into(),
         );
         return Ok(Planned { track, artifacts: None, needs_network: false });
-    }
-    if seen.record.as_ref().is_some_and(|r| r.phase == InstallPhase::Unknown) && !wish.reinstall {
-        return Err(refuse(
-            "stateUnknown",
-            "the state was lost, and what is on its disk could not be told since: it is not taken for bare. Make it \
-             answer, then rebuild again; or say `rackctl install --reinstall`, which wipes it"
-                .into(),
-            Some("rackctl state rebuild".into()),
-        ));
     }
     if !wish.installs {
         return Err(refuse(
@@ -315,7 +314,5 @@ fn place(fleet: &Fleet, node: &str) -> Option<String> {
 }
 
 fn push(track: &mut Track, kind: StepKind, why: String) {
-    let id = format!("{}/{}", track.subject, kind.word());
-    let danger: Danger = kind.danger();
-    track.steps.push(Step { id, kind, danger, why, awaits: Vec::new() });
+    track.push(kind, why);
 }

@@ -9,9 +9,10 @@ use crate::model::{
     Failure,
     facts::{BmcFacts, ClusterFacts, DriveFacts, InstallPhase, MemberFacts, NodeFacts, NodeRecord, Observed},
     failure::Cause,
-    fleet::{Cluster, Management, Node, Rollout},
+    fleet::{Cluster, Management, Node},
     goal::Scope,
     power::PowerState,
+    rollout::Rollout,
 };
 
 const GUID: Uuid = uuid::uuid!("aaaaaaaa-0000-0000-0000-000000000001");

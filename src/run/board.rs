@@ -10,7 +10,7 @@ use crate::{
         Failure, Fleet,
         boot::{BootChoice, BootMachine, BootNetwork, BootObject, BootSubnet, BootTable},
         failure::Cause,
-        fleet::Node,
+        fleet::{Image, Node},
     },
     plan::Plan,
 };
@@ -109,6 +109,10 @@ fn installer(
     words.extend(gateway.map(|g| format!("{}={g}", cmdline::GATEWAY)));
     words.extend(node.console.as_ref().map(|c| format!("console={}", c.replace(",115200", ",115200n8"))));
     words.push("panic=30".to_owned());
+    let image = node.image.as_ref().and_then(|name| frame.fleet.images.get(name));
+    if let Some(Image::Files { cmdline, .. }) = image {
+        words.extend(cmdline.split_ascii_whitespace().map(str::to_owned));
+    }
     words.extend(node.kernel_params.iter().cloned());
     Ok(BootChoice::Installer {
         kernel_sha256: artifacts.kernel_sha256.clone(),

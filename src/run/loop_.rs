@@ -5,13 +5,20 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use serde_json::{Value, json};
 use tokio::{sync::mpsc, task::JoinSet};
 
-use super::{World, clock, journal, machines, members, world::store_failure};
+use super::{World, around, clock, journal, machines, members, world::store_failure};
 use crate::{
-    engine::{Effect, Engine, Event, Found, Outcome, TrackView, view},
+    engine::{Effect, Engine, Event, Found, Options, Outcome, TrackView, view},
     model::{Failure, boot::NetbootEvent, failure::Cause},
     plan::{Step, StepId, Subject},
-    store::{Draft, Record, RecordKind, StoreError},
+    store::{ControlKind, Draft, Record, RecordKind, StoreError},
 };
+
+/// How often reports, the operator's wishes and the clock are looked at.
+const PULSE: Duration = Duration::from_secs(1);
+/// Renewals in the time of one lease.
+const RENEWALS: u32 = 6;
+/// For a look at what is unavailable.
+const AROUND_DEADLINE: Duration = Duration::from_secs(60);
 
 /// For a finalizer, and for the effects in hand after ^C.
 const FINALIZE_DEADLINE: Duration = Duration::from_secs(60);
@@ -21,12 +28,25 @@ const FINALIZE_DEADLINE: Duration = Duration::from_secs(60);
 pub enum Notice {
     /// A record became durable.
     Journal(Box<Record>),
-    /// Where all tracks stand.
+    /// Where the tracks stand that have changed.
     Tracks(Vec<TrackView>),
+    /// Something of this host that may pass.
+    Trouble(Failure),
     /// A boot step on the wire.
     Netboot(NetbootEvent),
     /// An installer's report: node, stage in words, bytes done and in all.
     Installer { node: String, stage: rackctl_wire::Stage, done_bytes: Option<u64>, total_bytes: Option<u64> },
+}
+
+/// How fast, and whether at all.
+#[derive(Clone, Copy, Debug)]
+pub struct Pace {
+    /// Nodes under way at once.
+    pub concurrency: usize,
+    /// Between the beginnings of two nodes.
+    pub stagger: Duration,
+    /// Nothing is begun: what was begun before is left safe.
+    pub abort: bool,
 }
 
 pub struct Ended {
@@ -50,67 +70,99 @@ enum Home {
 pub async fn execute(
     world: Arc<World>,
     records: &[Record],
-    concurrency: usize,
+    pace: Pace,
     outside: mpsc::Receiver<Outside>,
     notify: impl FnMut(Notice),
 ) -> Result<Ended, Failure> {
     // Drivers share one thread: they wait, they do not compute.
-    tokio::task::LocalSet::new().run_until(drive(world, records, concurrency, outside, notify)).await
+    tokio::task::LocalSet::new().run_until(drive(world, records, pace, outside, notify)).await
 }
 
 async fn drive(
     world: Arc<World>,
     records: &[Record],
-    concurrency: usize,
+    pace: Pace,
     mut outside: mpsc::Receiver<Outside>,
     mut notify: impl FnMut(Notice),
 ) -> Result<Ended, Failure> {
+    world.renew().map_err(|e| fenced(&e))?;
     journal::restore(&world, records)?;
     world.publish().await?;
     let past = journal::past(records);
-    let mut engine = Engine::new(&world.plan, concurrency, &past);
-    let mut intents: BTreeMap<StepId, Value> = past
-        .iter()
-        .filter(|(_, p)| p.intent_open)
-        .filter_map(|(id, _)| Some((id.clone(), journal::intent(records, id)?)))
-        .collect();
-    let mut notes: BTreeMap<StepId, Value> = BTreeMap::new();
-    let mut tasks: JoinSet<Home> = JoinSet::new();
-    let mut queue = vec![(Event::Begin, Value::Null)];
-    let mut pulse = tokio::time::interval(Duration::from_secs(1));
+    let options = Options { concurrency: pace.concurrency, stagger_ms: pace.stagger.as_millis() as u64 };
+    let mut engine = Engine::new(&world.plan, options, &past);
+    let mut hands = Hands {
+        intents: past
+            .iter()
+            .filter(|(_, p)| p.intent_open)
+            .filter_map(|(id, _)| Some((id.clone(), journal::intent(records, id)?)))
+            .collect(),
+        notes: BTreeMap::new(),
+        tasks: JoinSet::new(),
+        wake: None,
+    };
+    let mut queue = vec![(if pace.abort { Event::Abort } else { Event::Begin }, Value::Null)];
+    let mut pulse = tokio::time::interval(PULSE);
+    let mut renewal = tokio::time::interval(world.lease / RENEWALS);
+    renewal.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut open = true;
     loop {
         let mut finished = false;
         for (event, note) in std::mem::take(&mut queue) {
-            if let Event::Observed { step, .. } = &event {
-                notes.insert(step.clone(), note);
+            if let Event::Observed { step, .. } | Event::Verified { step, result: Ok(()) } = &event
+                && !note.is_null()
+            {
+                hands.notes.insert(step.clone(), note);
             }
             if let Event::Finalized { subject, result } = &event {
                 let body = json!({ "failure": result.as_ref().err() });
                 record(&world, &mut notify, subject, &subject.to_string(), 1, RecordKind::Finalized, body)?;
             }
-            for effect in engine.handle(clock::unix_ms(), event) {
+            for effect in engine.handle(clock::now(), event) {
                 finished |= effect == Effect::Finished;
-                if let Err(failure) =
-                    carry_out(&world, &engine, effect, &mut tasks, &mut notes, &mut intents, &mut notify)
-                {
+                if let Err(failure) = carry_out(&world, &engine, effect, &mut hands, &mut notify) {
                     // Not durable, so not done: stop before the next effect (F58, and a fence that was lost).
-                    tasks.shutdown().await;
+                    hands.tasks.shutdown().await;
                     return Err(failure);
                 }
             }
         }
-        notify(Notice::Tracks(view(&engine)));
+        notify(Notice::Tracks(view(&mut engine, clock::now())));
         if finished {
-            tasks.shutdown().await;
+            hands.tasks.shutdown().await;
             let failures = engine.failures().into_iter().map(|(id, f)| (id.clone(), f.clone())).collect();
             return Ok(Ended { outcome: engine.outcome(), failures });
         }
+        let wake = hands.wake;
+        let alarm = async {
+            match wake {
+                // Never more than a pulse: the clock that decides goes on while this one sleeps.
+                Some(at) => {
+                    tokio::time::sleep(Duration::from_millis(at.saturating_sub(clock::boot_ms())).min(PULSE)).await
+                }
+                None => std::future::pending().await,
+            }
+        };
         tokio::select! {
-            Some(done) = tasks.join_next() => match done {
+            Some(done) = hands.tasks.join_next() => match done {
                 Ok(Home::Event(event, note)) => queue.push((event, note)),
                 Err(error) if error.is_cancelled() => {}
                 Err(error) => return Err(Failure::new(Cause::Local, "run", format!("a driver ended unexpectedly: {error}")).next("rackctl resume")),
+            },
+            () = alarm => {
+                if wake.is_some_and(|at| clock::boot_ms() >= at) {
+                    hands.wake = None;
+                    queue.push((Event::Tick, Value::Null));
+                }
+            }
+            _ = renewal.tick() => match world.renew() {
+                // Unreachable for a while: the gate shuts by itself when the lease has run out.
+                Err(StoreError::Failed(failure)) => notify(Notice::Trouble(failure)),
+                Err(error) => {
+                    hands.tasks.shutdown().await;
+                    return Err(fenced(&error));
+                }
+                Ok(()) => {}
             },
             message = outside.recv(), if open => match message {
                 Some(Outside::Interrupt) => queue.push((Event::Interrupt, Value::Null)),
@@ -125,7 +177,7 @@ async fn drive(
                     };
                     notify(Notice::Netboot(event));
                     if let Some(failure) = fatal {
-                        tasks.shutdown().await;
+                        hands.tasks.shutdown().await;
                         return Err(failure);
                     }
                 }
@@ -138,8 +190,29 @@ async fn drive(
                         notify(Notice::Installer { node: node.clone(), stage: r.stage, done_bytes: r.done_bytes, total_bytes: r.total_bytes });
                     }
                 }
+                match world.store.control(&world.run).map_err(|e| store_failure(&e))?.map(|c| c.kind) {
+                    Some(ControlKind::Pause) => queue.push((Event::Pause, Value::Null)),
+                    Some(ControlKind::Abort) => queue.push((Event::Abort, Value::Null)),
+                    None => {}
+                }
             }
         }
+    }
+}
+
+/// What the loop has in hand.
+struct Hands {
+    tasks: JoinSet<Home>,
+    notes: BTreeMap<StepId, Value>,
+    intents: BTreeMap<StepId, Value>,
+    /// When the engine wants a tick, in milliseconds since boot.
+    wake: Option<u64>,
+}
+
+fn fenced(error: &StoreError) -> Failure {
+    match error {
+        StoreError::Failed(failure) => failure.clone(),
+        other => Failure::new(Cause::Interrupted, "run", other.to_string()).next("rackctl runs"),
     }
 }
 
@@ -169,16 +242,11 @@ fn carry_out(
     world: &Arc<World>,
     engine: &Engine,
     effect: Effect,
-    tasks: &mut JoinSet<Home>,
-    notes: &mut BTreeMap<StepId, Value>,
-    intents: &mut BTreeMap<StepId, Value>,
+    hands: &mut Hands,
     notify: &mut impl FnMut(Notice),
 ) -> Result<(), Failure> {
-    let of = |id: &str| {
-        let state = engine.step(id)?;
-        let (subject, _) = engine.tracks().iter().find(|(_, ids)| ids.iter().any(|i| i == id))?;
-        Some((subject.clone(), state.step.clone()))
-    };
+    let of = |id: &str| Some((engine.subject(id)?.clone(), engine.step(id)?.step.clone()));
+    let Hands { tasks, notes, intents, wake } = hands;
     match effect {
         Effect::Observe { step: id, resumed, .. } => {
             let Some((subject, step)) = of(&id) else { return Ok(()) };
@@ -227,13 +295,16 @@ fn carry_out(
                 let proof = async {
                     match &subject {
                         Subject::Node(node) => machines::verify(&world, node, &step.kind).await,
-                        Subject::Cluster(cluster) => members::verify(&world, cluster, &step.kind).await,
+                        Subject::Cluster(cluster) => {
+                            members::verify(&world, cluster, &step.kind).await.map(|()| Value::Null)
+                        }
                     }
                 };
                 let result = tokio::time::timeout(deadline, proof)
                     .await
                     .unwrap_or_else(|_| Err(late(&step, "see it hold", deadline)));
-                Home::Event(Event::Verified { step: id, result }, Value::Null)
+                let note = result.as_ref().ok().cloned().unwrap_or(Value::Null);
+                Home::Event(Event::Verified { step: id, result: result.map(drop) }, note)
             });
         }
         Effect::Complete { step: id, attempt } => {
@@ -278,6 +349,23 @@ fn carry_out(
                     };
                 Home::Event(Event::Finalized { subject, result }, Value::Null)
             });
+        }
+        Effect::LookAround => {
+            let world = Arc::clone(world);
+            tasks.spawn_local(async move {
+                // Not told in time: everything of the plan counts as unavailable, and nothing is taken away.
+                let all = || world.plan.pools.values().flat_map(|p| p.nodes.iter().cloned()).collect();
+                let down = match tokio::time::timeout(AROUND_DEADLINE, around::down(&world)).await {
+                    Ok(Ok(down)) => down,
+                    _ => all(),
+                };
+                Home::Event(Event::Around { down }, Value::Null)
+            });
+        }
+        Effect::Wake { at_ms } => *wake = Some(wake.map_or(at_ms, |old| old.min(at_ms))),
+        Effect::Halt { why } => {
+            let run = Subject::Node("run".to_owned());
+            record(world, notify, &run, "run", 1, RecordKind::RunHalted, json!({ "failure": why }))?;
         }
         Effect::Finished => {}
     }

@@ -22,7 +22,7 @@ use crate::{
         fleet::Node,
         power::{BootOverride, OverrideFor, PowerAction, PowerState},
     },
-    plan::{StepKind, wipe_guard},
+    plan::{StepKind, approval, wipe_guard},
     store::{Draft, RecordKind},
 };
 
@@ -74,7 +74,7 @@ async fn look(
         StepKind::WriteDisk { .. } => {
             let Some(ticket) = ticket_id(world, node) else { return not_done };
             if !resumed {
-                return not_done;
+                return Ok((may_wipe(world, node).await?, Value::Null));
             }
             let heard =
                 tokio::time::timeout(LISTEN, world.until_desk(POLL, |desk| desk.report_of(node).cloned())).await;
@@ -95,7 +95,7 @@ async fn look(
             Ok(match report.stage {
                 Stage::Written if ours => (Found::Done, json!("written and read back")),
                 // The order stands until it is carried out: the machine may have lost the answer.
-                Stage::Ready => (Found::NotDone, json!("the ticket never reached the installer")),
+                Stage::Ready => (may_wipe(world, node).await?, json!("the ticket never reached the installer")),
                 _ => {
                     let ticket = make_ticket(world, node, kind)?;
                     world.desk().order(node, Order::Write(Box::new(ticket)));
@@ -109,6 +109,7 @@ async fn look(
                 tokio::time::timeout(LISTEN, world.until_desk(POLL, |desk| desk.report_of(node).cloned())).await;
             Ok((if heard.is_ok() { Found::NotDone } else { Found::Done }, Value::Null))
         }
+        StepKind::SetPower { action, .. } => super::power::look(world, node, *action, resumed, intent).await,
         StepKind::PowerOn => {
             let client = world.bmc(node).await?;
             let power = client.power().await;
@@ -117,6 +118,33 @@ async fn look(
         }
         _ => not_done,
     }
+}
+
+/// The last guards before a disk is written: approval and the quorum of the cluster that it may belong to.
+async fn may_wipe(world: &World, node: &str) -> Result<Found, Failure> {
+    let doing = || format!("{node}: write its disk");
+    let target = world.target(node).ok_or_else(|| no_target(node))?;
+    let digest = world.plan.artifacts.get(node).map(|a| a.system_sha256.as_str()).unwrap_or_default();
+    let shown = world.plan.bound.get(node).map(String::as_str).unwrap_or_default();
+    let wish = approval::Wish { node, disk: shown, artifact: digest, kind: "write-disk" };
+    if let Err(failure) = approval::allows(world.approval.as_ref(), &wish, clock::unix_ms()) {
+        return Ok(Found::Contradiction(failure));
+    }
+    // Installed before: its data may be what a cluster's quorum stands on.
+    let Some(record) = world.record(node)?.filter(|r| r.phase == InstallPhase::Installed) else {
+        return Ok(Found::NotDone);
+    };
+    for cluster in world.fleet.clusters.values().filter(|c| c.members.iter().any(|m| m == node)) {
+        if let Some(failure) = super::members::may_lose(world, &cluster.name, node).await {
+            return Ok(Found::Held(Failure {
+                what: doing(),
+                why: format!("{} (disk {})", failure.why, record.disk_serial.as_deref().unwrap_or("without a serial")),
+                ..failure
+            }));
+        }
+    }
+    let _ = target;
+    Ok(Found::NotDone)
 }
 
 pub(super) async fn act(world: &World, node: &str, kind: &StepKind, attempt: u32) -> Result<(), Failure> {
@@ -133,6 +161,7 @@ pub(super) async fn act(world: &World, node: &str, kind: &StepKind, attempt: u32
             done
         }
         StepKind::WriteDisk { generation, .. } => {
+            world.gate.check(&format!("{node}: write its disk"))?;
             let ticket = make_ticket(world, node, kind)?;
             let target = world.target(node).ok_or_else(|| no_target(node))?;
             let claim = world.desk().claim_of(node).cloned().ok_or_else(|| no_target(node))?;
@@ -166,11 +195,20 @@ pub(super) async fn act(world: &World, node: &str, kind: &StepKind, attempt: u32
             close(client).await;
             done
         }
+        StepKind::SetPower { .. } | StepKind::SetBoot { .. } => super::power::act(world, node, kind).await,
         _ => Ok(()),
     }
 }
 
-pub(super) async fn verify(world: &World, node: &str, kind: &StepKind) -> Result<(), Failure> {
+/// What was seen to hold, for the journal.
+pub(super) async fn verify(world: &World, node: &str, kind: &StepKind) -> Result<Value, Failure> {
+    match kind {
+        StepKind::SetPower { .. } | StepKind::SetBoot { .. } => super::power::verify(world, node, kind).await,
+        _ => proof(world, node, kind).await.map(|()| Value::Null),
+    }
+}
+
+async fn proof(world: &World, node: &str, kind: &StepKind) -> Result<(), Failure> {
     match kind {
         StepKind::CheckIdentity => {
             let client = world.bmc(node).await?;

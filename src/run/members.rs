@@ -1,6 +1,6 @@
 //! Carries the steps of a cluster's track out: etcd's own API for membership, SSH to start a member.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use rackctl_wire::EtcdMember;
 use serde_json::Value;
@@ -26,12 +26,17 @@ use crate::{
         failure::Cause,
         fleet::ClusterDriver,
     },
-    plan::{StepKind, Subject},
+    plan::{
+        StepKind, Subject,
+        quorum::{self, Change},
+    },
     remote::{client::Ssh, node_client},
     store::{ClusterRecord, StoreError},
 };
 
 const CHANGE_DEADLINE: Duration = Duration::from_secs(90);
+/// For the look whether a learner that was in sync is so still.
+const STILL_SYNCED: Duration = Duration::from_secs(10);
 
 fn what(cluster: &str, member: &str, doing: &str) -> String {
     format!("cluster {cluster}: {doing} {member}")
@@ -113,11 +118,13 @@ async fn look(world: &World, cluster: &str, kind: &StepKind, resumed: bool) -> R
                 }),
             }
         }
-        StepKind::AddLearner { .. } => Ok(if member_of(&facts(world, cluster, member).await?, &seat).is_some() {
-            Found::Done
-        } else {
-            Found::NotDone
-        }),
+        StepKind::AddLearner { .. } => {
+            let facts = facts(world, cluster, member).await?;
+            Ok(match member_of(&facts, &seat) {
+                Some(_) => Found::Done,
+                None => guard(world, cluster, member, &facts, Change::AddLearner { peer_url: seat.peer_url() }).await,
+            })
+        }
         StepKind::StartMember { .. } if resumed => {
             let status = node_status(world, member).await?;
             let running = status.etcd.is_some_and(|e| {
@@ -125,21 +132,83 @@ async fn look(world: &World, cluster: &str, kind: &StepKind, resumed: bool) -> R
             });
             Ok(if running { Found::Done } else { Found::NotDone })
         }
-        StepKind::Promote { .. } => match member_of(&facts(world, cluster, member).await?, &seat) {
-            Some(m) if !m.learner => Ok(Found::Done),
-            Some(_) => Ok(Found::NotDone),
-            None => Ok(Found::Contradiction(Failure::new(
-                Cause::Mismatch,
-                what(cluster, member, "promote"),
-                "it is not in the member list any more",
-            ))),
-        },
+        StepKind::Promote { .. } => {
+            let facts = facts(world, cluster, member).await?;
+            match member_of(&facts, &seat) {
+                Some(m) if !m.learner => Ok(Found::Done),
+                Some(m) => Ok(guard(world, cluster, member, &facts, Change::Promote { id: m.id.clone() }).await),
+                None => Ok(Found::Contradiction(Failure::new(
+                    Cause::Mismatch,
+                    what(cluster, member, "promote"),
+                    "it is not in the member list any more",
+                ))),
+            }
+        }
         _ => Ok(Found::NotDone),
     }
 }
 
+/// The quorum guard, on facts read just now. What time may mend is waited for; the rest is a contradiction.
+async fn guard(world: &World, cluster: &str, member: &str, facts: &ClusterFacts, change: Change) -> Found {
+    let mut synced = BTreeSet::new();
+    if let Change::Promote { id } = &change {
+        // Synced a while ago is not synced now.
+        let fresh = async {
+            let own = seat(world, cluster, member)?.client_url();
+            wait_synced(&voters(world, cluster, member)?, &own, id, Rule::default(), STILL_SYNCED, |_| {}).await
+        };
+        if fresh.await.is_ok() {
+            synced.insert(id.clone());
+        }
+    }
+    let declared = world.fleet.clusters.get(cluster).map_or(0, |c| c.size as usize);
+    let seen = quorum::World {
+        facts,
+        declared,
+        synced: &synced,
+        dead: &BTreeSet::new(),
+        since_restart: world.since_restart(cluster),
+        settle: quorum::SETTLE,
+    };
+    let refusals = quorum::refusals(&seen, &change);
+    if refusals.is_empty() {
+        return Found::NotDone;
+    }
+    let why: Vec<String> = refusals.iter().map(ToString::to_string).collect();
+    let failure = Failure::new(Cause::Guard, what(cluster, member, "quorum guard for"), why.join("; "))
+        .next(format!("rackctl describe cluster {cluster}"));
+    if refusals.iter().all(quorum::Refusal::may_pass) { Found::Held(failure) } else { Found::Contradiction(failure) }
+}
+
+/// Whether the cluster can do without this node's member now, data and all; `None`: it can, or has no such member.
+pub(super) async fn may_lose(world: &World, cluster: &str, node: &str) -> Option<Failure> {
+    if world.store.cluster_record(cluster).ok().flatten().is_none() {
+        return None;
+    }
+    let doing = || what(cluster, node, "do without");
+    // A cluster that is silent has no quorum to spare.
+    let facts = match facts(world, cluster, node).await {
+        Ok(facts) => facts,
+        Err(failure) => return Some(Failure { what: doing(), ..failure }),
+    };
+    let member = facts.members.iter().find(|m| m.name == node)?;
+    let declared = world.fleet.clusters.get(cluster).map_or(0, |c| c.size as usize);
+    let none = BTreeSet::new();
+    let seen = quorum::World {
+        facts: &facts,
+        declared,
+        synced: &none,
+        dead: &none,
+        since_restart: world.since_restart(cluster),
+        settle: quorum::SETTLE,
+    };
+    quorum::guard(&doing(), &seen, &Change::Stop { id: member.id.clone() }).err()
+}
+
 pub(super) async fn act(world: &World, cluster: &str, kind: &StepKind) -> Result<(), Failure> {
     let Some(member) = kind.member() else { return Ok(()) };
+    // Membership is changed by calls that know no fence: none is sent without the lease.
+    world.gate.check(&what(cluster, member, kind.word()))?;
     let seat = seat(world, cluster, member)?;
     match kind {
         StepKind::Bootstrap { .. } => {

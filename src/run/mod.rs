@@ -8,6 +8,7 @@
 //! [`machines`] and [`members`] carry a step out. None of them decides: the engine does.
 
 pub mod api;
+mod around;
 pub mod board;
 pub mod clock;
 pub mod desk;
@@ -18,9 +19,11 @@ pub mod machines;
 pub mod members;
 pub mod netns;
 pub mod observe;
+pub mod play;
+mod power;
 pub mod rebuild;
 mod world;
 
 pub use journal::past;
-pub use loop_::{Ended, Notice, Outside, execute};
+pub use loop_::{Ended, Notice, Outside, Pace, execute};
 pub use world::{StoreLedger, World, WorldParts};

@@ -115,6 +115,7 @@ async fn bmc_facts(node: &Node, asking: &Asking) -> Result<crate::model::facts::
         deadline: LOOK_DEADLINE,
         ledger: Arc::new(super::StoreLedger::new(Arc::clone(&asking.store))),
         observer: asking.observer.clone(),
+        gate: None,
     };
     let client = bmc::Client::open(node, &asking.passwords, options).await?;
     let facts = client.facts().await;

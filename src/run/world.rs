@@ -20,10 +20,12 @@ use crate::{
     bmc,
     model::{
         Failure, Fleet,
+        approval::Envelope,
         boot::{BootObject, BootTable},
         facts::NodeRecord,
         failure::Cause,
         fleet::Node,
+        lease::Gate,
     },
     plan::{Plan, wipe_guard::Target},
     remote,
@@ -56,6 +58,11 @@ pub struct WorldParts {
     pub first_table: u64,
     pub scratch: PathBuf,
     pub observer: Option<bmc::client::Observer>,
+    /// How long a machine may take to change its power, where the operator said so.
+    pub patience: Duration,
+    pub lease: Duration,
+    /// What was approved, and until when (milliseconds since 1970).
+    pub approval: Option<(Envelope, u64)>,
 }
 
 pub struct World {
@@ -65,6 +72,11 @@ pub struct World {
     pub store: Arc<dyn Store>,
     pub keys: Arc<Keys>,
     pub desk_changed: Notify,
+    pub patience: Duration,
+    /// Until when effects may leave.
+    pub gate: Arc<Gate>,
+    pub lease: Duration,
+    pub approval: Option<(Envelope, u64)>,
     fence: Fence,
     api_pin: String,
     passwords: Arc<bmc::Passwords>,
@@ -81,6 +93,8 @@ pub struct World {
     /// Last reset time that the identity check read, per node: the mark by which a reset is known later.
     last_reset: Mutex<BTreeMap<String, Option<String>>>,
     voters: Mutex<BTreeMap<String, Vec<String>>>,
+    /// When this process last restarted a voter of a cluster, since boot.
+    restarted: Mutex<BTreeMap<String, Duration>>,
 }
 
 fn unpoisoned<T>(lock: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -113,6 +127,11 @@ impl World {
             taken: parts.taken,
             scratch: parts.scratch,
             observer: parts.observer,
+            patience: parts.patience,
+            gate: Arc::new(Gate::new(clock::boot_ms)),
+            lease: parts.lease,
+            approval: parts.approval,
+            restarted: Mutex::default(),
         }
     }
 
@@ -122,6 +141,39 @@ impl World {
 
     pub fn append(&self, draft: Draft) -> Result<Record, StoreError> {
         self.store.append(&self.run, clock::unix_ms(), &self.fence, draft)
+    }
+
+    /// Renews the lease, and with it the right to send anything. `Fenced` names who took it.
+    pub fn renew(&self) -> Result<(), StoreError> {
+        let now = clock::stamp();
+        match self.store.renew(&self.fence, &now) {
+            Ok(()) => {
+                self.gate.renewed(now.boot_ms, self.lease.as_millis() as u64);
+                Ok(())
+            }
+            Err(error) => {
+                if matches!(error, StoreError::Fenced { .. }) {
+                    self.gate.shut();
+                }
+                Err(error)
+            }
+        }
+    }
+
+    pub fn fence(&self) -> &Fence {
+        &self.fence
+    }
+
+    pub fn scratch(&self) -> &std::path::Path {
+        &self.scratch
+    }
+
+    /// A voter of the cluster was restarted now.
+    pub fn note_restart(&self, cluster: &str) {
+        unpoisoned(&self.restarted).insert(cluster.to_owned(), clock::since_boot());
+    }
+    pub fn since_restart(&self, cluster: &str) -> Option<Duration> {
+        unpoisoned(&self.restarted).get(cluster).map(|at| clock::since_boot().saturating_sub(*at))
     }
 
     pub fn passwords(&self) -> Arc<bmc::Passwords> {
@@ -189,6 +241,7 @@ impl World {
             deadline: BMC_DEADLINE,
             ledger: Arc::new(StoreLedger::new(Arc::clone(&self.store))),
             observer: self.observer.clone(),
+            gate: Some(Arc::clone(&self.gate)),
         };
         bmc::Client::open(self.node(node)?, &self.passwords, options).await
     }

@@ -22,6 +22,13 @@ pub enum RunState {
     Aborted,
 }
 
+impl RunState {
+    /// Not at its end: it can be resumed.
+    pub fn is_open(self) -> bool {
+        matches!(self, RunState::Running | RunState::Interrupted | RunState::Paused | RunState::Halted)
+    }
+}
+
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct RunRecord {

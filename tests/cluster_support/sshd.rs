@@ -20,7 +20,7 @@ pub struct Sshd {
 }
 
 /// The program and the folder of libraries that it needs beside the system's.
-fn program() -> Option<(PathBuf, Option<PathBuf>)> {
+pub fn program() -> Option<(PathBuf, Option<PathBuf>)> {
     let installed = Path::new("/usr/sbin/sshd");
     if installed.exists() {
         return Some((installed.into(), None));

@@ -11,6 +11,7 @@ pub mod machines;
 pub mod secrets;
 
 use std::{
+    ffi::OsString,
     fs,
     os::unix::fs::DirBuilderExt,
     path::{Path, PathBuf},
@@ -23,7 +24,8 @@ use nix::fcntl::{Flock, FlockArg};
 use rackctl::{
     lab::{
         layout::Layout,
-        preflight::{self, Host, NEEDS},
+        preflight::{self, Host, NEEDS, SIMULATED_NEEDS},
+        simulated::{SSHD, SSHD_VARIABLE},
         spec::Lab,
     },
     run::keys::Keys,
@@ -46,6 +48,8 @@ pub struct Bench {
     pub root: PathBuf,
     pub cache: PathBuf,
     pub layout: Layout,
+    /// Of the environment, for every command.
+    settings: Vec<(&'static str, OsString)>,
     said: AtomicUsize,
     _turn: Flock<fs::File>,
 }
@@ -185,11 +189,43 @@ pub fn bench(test: &str, nodes: u32, spares: u32) -> Option<Bench> {
     let missing = NEEDS.iter().map(|(need, _)| *need).filter(|need| !is_there(need)).collect();
     let tun = fs::OpenOptions::new().read(true).write(true).open("/dev/net/tun").map(drop).map_err(|e| e.to_string());
     let host = Host { root: nix::unistd::geteuid().is_root(), missing, tun, unknown_accel: None };
-    if let Err(failure) = preflight::check(test, &host) {
-        assert!(std::env::var("RACKCTL_E2E").as_deref() != Ok("required"), "RACKCTL_E2E=required, and {failure}");
-        eprintln!("SKIPPED: {failure}");
+    if !can(test, &host) {
         return None;
     }
+    let (nodes, spares) = (nodes.to_string(), spares.to_string());
+    let program = vec![("RACKCTL_NODE_PROGRAM", node_program().into_os_string())];
+    let bench = stand(test, &["--nodes", &nodes, "--spares", &spares], program);
+    // Here and not within a plan, so that no deadline of a test has a download in it.
+    let built = bench.rackctl(&["image", "build"], BUILD).exits(0);
+    eprintln!("images ready after {:.1} s", built.took.as_secs_f32());
+    Some(bench)
+}
+
+/// A laboratory of simulated machines. `sshd`: the program, and the folder of libraries that the system lacks.
+pub fn simulated(test: &str, words: &[&str], sshd: Option<(PathBuf, Option<PathBuf>)>) -> Option<Bench> {
+    let missing = SIMULATED_NEEDS
+        .iter()
+        .map(|(need, _)| *need)
+        .filter(|need| if *need == SSHD { sshd.is_none() } else { !is_there(need) })
+        .collect();
+    let host = Host { root: nix::unistd::geteuid().is_root(), missing, tun: Ok(()), unknown_accel: None };
+    if !can(test, &host) {
+        return None;
+    }
+    let (program, libraries) = sshd?;
+    let mut settings = vec![(SSHD_VARIABLE, program.into_os_string())];
+    settings.extend(libraries.map(|folder| ("LD_LIBRARY_PATH", folder.into_os_string())));
+    Some(stand(test, &[&["--simulated"], words].concat(), settings))
+}
+
+fn can(test: &str, host: &Host) -> bool {
+    let Err(failure) = preflight::check(test, host) else { return true };
+    assert!(std::env::var("RACKCTL_E2E").as_deref() != Ok("required"), "RACKCTL_E2E=required, and {failure}");
+    eprintln!("SKIPPED: {failure}");
+    false
+}
+
+fn stand(test: &str, words: &[&str], settings: Vec<(&'static str, OsString)>) -> Bench {
     let target = Path::new(env!("CARGO_TARGET_TMPDIR"));
     fs::create_dir_all(target).unwrap();
     // One laboratory at a time: the machines of one are all that two cores carry.
@@ -199,21 +235,18 @@ pub fn bench(test: &str, nodes: u32, spares: u32) -> Option<Bench> {
     let name = format!("e2e-{test}-{checkout}");
     let root = std::env::temp_dir().join(format!("rackctl-{name}"));
     let layout = Layout::new(root.join("lab"));
-    let bench = Bench { layout, cache: target.join("e2e-cache"), name, root, said: AtomicUsize::new(0), _turn: turn };
+    let cache = target.join("e2e-cache");
+    let bench = Bench { layout, cache, name, root, settings, said: AtomicUsize::new(0), _turn: turn };
     bench.remove();
     fs::DirBuilder::new().mode(0o700).create(&bench.root).unwrap();
     for folder in ["said", "state", "config", "home"] {
         fs::create_dir(bench.root.join(folder)).unwrap();
     }
     let dir = bench.layout.dir.display().to_string();
-    let (nodes, spares) = (nodes.to_string(), spares.to_string());
-    let made = bench.run(&["lab", "create", &bench.name, "--nodes", &nodes, "--spares", &spares, "--dir", &dir], LOOK);
-    let made = made.exits(0);
+    let made = bench.run(&[&["lab", "create", &bench.name, "--dir", &dir], words].concat(), LOOK).exits(0);
+    eprintln!("laboratory ready after {:.2} s", made.took.as_secs_f32());
     assert_eq!(made.out.trim(), bench.layout.inventory().display().to_string(), "stdout is the path alone");
-    // Here and not within a plan, so that no deadline of a test has a download in it.
-    let built = bench.rackctl(&["image", "build"], BUILD).exits(0);
-    eprintln!("images ready after {:.1} s", built.took.as_secs_f32());
-    Some(bench)
+    bench
 }
 
 fn is_there(need: &str) -> bool {
@@ -257,7 +290,7 @@ impl Bench {
             .env("XDG_STATE_HOME", self.root.join("state"))
             .env("XDG_CONFIG_HOME", self.root.join("config"))
             .env("XDG_CACHE_HOME", &self.cache)
-            .env("RACKCTL_NODE_PROGRAM", node_program());
+            .envs(self.settings.iter().map(|(name, value)| (name, value)));
         command
     }
 
@@ -308,8 +341,9 @@ impl Bench {
         Keys::open(&self.fleet_folder().join("keys")).unwrap()
     }
     /// Newest first.
+    /// Newest first; those of `power` and `boot set`, which are runs too, left out.
     pub fn runs(&self) -> Vec<RunRecord> {
-        self.store().runs().unwrap()
+        self.store().runs().unwrap().into_iter().filter(|r| !r.goal.is_short()).collect()
     }
     pub fn journal(&self, run: &str) -> Vec<Record> {
         self.store().journal(run).unwrap()

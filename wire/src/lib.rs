@@ -19,6 +19,10 @@ use uuid::Uuid;
 
 pub mod gpt;
 pub mod image;
+pub mod installer_line;
+pub mod member;
+pub mod openssh;
+pub mod ticket;
 
 /// Version of everything in this crate. Either side refuses another one by name.
 pub const PROTOCOL: u32 = 1;

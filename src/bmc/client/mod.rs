@@ -23,6 +23,7 @@ use crate::model::{
     facts::BmcFacts,
     failure::Cause,
     fleet::{EndpointAt, Node},
+    lease::Gate,
     power::{BootOverride, PowerState},
 };
 use send::Wire;
@@ -113,6 +114,8 @@ pub struct Options {
     pub deadline: Duration,
     pub ledger: Arc<dyn SessionLedger>,
     pub observer: Option<Observer>,
+    /// Of a run: nothing that changes anything is sent after its lease.
+    pub gate: Option<Arc<Gate>>,
 }
 
 pub struct Client {

@@ -9,7 +9,7 @@ use reqwest::{Method, Url, header};
 use serde_json::Value;
 use tokio::sync::Semaphore;
 
-use super::{Login, Observer, Options, RequestLine, SessionLedger, session};
+use super::{Gate, Login, Observer, Options, RequestLine, SessionLedger, session};
 use crate::{
     bmc::{
         link,
@@ -114,6 +114,7 @@ pub(super) struct Wire {
     pub sessions: Mutex<Option<String>>,
     slots: Semaphore,
     read_only: bool,
+    gate: Option<Arc<Gate>>,
     observer: Option<Observer>,
 }
 
@@ -151,6 +152,7 @@ impl Wire {
             sessions: Mutex::new(None),
             slots: Semaphore::new(MAX_UNDER_WAY),
             read_only: options.read_only,
+            gate: options.gate.clone(),
             observer: options.observer.clone(),
         })
     }
@@ -244,10 +246,17 @@ impl Wire {
         let url =
             link::resolve(&self.base, &request.path).map_err(|why| Failure::new(Cause::Malformed, what(), why))?;
         let _slot = self.slots.acquire().await.map_err(|e| Failure::new(Cause::Local, what(), e.to_string()))?;
+        // After the wait for a slot: this is the last moment before it leaves.
+        if let Some(gate) =
+            self.gate.as_ref().filter(|_| request.method != Method::GET && request.purpose != Purpose::Session)
+        {
+            gate.check(&what())?;
+        }
+        let limit = self.gate.as_ref().map_or(REQUEST_TIMEOUT, |gate| REQUEST_TIMEOUT.min(gate.longest()));
         let started = Instant::now();
-        let result = tokio::time::timeout(REQUEST_TIMEOUT, self.exchange(request, url)).await;
+        let result = tokio::time::timeout(limit, self.exchange(request, url)).await;
         let result = result.unwrap_or_else(|_| {
-            let why = format!("no whole answer within {} s", REQUEST_TIMEOUT.as_secs());
+            let why = format!("no whole answer within {} s", limit.as_secs());
             Err(Failure::new(Cause::Unreachable, what(), why))
         });
         if let Some(observer) = &self.observer {

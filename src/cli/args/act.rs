@@ -57,6 +57,9 @@ pub struct PowerArgs {
     /// Do not ask
     #[arg(short, long)]
     pub yes: bool,
+    /// Also where a cluster stops serving by it
+    #[arg(long)]
+    pub lose_quorum: bool,
     /// Say what would be sent, send nothing
     #[arg(long)]
     pub dry_run: bool,

@@ -15,6 +15,7 @@ pub const DEFAULT_NAME: &str = "demo";
 #[command(after_help = "\
 EXAMPLES
     rackctl lab create demo --nodes 3 --spares 1
+    rackctl lab create many --nodes 40 --cluster-size 5 --simulated
     rackctl --context lab-demo apply --allow data-loss
     rackctl lab console demo n1
     rackctl lab delete demo")]
@@ -60,6 +61,15 @@ pub struct LabCreate {
     /// Machines that stand by
     #[arg(long, value_name = "M", default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=MACHINES_MAX))]
     pub spares: u32,
+    /// Of these, how many become members of the cluster; the others are installed and stay without one [default: all]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=MACHINES_MAX))]
+    pub cluster_size: Option<u32>,
+    /// Machines that are simulated on the wire, not emulated: no QEMU, no images, a boot within a second
+    #[arg(long)]
+    pub simulated: bool,
+    /// How long a simulated machine writes its disk [default: 100ms]
+    #[arg(long, value_name = "DURATION", requires = "simulated", value_parser = super::values::duration)]
+    pub write_time: Option<std::time::Duration>,
     /// Where its files go [default: a folder of the XDG state folder]
     #[arg(long, value_name = "DIR", value_hint = clap::ValueHint::DirPath)]
     pub dir: Option<PathBuf>,

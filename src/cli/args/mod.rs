@@ -62,6 +62,9 @@ pub enum Verb {
     Image(host::Image),
     Runs(look::Runs),
     Resume(run::Resume),
+    Pause(run::Pause),
+    Abort(run::Abort),
+    Approve(run::Approve),
     Lock(state::Lock),
     Audit(state::Audit),
     Store(state::Store),
@@ -82,6 +85,12 @@ pub enum Verb {
     #[command(name = "__lab-supervisor", hide = true)]
     LabSupervisor {
         dir: std::path::PathBuf,
+    },
+    /// What the SSH server of a simulated machine runs.
+    #[command(name = "__lab-node", hide = true)]
+    LabNode {
+        control: std::path::PathBuf,
+        node: String,
     },
 }
 

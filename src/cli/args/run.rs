@@ -27,6 +27,9 @@ pub struct Limits {
     /// Plan and show, do nothing
     #[arg(long)]
     pub dry_run: bool,
+    /// How long the approval of what destroys data is good for; default 12h
+    #[arg(long, value_name = "DURATION", value_parser = values::duration)]
+    pub expires: Option<std::time::Duration>,
 }
 
 /// Goal and machines, as in `install n1 n2`, `join`, `n1`, or nothing for the whole inventory.
@@ -138,14 +141,78 @@ pub struct Join {
     pub limits: Limits,
 }
 
-/// Go on with a run that was interrupted
+/// Go on with a run that was interrupted, paused or halted
 #[derive(Clone, Debug, Args)]
 #[command(after_help = "\
 EXAMPLES
     rackctl resume
-    rackctl resume r-20260102-1530")]
+    rackctl resume r-20260102-1530
+    rackctl resume r-20260102-1530 --approve 3f2a9c01     its approval has run out")]
 pub struct Resume {
     /// The run; without it the last one that did not end
     #[arg(value_name = "RUN")]
     pub run: Option<String>,
+    /// Approve what the run destroys anew, by the hash of its plan (8 hex digits or more)
+    #[arg(long, value_name = "HASH", value_parser = values::hash)]
+    pub approve: Option<String>,
+    /// How long that approval is good for; default 12h
+    #[arg(long, value_name = "DURATION", value_parser = values::duration)]
+    pub expires: Option<std::time::Duration>,
+}
+
+/// Let a run finish the steps in hand and stop; `resume` goes on with it
+#[derive(Clone, Debug, Args)]
+#[command(after_help = "\
+EXAMPLES
+    rackctl pause
+    rackctl pause r-20260102-1530 --reason 'storage team is at the rack'")]
+pub struct Pause {
+    /// The run; without it the one that is under way
+    #[arg(value_name = "RUN")]
+    pub run: Option<String>,
+    /// For the journal
+    #[arg(long, value_name = "TEXT")]
+    pub reason: Option<String>,
+}
+
+/// Give a run up: steps in hand are finished or parked, every machine it began is left safe
+#[derive(Clone, Debug, Args)]
+#[command(after_help = "\
+No machine that it began boots from the network any more, and no boot override is left. What was
+done stays done; the next apply plans from what is there.
+
+EXAMPLES
+    rackctl abort
+    rackctl abort r-20260102-1530 --reason 'wrong site' --yes")]
+pub struct Abort {
+    /// The run; without it the last one that did not end
+    #[arg(value_name = "RUN")]
+    pub run: Option<String>,
+    /// For the journal
+    #[arg(long, value_name = "TEXT")]
+    pub reason: Option<String>,
+    /// Do not ask
+    #[arg(short, long)]
+    pub yes: bool,
+}
+
+/// Approve a plan of somebody else that destroys data
+#[derive(Clone, Debug, Args)]
+#[command(after_help = "\
+Where a site asks for a second operator (spec.approval.secondOperator), `apply --approve HASH` of
+the first one leaves a request, and names this command.
+
+EXAMPLES
+    rackctl approve 3f2a9c01
+    rackctl approve 3f2a9c01 --expires 2h --yes")]
+pub struct Approve {
+    /// Hash of the plan (8 hex digits or more)
+    #[arg(value_name = "HASH", value_parser = values::hash)]
+    pub hash: String,
+    /// How long the approval is good for; default 12h
+    #[arg(long, value_name = "DURATION", value_parser = values::duration)]
+    pub expires: Option<std::time::Duration>,
+    /// Do not ask
+    #[arg(short, long)]
+    pub yes: bool,
 }

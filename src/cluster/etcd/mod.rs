@@ -5,7 +5,6 @@
 //! | [`client`], [`error`], [`wire`] | the small client, shared with the store: see [`crate::etcd`] |
 //! | [`observe_client`], [`observed`] | all endpoints asked at once; the answers joined into facts (pure) |
 //! | [`change_client`] | add, wait, promote, remove, verify: each looks first and may be called again |
-//! | [`quorum`] | may this change be made now? (pure) |
 //! | [`member`] | how a node is to start its member (pure) |
 //! | [`synced`] | has a learner caught up? (pure) |
 
@@ -13,7 +12,6 @@ pub mod change_client;
 pub mod member;
 pub mod observe_client;
 pub mod observed;
-pub mod quorum;
 pub mod synced;
 pub mod verify_client;
 

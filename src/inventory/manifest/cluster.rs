@@ -115,7 +115,8 @@ pub struct MembersSpec {
 pub struct RolloutSpec {
     /// Members that may be down at once: a number or a share (`"25%"`), at least 1. Default 1.
     pub max_unavailable: Option<Count>,
-    /// Sizes of the first waves: numbers or shares. The last one repeats. Default: one at a time.
+    /// Sizes of the first waves: numbers or shares of the nodes that the plan changes. The last one repeats; the first
+    /// is the canary. Default: what serves goes by `maxUnavailable` alone, new machines do not wait for each other.
     #[serde(default)]
     pub waves: Vec<Count>,
     /// Pause between waves. Default none.
@@ -124,9 +125,9 @@ pub struct RolloutSpec {
     pub min_healthy: Option<Duration>,
     /// How long one member may take. Default `15m`.
     pub deadline: Option<Duration>,
-    /// Failures after which nothing new begins. Default 1.
-    #[schemars(range(min = 1))]
-    pub halt_after: Option<u32>,
+    /// Failures after which nothing new begins: a number, or a share (`"10%"`) of the nodes that the plan changes.
+    /// Default 1.
+    pub halt_after: Option<Count>,
 }
 
 /// Snapshots of a cluster.

@@ -51,6 +51,25 @@ pub struct FilesSpec {
     /// Kernel arguments. Default none.
     #[serde(default)]
     pub cmdline: String,
+    /// The second stage of rackctl's installer. Default none: the image boots and installs nothing.
+    pub stage2: Option<FileSpec>,
+    /// The system bundle that the installer writes. Default none, as above.
+    pub system: Option<FileSpec>,
+    /// Network loaders. Default none.
+    #[serde(default)]
+    pub loaders: Vec<LoaderSpec>,
+}
+
+/// A network loader.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct LoaderSpec {
+    /// The name under which TFTP serves it: `snponly.efi` for UEFI, `undionly.kpxe` for BIOS.
+    pub name: String,
+    /// Relative to this manifest.
+    pub path: String,
+    /// SHA-256 in hex; checked before it is served.
+    pub sha256: Sha256,
 }
 
 /// A file and its digest.

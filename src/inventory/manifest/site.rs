@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::text::{Ipv4, TimeOfDay};
+use super::text::{Count, Ipv4, TimeOfDay};
 
 /// One provisioning domain; a runner near it may do its work. Its values flow to its nodes.
 ///
@@ -34,6 +34,32 @@ pub struct SiteSpec {
     /// When changes that reboot or wipe are allowed. Empty: always.
     #[serde(default)]
     pub change_windows: Vec<ChangeWindow>,
+    /// How many machines of one failure domain may be unavailable at once, over all clusters.
+    pub disruption: Option<DisruptionSpec>,
+    /// Who says yes to what destroys data.
+    pub approval: Option<ApprovalSpec>,
+}
+
+/// How many machines of one failure domain may be unavailable at once, for any reason: numbers, or shares of the
+/// domain's machines.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct DisruptionSpec {
+    /// Machines with the same `location.rack`. Default: not limited.
+    pub rack: Option<Count>,
+    /// Machines on the same power feed, `location.power`. Default: not limited.
+    pub power: Option<Count>,
+    /// Machines of one chassis, `location.chassis`. Default 1.
+    pub chassis: Option<Count>,
+}
+
+/// Who says yes to what destroys data.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ApprovalSpec {
+    /// True: somebody else than the one who runs it must approve as well (`rackctl approve HASH`). Default false.
+    #[serde(default)]
+    pub second_operator: bool,
 }
 
 /// How installed machines are reached over SSH.

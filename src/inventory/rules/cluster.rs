@@ -82,7 +82,7 @@ fn lifecycle<'a>(node: &'a Effective<'_>) -> &'a str {
 }
 
 /// As `select::value_of`, before there is a Node.
-fn matches(selector: &Selector, node: &Effective<'_>) -> bool {
+pub(super) fn matches(selector: &Selector, node: &Effective<'_>) -> bool {
     let field = |path: &[&str]| node.object.spec().and_then(|s| s.dig(path)).and_then(Tree::text);
     selector.matches_with(|key| {
         let value = match key {

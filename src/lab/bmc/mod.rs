@@ -45,6 +45,8 @@ pub struct Account {
 pub struct Behaviour {
     /// From a reset to its effect; PowerState shows a transition meanwhile.
     pub lag: Duration,
+    /// The time without power in a power cycle.
+    pub off_time: Duration,
     /// `false`: no session service, Basic auth alone.
     pub sessions: bool,
     pub session_timeout: Duration,
@@ -58,6 +60,7 @@ impl Default for Behaviour {
     fn default() -> Self {
         Behaviour {
             lag: Duration::from_secs(1),
+            off_time: Duration::from_millis(200),
             sessions: true,
             session_timeout: Duration::from_secs(1800),
             wants_if_match: false,

@@ -1,6 +1,6 @@
 //! Resets with real lag, as a BMC does them: the answer comes first, the effect later.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use time::OffsetDateTime;
 
@@ -12,8 +12,6 @@ use crate::{
 
 /// ResetType values that this BMC takes.
 pub const RESET_TYPES: [&str; 5] = ["On", "ForceOff", "GracefulShutdown", "ForceRestart", "PowerCycle"];
-/// The time without power in a power cycle.
-const OFF_TIME: Duration = Duration::from_millis(200);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ResetKind {
@@ -88,7 +86,7 @@ impl<C: Chassis> Bmc<C> {
             ResetKind::GracefulShutdown => self.chassis.shutdown().await,
             ResetKind::Restart => match self.chassis.power_off().await {
                 Ok(()) => {
-                    tokio::time::sleep(OFF_TIME).await;
+                    tokio::time::sleep(self.behaviour.off_time).await;
                     self.state().transition = Some(PowerWord::PoweringOn);
                     self.start().await
                 }

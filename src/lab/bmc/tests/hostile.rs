@@ -76,7 +76,7 @@ fn root() -> Option<Vec<u8>> {
 }
 
 fn options(deadline: Duration) -> Options {
-    Options { read_only: false, deadline, ledger: Arc::new(crate::bmc::NoLedger), observer: None }
+    Options { read_only: false, deadline, ledger: Arc::new(crate::bmc::NoLedger), observer: None, gate: None }
 }
 
 async fn facts(script: Script) -> (Failure, Vec<String>) {

@@ -125,6 +125,7 @@ impl Bench {
             deadline: Duration::from_secs(30),
             ledger: self.ledger.clone(),
             observer: Some(Arc::new(move |line: &RequestLine| lines.lock().unwrap().push(line.clone()))),
+            gate: None,
         }
     }
     pub async fn client(&self) -> Client {

@@ -136,6 +136,7 @@ async fn a_ca_is_checked_with_name_and_issuer() {
         deadline: Duration::from_secs(5),
         ledger: Arc::new(crate::bmc::NoLedger),
         observer: None,
+        gate: None,
     };
     for (name, pem, works) in
         [("own", &good.cert_pem, true), ("other", &certificate("x", None).unwrap().cert_pem, false)]

@@ -46,6 +46,7 @@ async fn a_stolen_certificate_without_its_key_is_refused() {
         deadline: Duration::from_secs(5),
         ledger: Arc::new(crate::bmc::NoLedger),
         observer: None,
+        gate: None,
     };
     let (own, other) = (certificate("own", None).unwrap(), certificate("other", None).unwrap());
     for version in [&TLS12, &TLS13] {
@@ -89,6 +90,7 @@ async fn a_bmc_without_a_suite_in_common_is_named_as_such() {
         deadline: Duration::from_secs(5),
         ledger: Arc::new(crate::bmc::NoLedger),
         observer: None,
+        gate: None,
     };
     let second = Client::open(&node("n1", url, Trust::Pin(own.pin)), &passwords(PASSWORD), options).await.unwrap_err();
     assert!(second.cause == Cause::Refused && second.why.contains("neither TLS 1.2 nor TLS 1.3"), "{second}");

@@ -108,6 +108,8 @@ fn alarms_restarts_and_leadership_stop_everything() {
     assert_eq!(case.ask(&stop(1)), [Refusal::Leader("1".into())]);
     case.facts.leader = None;
     assert_eq!(case.ask(&stop(2)), [Refusal::NoLeader]);
+    case.facts.leader = Some("9".into());
+    assert_eq!(case.ask(&stop(2)), [Refusal::StrayLeader("9".into())]);
     assert_eq!(Case::voters(1, 1).ask(&remove(1)), [Refusal::LastVoter]);
     assert_eq!(Case::voters(1, 1).ask(&stop(1)), [Refusal::Quorum { voters: 1, healthy: 0, needed: 1 }]);
     assert_eq!(Case::voters(1, 1).ask(&remove(9)), [Refusal::UnknownMember("9".into())]);
@@ -121,6 +123,35 @@ fn quorate(voters: &[bool]) -> bool {
         let all_healthy = (0..voters.len()).all(|i| !chosen(i) || voters[i]);
         all_healthy && 2 * (0..voters.len()).filter(|i| chosen(*i)).count() > voters.len()
     })
+}
+
+#[test]
+fn machines_that_stop_together_are_counted_together() {
+    let mut case = Case::voters(5, 5);
+    case.facts.members.push(member(6, true, true));
+    let ask = |case: &Case, names: &[&str]| {
+        let world = World {
+            facts: &case.facts,
+            declared: case.declared,
+            synced: &case.synced,
+            dead: &case.dead,
+            since_restart: case.since_restart,
+            settle: SETTLE,
+        };
+        may_stop_nodes(&world, &names.iter().map(|n| (*n).to_owned()).collect())
+    };
+    assert_eq!(ask(&case, &["n2"]), [Refusal::OtherLearner("6".into())]);
+    assert_eq!(ask(&case, &["n2", "n3", "n6"]), []);
+    case.facts.members.pop();
+    assert_eq!(ask(&case, &["n2", "n3"]), []);
+    assert_eq!(ask(&case, &["n2", "n3", "n4"]), [Refusal::Quorum { voters: 5, healthy: 2, needed: 3 }]);
+    assert_eq!(ask(&case, &["n1", "n2"]), [Refusal::Leader("1".into())]);
+    case.facts.members[4].healthy = false;
+    assert_eq!(ask(&case, &["n2", "n3"]), [Refusal::Quorum { voters: 5, healthy: 2, needed: 3 }]);
+    assert_eq!(ask(&case, &["n2", "n5"]), [], "who is down already is not lost twice");
+    case.facts.leader = None;
+    assert_eq!(ask(&case, &["elsewhere"]), [], "no member of it");
+    assert_eq!(ask(&case, &["n2"]), [Refusal::NoLeader]);
 }
 
 proptest! {
@@ -161,7 +192,8 @@ proptest! {
             Change::Stop { .. } => after.iter_mut().filter(|(id, _)| *id == which).for_each(|v| v.1 = false),
         }
         let flags: Vec<bool> = after.iter().map(|(_, h)| *h).collect();
-        let keeps = quorate(&flags);
+        let before: Vec<bool> = voters.iter().map(|(healthy, dead)| *healthy && !*dead).collect();
+        let keeps = quorate(&flags) && quorate(&before);
         if refused.is_empty() {
             prop_assert!(keeps, "let through {change:?} with {:?}", case.facts);
         }
@@ -171,7 +203,7 @@ proptest! {
             Change::Promote { .. } => learner.is_some() && which == learner_id,
             _ => which <= voters.len(),
         };
-        let cries = refused.iter().any(|r| matches!(r, Refusal::Quorum { .. } | Refusal::LastVoter));
+        let cries = refused.iter().any(|r| matches!(r, Refusal::Quorum { .. } | Refusal::NoQuorum { .. } | Refusal::LastVoter));
         if possible {
             prop_assert_eq!(cries, !keeps, "{:?} gives {:?}", change, refused);
         }

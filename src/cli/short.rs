@@ -1,0 +1,276 @@
+//! `power` and `boot set` as what they are: short runs, under the same locks, refusals, budget, quorum guard and
+//! journal as every other, shown as one table.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use serde_json::Value;
+use tokio::sync::{mpsc, watch};
+
+use super::{
+    apply,
+    args::Targets,
+    conduct,
+    globals::Globals,
+    power::{self, Row},
+    seen,
+    session::{Session, block_on, stop},
+    targets::{self, Nothing},
+};
+use crate::{
+    bmc,
+    engine::Outcome,
+    model::{
+        Failure,
+        facts::{Facts, InstallPhase},
+        failure::Cause,
+        goal::{Goal, Scope},
+        power::{PowerAction, PowerState},
+    },
+    output::{Exit, Stop, resource, stdout},
+    plan::{self, Known, Plan, StepKind, Subject},
+    run::{self, Notice, Pace, World, WorldParts, clock, keys::Keys, observe},
+    store::{Draft, Fence, Holder, RecordKind, RunRecord, RunState},
+};
+
+/// When it is first said what is waited for, and how often after that.
+const FIRST_WORD: Duration = Duration::from_secs(5);
+const NEXT_WORD: Duration = Duration::from_secs(30);
+
+/// How a short run is asked for and shown.
+pub struct Short {
+    pub heading: &'static str,
+    pub field: &'static str,
+    /// The word of `power` that a person is asked about.
+    pub ask: Option<&'static str>,
+    pub stagger: Duration,
+    pub patience: Duration,
+    /// What else could be done, behind the line that says what is waited for.
+    pub hint: &'static str,
+}
+
+pub fn run(
+    globals: &Globals,
+    targets: &Targets,
+    nothing: Nothing,
+    short: &Short,
+    goal: &dyn Fn(Scope) -> Goal,
+) -> Result<Exit, Stop> {
+    let session = Session::open(globals)?;
+    // The drivers would send nothing either; said at once, whatever state the machines are in.
+    if session.read_only {
+        return Err(Failure::new(Cause::Guard, short.field, "--read-only: no machine is changed").into());
+    }
+    let status = seen::status_for(globals, &session.fleet, targets)?;
+    let names = targets::nodes(&session.fleet, &status, targets, nothing)?;
+    if let Some(verb) = short.ask {
+        power::confirm(&session, verb, &names)?;
+    }
+    session.enter(&names)?;
+    let goal = goal(Scope(names.clone()));
+    block_on(async {
+        let id = apply::run_id();
+        let locks: Vec<String> = names.iter().map(|n| format!("node/{n}")).collect();
+        let fence = session.lock(&locks, &id)?;
+        let rows = go(&session, &names, &goal, short, &id, &fence).await;
+        session.store.unlock(&fence).map_err(|e| stop(&e))?;
+        let (rows, outcome) = rows?;
+        if short.field == "power" {
+            power::remember(&session, &rows);
+        }
+        let shown = power::show(globals, rows, short.heading, short.field);
+        if outcome == Outcome::Interrupted {
+            let why = "it was interrupted and can be resumed";
+            let failure = Failure::new(Cause::Interrupted, format!("run {id}"), why);
+            return Err(Stop::with(Exit::Interrupted, failure.next(format!("rackctl resume {id}"))));
+        }
+        shown
+    })
+}
+
+async fn go(
+    session: &Session,
+    names: &[String],
+    goal: &Goal,
+    short: &Short,
+    id: &str,
+    fence: &Fence,
+) -> Result<(Vec<Row>, Outcome), Stop> {
+    let passwords = session.passwords(names).await?;
+    session.sweep(&passwords).await?;
+    let facts = facts(session, names, goal, &passwords).await?;
+    let nothing = BTreeMap::new();
+    let none = BTreeMap::new();
+    let plan = plan::plan(&session.fleet, &facts, goal, &Known { artifacts: &nothing, cluster_generations: &none });
+    let mut rows: BTreeMap<String, Result<String, Failure>> = BTreeMap::new();
+    for refusal in &plan.refusals {
+        let failure = Failure {
+            next: refusal.next.clone(),
+            ..Failure::new(Cause::Guard, format!("{}: {}", refusal.subject, goal.word()), refusal.why.clone())
+        };
+        rows.insert(refusal.subject.name().to_owned(), Err(failure));
+    }
+    let mut outcome = Outcome::Succeeded;
+    if !plan.is_empty() {
+        outcome = carry_out(session, plan, short, id, fence, passwords, &mut rows).await?;
+    }
+    let order = |name: &String| names.iter().position(|n| n == name);
+    let mut rows: Vec<Row> = rows.into_iter().collect();
+    rows.sort_by_key(|(name, _)| order(name));
+    Ok((rows, outcome))
+}
+
+/// Who serves is asked only where something that may serve is taken away.
+async fn facts(
+    session: &Session,
+    names: &[String],
+    goal: &Goal,
+    passwords: &Arc<bmc::Passwords>,
+) -> Result<Facts, Stop> {
+    let takes_away = matches!(goal, Goal::Power { action, .. } if *action != PowerAction::On);
+    let records = session.store.node_records().map_err(|e| stop(&e))?;
+    let installed: Vec<String> = names
+        .iter()
+        .filter(|n| records.iter().any(|(name, r)| name == *n && r.phase == InstallPhase::Installed))
+        .cloned()
+        .collect();
+    if !takes_away || installed.is_empty() {
+        return Ok(Facts::default());
+    }
+    let asking = session.asking(passwords, false)?;
+    let mut facts = observe::facts(&session.fleet, &installed, &asking).await?;
+    // A cluster that none of them belongs to has no say.
+    facts.clusters.retain(|name, _| {
+        session.fleet.clusters.get(name).is_some_and(|c| c.members.iter().any(|m| installed.contains(m)))
+    });
+    Ok(facts)
+}
+
+async fn carry_out(
+    session: &Session,
+    plan: Plan,
+    short: &Short,
+    id: &str,
+    fence: &Fence,
+    passwords: Arc<bmc::Passwords>,
+    rows: &mut BTreeMap<String, Result<String, Failure>>,
+) -> Result<Outcome, Stop> {
+    let record = RunRecord {
+        id: id.to_owned(),
+        started_ms: clock::unix_ms(),
+        ended_ms: None,
+        state: RunState::Running,
+        goal: plan.goal.clone(),
+        plan_hash: plan.hash(),
+        fleet: apply::to_value(&session.fleet)?,
+        plan: apply::to_value(&plan)?,
+        actor: Holder::this(),
+    };
+    let draft = |kind, body| Draft { subject: "run".into(), step: "run".into(), attempt: 1, kind, body };
+    let begun = draft(RecordKind::RunStarted, serde_json::json!({ "plan": plan.hash() }));
+    session.store.append(id, clock::unix_ms(), fence, begun).map_err(|e| stop(&e))?;
+    session.store.create_run(&record).map_err(|e| stop(&e))?;
+    let world = Arc::new(World::new(WorldParts {
+        fleet: session.fleet.clone(),
+        plan,
+        run: id.to_owned(),
+        store: Arc::clone(&session.store),
+        fence: fence.clone(),
+        keys: Arc::new(Keys::open(&session.folder.join("keys"))?),
+        api_pin: String::new(),
+        passwords,
+        read_only: session.read_only,
+        objects: Vec::new(),
+        servers: BTreeMap::new(),
+        tables: None,
+        taken: watch::channel(0).1,
+        first_table: 0,
+        scratch: session.scratch()?,
+        observer: session.observer(),
+        patience: short.patience,
+        lease: session.lease,
+        approval: None,
+    }));
+    let (outside_in, outside) = mpsc::channel(4);
+    let mut background = tokio::task::JoinSet::new();
+    background.spawn(conduct::signals(outside_in));
+    let mut patience = Patience { hint: short.hint, limit: short.patience, since: BTreeMap::new() };
+    let notify = |notice: Notice| patience.see(&notice);
+    let pace = Pace { concurrency: session.concurrency, stagger: short.stagger, abort: false };
+    let ended = run::execute(Arc::clone(&world), &[], pace, outside, notify).await;
+    background.shutdown().await;
+    session.sweep(&world.passwords()).await?;
+    let (outcome, failures) = match ended {
+        Ok(ended) => (ended.outcome, ended.failures),
+        Err(failure) => (Outcome::Interrupted, vec![("run".to_owned(), failure)]),
+    };
+    let state = match outcome {
+        Outcome::Succeeded => RunState::Succeeded,
+        Outcome::Interrupted => RunState::Interrupted,
+        Outcome::Paused => RunState::Paused,
+        Outcome::Aborted => RunState::Aborted,
+        Outcome::Halted => RunState::Halted,
+        _ => RunState::Failed,
+    };
+    let body = serde_json::json!({ "outcome": crate::output::report::outcome_word(outcome) });
+    match session.store.append(id, clock::unix_ms(), fence, draft(RecordKind::RunEnded, body)) {
+        Ok(_) => session.store.set_run_state(id, state, Some(clock::unix_ms())).map_err(|e| stop(&e))?,
+        Err(error) => stdout::note(&format!("warning: the run's end was not recorded: {error}")),
+    }
+    let records = session.store.journal(id).map_err(|e| stop(&e))?;
+    for track in &world.plan.tracks {
+        let (Subject::Node(node), Some(step)) = (&track.subject, track.steps.first()) else { continue };
+        let failed = failures.iter().find(|(id, _)| id == &step.id || id == "run").map(|(_, f)| f.clone());
+        let done = records.iter().rev().find(|r| r.kind == RecordKind::Done && r.step == step.id);
+        let row = match (done, failed) {
+            (Some(record), _) => Ok(said(&step.kind, &record.body)),
+            (None, Some(failure)) => Err(failure),
+            (None, None) => {
+                Err(Failure::new(Cause::Interrupted, format!("{node}: {}", step.kind.word()), "it was not begun"))
+            }
+        };
+        rows.insert(node.clone(), row);
+    }
+    Ok(outcome)
+}
+
+/// What was seen last, as the table says it.
+fn said(kind: &StepKind, body: &Value) -> String {
+    match kind {
+        StepKind::SetBoot { .. } => body.get("boot").and_then(Value::as_str).unwrap_or("unknown").to_owned(),
+        _ => {
+            let state = body.get("power").and_then(|p| serde_json::from_value::<PowerState>(p.clone()).ok());
+            resource::power_word(state.unwrap_or(PowerState::Unknown)).to_owned()
+        }
+    }
+}
+
+/// Says after a while that, and how long, it is waited: a machine may take minutes to shut down.
+struct Patience {
+    hint: &'static str,
+    limit: Duration,
+    /// Node → what it does, since when, and when it was last said.
+    since: BTreeMap<String, (Duration, Option<Duration>)>,
+}
+
+impl Patience {
+    fn see(&mut self, notice: &Notice) {
+        let now = clock::since_boot();
+        if let Notice::Tracks(tracks) = notice {
+            for track in tracks {
+                if track.step.is_none() || track.failed {
+                    self.since.remove(&track.subject);
+                } else {
+                    self.since.entry(track.subject.clone()).or_insert((now, None));
+                }
+            }
+        }
+        for (node, (since, told)) in &mut self.since {
+            let due = told.map_or(*since + FIRST_WORD, |at| at + NEXT_WORD);
+            if now >= due {
+                *told = Some(now);
+                let limit = self.limit;
+                stdout::note(&format!("{node}: waiting for the machine, at most {limit:?} in all{}", self.hint));
+            }
+        }
+    }
+}

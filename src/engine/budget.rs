@@ -1,0 +1,151 @@
+//! The one disruption budget: how many nodes of a cluster, rack, power feed or chassis are unavailable now, for any
+//! reason, and whether one more may be. Pure.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use crate::plan::Plan;
+
+#[derive(Debug)]
+struct Group {
+    name: String,
+    limit: u64,
+    nodes: Vec<String>,
+    /// Of its nodes: down or taken.
+    missing: u64,
+}
+
+#[derive(Debug, Default)]
+pub struct Budget {
+    groups: Vec<Group>,
+    /// Node → its groups.
+    of: HashMap<String, Vec<usize>>,
+    /// Being changed by us, and served before.
+    taken: BTreeSet<String>,
+    /// Seen to be unavailable at the last look.
+    down: BTreeSet<String>,
+}
+
+impl Budget {
+    pub fn new(plan: &Plan) -> Budget {
+        let mut budget = Budget::default();
+        let pools = plan.pools.iter().map(|(name, p)| (name.clone(), u64::from(p.rollout.max_unavailable), &p.nodes));
+        let domains = plan.domains.iter().map(|(name, d)| (name.clone(), u64::from(d.limit), &d.nodes));
+        let all: BTreeMap<String, (u64, &Vec<String>)> =
+            pools.chain(domains).map(|(name, limit, nodes)| (name, (limit, nodes))).collect();
+        for (name, (limit, nodes)) in all {
+            let index = budget.groups.len();
+            for node in nodes {
+                budget.of.entry(node.clone()).or_default().push(index);
+            }
+            budget.groups.push(Group { name, limit, nodes: nodes.clone(), missing: 0 });
+        }
+        budget
+    }
+
+    fn count(&mut self, node: &str, more: bool) {
+        for group in self.of.get(node).into_iter().flatten() {
+            let missing = &mut self.groups[*group].missing;
+            *missing = if more { *missing + 1 } else { missing.saturating_sub(1) };
+        }
+    }
+
+    /// A fresh look replaces the one before.
+    pub fn around(&mut self, down: BTreeSet<String>) {
+        self.down = down;
+        for group in &mut self.groups {
+            group.missing = 0;
+        }
+        let missing: BTreeSet<String> = self.down.union(&self.taken).cloned().collect();
+        for node in missing {
+            self.count(&node, true);
+        }
+    }
+
+    pub fn take(&mut self, node: &str) {
+        if self.taken.insert(node.to_owned()) && !self.down.contains(node) {
+            self.count(node, true);
+        }
+    }
+
+    pub fn give_back(&mut self, node: &str) {
+        if self.taken.remove(node) && !self.down.contains(node) {
+            self.count(node, false);
+        }
+    }
+
+    /// Why this node may not be taken now; `None`: it may.
+    pub fn refusal(&self, node: &str) -> Option<String> {
+        // A node that is down already costs nothing more.
+        if self.down.contains(node) || self.taken.contains(node) {
+            return None;
+        }
+        let groups = self.of.get(node).into_iter().flatten().map(|g| &self.groups[*g]);
+        let full = groups.into_iter().find(|g| g.missing + 1 > g.limit)?;
+        let missing = full.nodes.iter().filter(|n| self.down.contains(*n) || self.taken.contains(*n));
+        let names: Vec<&str> = missing.map(String::as_str).take(5).collect();
+        Some(format!(
+            "waits: {} of {} would be unavailable, {} may be (now: {})",
+            full.missing + 1,
+            full.name,
+            full.limit,
+            if names.is_empty() { "none".to_owned() } else { names.join(", ") }
+        ))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::{
+        model::{
+            goal::{Goal, Scope},
+            rollout::Rollout,
+        },
+        plan::{Domain, Pool},
+    };
+
+    fn budget(max: u32) -> Budget {
+        let names = |range: std::ops::Range<u32>| range.map(|i| format!("n{i}")).collect::<Vec<_>>();
+        let mut plan = Plan::empty("f", &Goal::Join { nodes: Scope(vec![]) });
+        let rollout = Rollout { max_unavailable: max, ..Rollout::default() };
+        plan.pools.insert("core".into(), Pool { rollout, nodes: names(0..6) });
+        plan.domains.insert("chassis/c1".into(), Domain { limit: 1, nodes: names(4..8) });
+        Budget::new(&plan)
+    }
+
+    #[test]
+    fn what_is_down_for_other_reasons_counts() {
+        let mut b = budget(2);
+        b.around(["n0".to_owned()].into());
+        assert_eq!(b.refusal("n1"), None);
+        b.take("n1");
+        assert!(b.refusal("n2").is_some_and(|w| w.contains("3 of core") && w.contains("n0, n1")));
+        assert_eq!(b.refusal("n0"), None, "it is down already");
+        b.give_back("n1");
+        assert_eq!(b.refusal("n2"), None);
+        b.take("n7");
+        assert!(b.refusal("n5").is_some_and(|w| w.contains("chassis/c1")), "another pool's machine in its chassis");
+    }
+
+    proptest! {
+        /// Counting step by step is counting afresh.
+        #[test]
+        fn counters_agree_with_the_sets(moves in prop::collection::vec((0u8..3, 0u32..8), 0..40)) {
+            let mut b = budget(2);
+            for (kind, node) in moves {
+                let name = format!("n{node}");
+                match kind {
+                    0 => b.take(&name),
+                    1 => b.give_back(&name),
+                    _ => b.around((0..node).map(|i| format!("n{i}")).collect()),
+                }
+                for group in &b.groups {
+                    let set = group.nodes.iter().filter(|n| b.down.contains(*n) || b.taken.contains(*n)).count() as u64;
+                    prop_assert_eq!(set, group.missing);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,102 @@
+//! Retry policy as data: which failures of which steps are worth another attempt, how often, and from where.
+
+use crate::{model::failure::Cause, plan::StepKind};
+
+/// One line of the policy.
+pub struct Rule {
+    /// Words of the steps that it is about.
+    pub steps: &'static [&'static str],
+    pub causes: &'static [Cause],
+    /// Attempts in all.
+    pub attempts: u32,
+    /// The step of the same track from which the next attempt begins; `None`: the failed one.
+    pub from: Option<&'static str>,
+    /// Before the next attempt; doubled with each.
+    pub pause_ms: u64,
+}
+
+/// What may pass by itself. A refusal, a mismatch, a wrong password or certificate never does (and a second try at a
+/// password locks accounts).
+const PASSING: &[Cause] = &[Cause::Unreachable, Cause::Deadline, Cause::Busy];
+
+pub const RULES: &[Rule] = &[
+    // A machine that never reached the installer is booted again with a new token.
+    Rule {
+        steps: &["await-claim", "boot-installer"],
+        causes: PASSING,
+        attempts: StepKind::BOOT_ATTEMPTS,
+        from: Some("boot-installer"),
+        pause_ms: 1_000,
+    },
+    // A BMC that took the request and did nothing is asked once more, later.
+    Rule {
+        steps: &["boot-installer", "withdraw-netboot", "power-on", "set-power", "set-boot"],
+        causes: &[Cause::AcceptedButIgnored],
+        attempts: 2,
+        from: None,
+        pause_ms: 5_000,
+    },
+    Rule {
+        steps: &[
+            "withdraw-netboot",
+            "power-on",
+            "check-identity",
+            "set-boot",
+            "add-learner",
+            "start-member",
+            "promote",
+            "verify-member",
+        ],
+        causes: PASSING,
+        attempts: 3,
+        from: None,
+        pause_ms: 1_000,
+    },
+    // Only where asking again cannot restart a machine twice: what is found by looking decides.
+    Rule { steps: &["set-power"], causes: PASSING, attempts: 3, from: None, pause_ms: 2_000 },
+];
+
+/// Whether it may pass by itself.
+pub fn passes(cause: Cause) -> bool {
+    PASSING.contains(&cause)
+}
+
+/// The rule for a step that failed so, if another attempt is left.
+pub fn rule(kind: &StepKind, cause: Cause, attempt: u32) -> Option<&'static Rule> {
+    RULES.iter().find(|r| r.steps.contains(&kind.word()) && r.causes.contains(&cause)).filter(|r| attempt < r.attempts)
+}
+
+impl Rule {
+    /// Pause before attempt `next` (2 is the first repetition).
+    pub fn pause(&self, next: u32) -> u64 {
+        self.pause_ms << next.saturating_sub(2).min(6)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_never_passes_is_never_tried_again() {
+        let never = [
+            Cause::Untrusted,
+            Cause::Unauthorized,
+            Cause::Mismatch,
+            Cause::Guard,
+            Cause::Malformed,
+            Cause::NeedsPerson,
+            Cause::Interrupted,
+        ];
+        for rule in RULES {
+            assert!(never.iter().all(|cause| !rule.causes.contains(cause)), "{:?}", rule.steps);
+            assert!(!rule.steps.contains(&"write-disk"), "a disk is written under one ticket");
+            assert!(!rule.steps.contains(&"bootstrap"), "a cluster is made once");
+        }
+        assert!(rule(&StepKind::AwaitClaim, Cause::Deadline, 3).is_none(), "three boots in all");
+        assert_eq!(
+            rule(&StepKind::AwaitClaim, Cause::Deadline, 1).map(|r| (r.pause(2), r.pause(3))),
+            Some((1_000, 2_000))
+        );
+    }
+}

@@ -1,0 +1,172 @@
+//! What a machine fetches over HTTP, from its own address.
+
+use std::{net::Ipv4Addr, time::Duration};
+
+use rackctl_wire::{
+    ApiError, BODY_MAX_BYTES, Claim, ClaimAnswer, Directive, PROTOCOL, Report, installer_line::Sha256Hex,
+};
+use reqwest::{Client, ClientBuilder, redirect::Policy};
+use serde::{Serialize, de::DeserializeOwned};
+use sha2::{Digest, Sha256};
+
+use crate::{bmc::tls, model::fleet::Trust};
+
+/// Objects up to this are read whole and their digest is checked; of larger ones this much is read, which proves
+/// that they are served, and no more: they are not run.
+pub const READ_MAX: usize = 8 << 20;
+const CONNECT: Duration = Duration::from_secs(5);
+const REQUEST: Duration = Duration::from_secs(10);
+
+fn builder(from: Ipv4Addr, pin: &str) -> Result<ClientBuilder, String> {
+    let (tls, _) = tls::config("provisioning API", &Trust::Pin(pin.to_owned())).map_err(|f| f.why)?;
+    Ok(Client::builder()
+        .use_preconfigured_tls(tls)
+        .local_address(Some(from.into()))
+        .redirect(Policy::none())
+        .no_proxy()
+        .connect_timeout(CONNECT)
+        .timeout(REQUEST)
+        .pool_max_idle_per_host(1))
+}
+
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text
+}
+
+/// Plain HTTP, as iPXE and the installer's downloads are.
+pub struct Http(Client);
+
+impl Http {
+    pub fn new(from: Ipv4Addr) -> Result<Http, String> {
+        // No HTTPS is spoken by this client: no key is right.
+        let nobody = format!("sha256:{}", "0".repeat(64));
+        builder(from, &nobody)?.build().map(Http).map_err(|e| chain(&e))
+    }
+
+    /// As much of it as [`READ_MAX`], and how long it is in all.
+    pub async fn get(&self, url: &str) -> Result<(Vec<u8>, u64), String> {
+        let mut response = self.0.get(url).send().await.map_err(|e| chain(&e))?;
+        let status = response.status();
+        if !status.is_success() {
+            return Err(format!("{url}: HTTP {}", status.as_u16()));
+        }
+        let total = response.content_length();
+        let mut bytes = Vec::new();
+        while let Some(chunk) = response.chunk().await.map_err(|e| chain(&e))? {
+            bytes.extend_from_slice(&chunk);
+            if bytes.len() >= READ_MAX {
+                break;
+            }
+        }
+        let total = total.unwrap_or(bytes.len() as u64);
+        if (bytes.len() as u64) < total && bytes.len() < READ_MAX {
+            return Err(format!("{url}: it ended after {} of {total} bytes", bytes.len()));
+        }
+        Ok((bytes, total))
+    }
+
+    /// An object by its digest.
+    pub async fn object(&self, assets: &str, digest: &Sha256Hex) -> Result<u64, (&'static str, String)> {
+        let url = format!("{assets}/o/{}", digest.0);
+        let (bytes, total) = self.get(&url).await.map_err(|why| ("network", why))?;
+        let seen = hex::encode(Sha256::digest(&bytes));
+        if bytes.len() as u64 == total && seen != digest.0 {
+            return Err(("digestMismatch", format!("{url} has the digest {seen}")));
+        }
+        Ok(total)
+    }
+}
+
+#[derive(Debug)]
+pub enum CallError {
+    /// No answer, or one that says "later".
+    Away(String),
+    /// The server has decided.
+    Refused { status: u16, error: ApiError },
+}
+
+impl CallError {
+    pub fn session_is_gone(&self) -> bool {
+        matches!(self, CallError::Refused { status, error } if *status == 401 || error.kind == "unknownSession")
+    }
+}
+
+impl std::fmt::Display for CallError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            CallError::Away(text) => f.write_str(text),
+            CallError::Refused { status, error } => write!(f, "{} ({}, HTTP {status})", error.message, error.kind),
+        }
+    }
+}
+
+/// The provisioning API, trusted by the key on the kernel's command line.
+pub struct Api {
+    base: String,
+    http: Client,
+}
+
+impl Api {
+    pub fn new(from: Ipv4Addr, base: &str, pin: &Sha256Hex) -> Result<Api, String> {
+        let builder = builder(from, &format!("sha256:{}", pin.0))?.https_only(true);
+        Ok(Api { base: base.to_owned(), http: builder.build().map_err(|e| chain(&e))? })
+    }
+
+    pub async fn claim(&self, claim: &Claim) -> Result<ClaimAnswer, CallError> {
+        let answer: ClaimAnswer = self.post("claim", None, claim).await?;
+        if answer.protocol == PROTOCOL {
+            return Ok(answer);
+        }
+        let message = format!("the API speaks protocol {}, this installer {PROTOCOL}", answer.protocol);
+        Err(CallError::Refused { status: 200, error: ApiError { kind: "protocol".into(), message } })
+    }
+
+    pub async fn report(&self, session: &str, report: &Report) -> Result<Directive, CallError> {
+        self.post("report", Some(session), report).await
+    }
+
+    async fn post<T: DeserializeOwned>(
+        &self,
+        what: &str,
+        session: Option<&str>,
+        body: &impl Serialize,
+    ) -> Result<T, CallError> {
+        let away = |error: reqwest::Error| CallError::Away(chain(&error));
+        let mut request = self.http.post(format!("{}/v1/{what}", self.base)).json(body);
+        if let Some(session) = session {
+            request = request.bearer_auth(session);
+        }
+        let mut response = request.send().await.map_err(away)?;
+        let status = response.status();
+        let mut bytes = Vec::new();
+        while let Some(chunk) = response.chunk().await.map_err(away)? {
+            if bytes.len() + chunk.len() > BODY_MAX_BYTES {
+                return Err(CallError::Away(format!("the answer to {what} is larger than {BODY_MAX_BYTES} bytes")));
+            }
+            bytes.extend_from_slice(&chunk);
+        }
+        if status.is_success() {
+            return serde_json::from_slice(&bytes)
+                .map_err(|error| CallError::Away(format!("the answer to {what} is not understood: {error}")));
+        }
+        Err(refusal(status.as_u16(), &bytes))
+    }
+}
+
+/// As the real installer takes it: 408, 425, 429 and 5xx mean "later", other errors are final.
+fn refusal(status: u16, body: &[u8]) -> CallError {
+    let error = serde_json::from_slice::<ApiError>(body)
+        .unwrap_or_else(|_| ApiError { kind: format!("http{status}"), message: "no reason was given".into() });
+    if status >= 500 || matches!(status, 408 | 425 | 429) {
+        CallError::Away(format!("{} ({}, HTTP {status})", error.message, error.kind))
+    } else {
+        CallError::Refused { status, error }
+    }
+}

@@ -1,0 +1,85 @@
+//! Which rollout, failure domains and change windows a plan's nodes follow.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::{Danger, Domain, Plan, Pool, Subject};
+use crate::model::{
+    Fleet,
+    facts::{Facts, InstallPhase, NodeFacts},
+    fleet::Node,
+};
+
+/// Fills in what the engine admits by: pools, domains, windows, and who serves now.
+pub(super) fn attach(fleet: &Fleet, facts: &Facts, plan: &mut Plan) {
+    let pool_of: BTreeMap<&str, &str> =
+        fleet.clusters.values().flat_map(|c| c.members.iter().map(|m| (m.as_str(), c.name.as_str()))).collect();
+    let mut domains: BTreeSet<String> = BTreeSet::new();
+    for track in plan.tracks.iter_mut().filter(|t| !t.steps.is_empty()) {
+        let Subject::Node(name) = &track.subject else { continue };
+        let Some(node) = fleet.nodes.get(name) else { continue };
+        if let Some(pool) = pool_of.get(name.as_str())
+            && let Some(cluster) = fleet.clusters.get(*pool)
+        {
+            track.pool = Some((*pool).to_owned());
+            if !plan.pools.contains_key(*pool) {
+                let known = Pool { rollout: cluster.rollout.clone(), nodes: cluster.members.clone() };
+                plan.pools.insert((*pool).to_owned(), known);
+            }
+        }
+        let takes_away = track.steps.iter().any(|s| s.danger >= Danger::Reboot);
+        track.disrupts = takes_away && facts.nodes.get(name).is_some_and(|f| serves(fleet, node, facts, f));
+        track.domains = limited(fleet, node).map(|(key, _)| key).collect();
+        domains.extend(track.domains.iter().cloned());
+        if let Some(site) = &node.site
+            && let Some(windows) = fleet.sites.get(site).map(|s| &s.change_windows).filter(|w| !w.is_empty())
+            && takes_away
+        {
+            track.site = Some(site.clone());
+            plan.windows.insert(site.clone(), windows.clone());
+        }
+    }
+    if domains.is_empty() {
+        return;
+    }
+    let mut nodes: BTreeMap<String, Vec<&Node>> = BTreeMap::new();
+    for node in fleet.nodes.values() {
+        for (key, _) in limited(fleet, node).filter(|(key, _)| domains.contains(key)) {
+            nodes.entry(key).or_default().push(node);
+        }
+    }
+    for (key, members) in nodes {
+        let count = members.iter().find_map(|n| limited(fleet, n).find(|(k, _)| *k == key)).map(|(_, count)| count);
+        let Some(count) = count else { continue };
+        let names = members.iter().map(|n| n.name.clone()).collect();
+        plan.domains.insert(key, Domain { limit: count.of(members.len()), nodes: names });
+    }
+}
+
+/// The failure domains of a node that are limited, each with its limit.
+fn limited<'a>(fleet: &'a Fleet, node: &'a Node) -> impl Iterator<Item = (String, crate::model::rollout::Count)> + 'a {
+    let limits = node.site.as_ref().and_then(|s| fleet.sites.get(s)).map(|s| s.disruption).unwrap_or_default();
+    // A rack `r1` of one site is not the rack `r1` of another.
+    let site = node.site.as_deref().map(|s| format!("{s}/")).unwrap_or_default();
+    let place = &node.location;
+    [
+        ("rack", &place.rack, limits.rack),
+        ("power", &place.power, limits.power),
+        ("chassis", &place.chassis, limits.chassis),
+    ]
+    .into_iter()
+    .filter_map(move |(kind, name, limit)| Some((format!("{site}{kind}/{}", name.as_ref()?), limit?)))
+}
+
+/// It was installed and answers, or its cluster says that it is healthy.
+fn serves(fleet: &Fleet, node: &Node, facts: &Facts, seen: &NodeFacts) -> bool {
+    let installed = seen.record.as_ref().is_some_and(|r| r.phase == InstallPhase::Installed);
+    let answers = seen.system.as_ref().is_some_and(|s| s.value.is_ok());
+    let member = fleet.clusters.values().filter(|c| c.members.contains(&node.name)).any(|c| {
+        facts
+            .clusters
+            .get(&c.name)
+            .and_then(|o| o.value.as_ref().ok())
+            .is_some_and(|f| f.members.iter().any(|m| m.name == node.name && m.healthy && !m.learner))
+    });
+    installed && (answers || member)
+}

@@ -1,0 +1,86 @@
+//! `power` and `boot set`: short plans under the same refusals, budget and quorum guard as every other.
+
+use super::{Plan, Refusal, StepKind, Subject, Track};
+use crate::model::{
+    Fleet,
+    facts::Facts,
+    fleet::{Management, Node},
+    goal::Goal,
+    power::PowerAction,
+};
+
+pub(super) fn tracks(fleet: &Fleet, facts: &Facts, goal: &Goal, plan: &mut Plan) {
+    for name in &goal.scope().0 {
+        let Some(node) = fleet.nodes.get(name) else { continue };
+        if let Some(refusal) = refusal(fleet, node) {
+            plan.refusals.push(refusal);
+            continue;
+        }
+        let mut track = Track::new(Subject::Node(name.clone()));
+        match goal {
+            Goal::Power { action, force, wait, .. } => {
+                let kind = StepKind::SetPower { action: *action, force: *force, wait: *wait };
+                track.push(kind, "asked for by name".to_owned());
+            }
+            Goal::Boot { target, persistent, .. } => {
+                let kind = StepKind::SetBoot { target: *target, persistent: *persistent };
+                track.push(kind, "asked for by name".to_owned());
+            }
+            _ => continue,
+        }
+        plan.tracks.push(track);
+    }
+    if let Goal::Power { action: PowerAction::GracefulShutdown | PowerAction::ForceOff, lose_quorum: false, .. } = goal
+    {
+        keep_quorums(fleet, facts, plan);
+    }
+}
+
+fn refusal(fleet: &Fleet, node: &Node) -> Option<Refusal> {
+    let place = fleet.places.get(&format!("Node/{}", node.name));
+    let refuse = |kind: &str, why: &str, edit: &str| {
+        let next = place.map(|p| format!("edit {p} and set {edit}"));
+        Some(Refusal { subject: Subject::Node(node.name.clone()), kind: kind.into(), why: why.into(), next })
+    };
+    if node.protect {
+        let why = "it is protected (`protect: true`): no power, boot or disk change";
+        return refuse("protected", why, "protect: false");
+    }
+    if node.management == Management::Observe {
+        return refuse("management", "`management: observe` lets rackctl look only", "management: power");
+    }
+    None
+}
+
+/// Machines that go off stay off: together they must leave every cluster its quorum. (Restarts go one after the
+/// other under the cluster's budget, so that they cannot take it.)
+fn keep_quorums(fleet: &Fleet, facts: &Facts, plan: &mut Plan) {
+    for cluster in fleet.clusters.values() {
+        let Some(Ok(seen)) = facts.clusters.get(&cluster.name).map(|o| &o.value) else { continue };
+        let goes = |name: &str| plan.tracks.iter().any(|t| t.subject.name() == name);
+        let voters: Vec<_> = seen.members.iter().filter(|m| !m.learner).collect();
+        let leaving: Vec<String> = voters.iter().filter(|m| goes(&m.name)).map(|m| m.name.clone()).collect();
+        let left = voters.iter().filter(|m| m.healthy && !goes(&m.name)).count();
+        let needed = voters.len() / 2 + 1;
+        // Off already, or without a quorum already: nothing more is lost.
+        let healthy = voters.iter().filter(|m| m.healthy).count();
+        if leaving.is_empty() || left >= needed || left == healthy {
+            continue;
+        }
+        let names: Vec<String> =
+            plan.tracks.iter().map(|t| t.subject.name().to_owned()).filter(|n| leaving.contains(n)).collect();
+        plan.tracks.retain(|t| !leaving.iter().any(|n| n == t.subject.name()));
+        for name in names {
+            plan.refusals.push(Refusal {
+                subject: Subject::Node(name),
+                kind: "quorum".into(),
+                why: format!(
+                    "cluster {} would be left with {left} healthy voters of {}, and {needed} are needed",
+                    cluster.name,
+                    voters.len()
+                ),
+                next: Some("rackctl power off … --lose-quorum".into()),
+            });
+        }
+    }
+}

@@ -1,0 +1,64 @@
+//! Who is unavailable now, for any reason: asked afresh before anything that serves is taken away.
+
+use std::collections::BTreeSet;
+
+use futures_util::{StreamExt, stream};
+
+use super::{World, observe, world::store_failure};
+use crate::{
+    cluster::etcd::observe_client,
+    model::{
+        Failure,
+        facts::{InstallPhase, NodeRecord},
+        fleet::ClusterDriver,
+    },
+};
+
+/// Machines asked at the same time.
+const AT_ONCE: usize = 32;
+
+/// Of the plan's pools and failure domains. A machine that was never installed serves nothing and is not counted; a
+/// member that is installed counts as unavailable unless its cluster says that it is a healthy voter.
+pub(super) async fn down(world: &World) -> Result<BTreeSet<String>, Failure> {
+    let records = world.store.node_records().map_err(|e| store_failure(&e))?;
+    let installed = |name: &str| -> Option<&NodeRecord> {
+        records.iter().find(|(n, r)| n == name && r.phase == InstallPhase::Installed).map(|(_, r)| r)
+    };
+    let mut down = BTreeSet::new();
+    let mut asked: BTreeSet<&String> = BTreeSet::new();
+    for (name, pool) in &world.plan.pools {
+        let Some(cluster) = world.fleet.clusters.get(name) else { continue };
+        let ClusterDriver::Etcd { client_port, .. } = cluster.driver else { continue };
+        let members: Vec<&String> = pool.nodes.iter().filter(|n| installed(n).is_some()).collect();
+        asked.extend(members.iter());
+        let made = world.store.cluster_record(name).map_err(|e| store_failure(&e))?.is_some();
+        if members.is_empty() || !made {
+            continue;
+        }
+        let endpoints: Vec<String> = members
+            .iter()
+            .filter_map(|m| world.fleet.member_address(m, client_port))
+            .map(|a| format!("http://{a}"))
+            .collect();
+        let healthy: BTreeSet<String> = match observe_client::observe(&endpoints).await {
+            Ok(facts) => facts.members.into_iter().filter(|m| m.healthy && !m.learner).map(|m| m.name).collect(),
+            // Silent: none of them can be counted on.
+            Err(_) => BTreeSet::new(),
+        };
+        down.extend(members.into_iter().filter(|m| !healthy.contains(*m)).cloned());
+    }
+    let others: BTreeSet<&String> =
+        world.plan.domains.values().flat_map(|d| &d.nodes).filter(|n| !asked.contains(n)).collect();
+    let looks = others.into_iter().filter_map(|name| Some((name, installed(name)?, world.fleet.nodes.get(name)?)));
+    let mut looks = stream::iter(looks.map(|(name, record, node)| async move {
+        let answer = observe::system_status(node, &record.system_host_key, world.scratch()).await;
+        (name.clone(), answer.is_err())
+    }))
+    .buffer_unordered(AT_ONCE);
+    while let Some((name, silent)) = looks.next().await {
+        if silent {
+            down.insert(name);
+        }
+    }
+    Ok(down)
+}

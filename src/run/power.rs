@@ -1,0 +1,192 @@
+//! Carries out what `power` and `boot set` ask of a node: seen before, done, seen after.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use super::{World, clock, machines::close};
+use crate::{
+    bmc,
+    engine::Found,
+    model::{
+        Failure,
+        failure::Cause,
+        power::{BootOverride, BootTarget, OverrideFor, PowerAction, PowerState},
+    },
+    plan::StepKind,
+};
+
+/// Between two looks at a machine's power.
+const POLL: Duration = Duration::from_millis(500);
+
+/// The mark by which a restart is known later stands in the intent.
+pub(super) async fn look(
+    world: &World,
+    node: &str,
+    action: PowerAction,
+    resumed: bool,
+    intent: Option<&Value>,
+) -> Result<(Found, Value), Failure> {
+    let client = world.bmc(node).await?;
+    let seen = async { Ok::<_, Failure>((client.power().await?, client.last_reset_time().await?)) }.await;
+    close(client).await;
+    let (power, last_reset) = seen?;
+    let before = intent.and_then(|i| i.get("lastReset")).and_then(Value::as_str);
+    let note = json!({ "power": power, "lastReset": last_reset });
+    Ok((found(node, action, power, last_reset.as_deref(), resumed, before), note))
+}
+
+/// Pure: what a look means.
+fn found(
+    node: &str,
+    action: PowerAction,
+    power: PowerState,
+    last_reset: Option<&str>,
+    resumed: bool,
+    before: Option<&str>,
+) -> Found {
+    match action {
+        PowerAction::On if power == PowerState::On => Found::Done,
+        PowerAction::GracefulShutdown | PowerAction::ForceOff if power == PowerState::Off => Found::Done,
+        PowerAction::On | PowerAction::GracefulShutdown | PowerAction::ForceOff => Found::NotDone,
+        _ if !resumed => Found::NotDone,
+        // Off: the first half of a cycle was done.
+        _ if power == PowerState::Off => Found::NotDone,
+        _ if last_reset.is_some() && last_reset != before => Found::Done,
+        _ if last_reset.is_some() => Found::NotDone,
+        _ => Found::Contradiction(
+            Failure::new(
+                Cause::NeedsPerson,
+                format!("{node}: restart"),
+                "it was asked for before a crash, and its BMC keeps no time of the last reset: whether it happened cannot be seen",
+            )
+            .next(format!("rackctl console {node}, and rackctl abort")),
+        ),
+    }
+}
+
+pub(super) async fn act(world: &World, node: &str, kind: &StepKind) -> Result<(), Failure> {
+    let limit = Duration::from_secs(kind.deadline_s()).min(world.patience);
+    let client = world.bmc(node).await?;
+    let done = match kind {
+        StepKind::SetPower { action, force, wait } => change(&client, *action, *force, *wait, limit).await,
+        StepKind::SetBoot { target, persistent } => client.set_boot(wanted(*target, *persistent)).await,
+        _ => Ok(()),
+    };
+    close(client).await;
+    done
+}
+
+fn wanted(target: BootTarget, persistent: bool) -> BootOverride {
+    let lasts = if persistent { OverrideFor::Persistent } else { OverrideFor::Once };
+    match target {
+        BootTarget::None => BootOverride::CLEARED,
+        target => BootOverride { target, lasts, mode: None },
+    }
+}
+
+/// What it is now, for the journal and the table.
+pub(super) async fn verify(world: &World, node: &str, kind: &StepKind) -> Result<Value, Failure> {
+    let client = world.bmc(node).await?;
+    let seen = async {
+        match kind {
+            StepKind::SetBoot { .. } => Ok(json!({ "boot": bmc::boot::words(client.boot().await?) })),
+            _ => Ok(json!({ "power": client.power().await? })),
+        }
+    }
+    .await;
+    close(client).await;
+    seen
+}
+
+async fn change(
+    client: &bmc::Client,
+    action: PowerAction,
+    force: bool,
+    wait: bool,
+    limit: Duration,
+) -> Result<(), Failure> {
+    if !wait {
+        return client.reset(action).await;
+    }
+    match action {
+        PowerAction::On => client.set_power(true, force, limit).await,
+        PowerAction::ForceOff => cut(client, limit).await,
+        PowerAction::GracefulShutdown => client.set_power(false, force, limit).await,
+        PowerAction::PowerCycle => {
+            if force {
+                cut(client, limit).await?;
+            } else {
+                client.set_power(false, false, limit).await?;
+            }
+            client.set_power(true, force, limit).await
+        }
+        PowerAction::ForceRestart | PowerAction::GracefulRestart => {
+            let before = client.last_reset_time().await?;
+            client.reset(action).await?;
+            restarted(client, before, limit).await
+        }
+    }
+}
+
+/// Without asking the operating system, which `set_power` would do first and wait for.
+async fn cut(client: &bmc::Client, limit: Duration) -> Result<(), Failure> {
+    let until = clock::since_boot() + limit;
+    if client.power().await? == PowerState::Off {
+        return Ok(());
+    }
+    // A lost answer is not sent again: what is seen next counts.
+    if let Err(failure) = client.reset(PowerAction::ForceOff).await
+        && failure.cause != Cause::Unreachable
+    {
+        return Err(failure);
+    }
+    while client.power().await? != PowerState::Off {
+        if clock::since_boot() > until {
+            let why = format!("the BMC took the request and the machine is not off after {limit:?}");
+            return Err(Failure::new(Cause::AcceptedButIgnored, format!("{}: cut the power", client.node()), why)
+                .next(format!("rackctl bmc info {}", client.node())));
+        }
+        tokio::time::sleep(POLL).await;
+    }
+    Ok(())
+}
+
+/// The BMC's own mark of a reset must change, where it keeps one; the machine must be on in any case.
+async fn restarted(client: &bmc::Client, before: Option<String>, limit: Duration) -> Result<(), Failure> {
+    let until = clock::since_boot() + limit;
+    loop {
+        let (power, last) = (client.power().await?, client.last_reset_time().await?);
+        if power == PowerState::On && (last.is_none() || last != before) {
+            return Ok(());
+        }
+        if clock::since_boot() > until {
+            return Err(Failure::new(
+                Cause::AcceptedButIgnored,
+                format!("{}: restart", client.node()),
+                "the BMC took the request and shows no reset",
+            )
+            .next(format!("rackctl power reset {} --force", client.node())));
+        }
+        tokio::time::sleep(POLL).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_restart_is_known_by_its_mark_and_never_guessed() {
+        use PowerState::{Off, On};
+        let look = |action, power, last, resumed, before| found("n1", action, power, last, resumed, before);
+        let cycle = PowerAction::PowerCycle;
+        assert_eq!(look(cycle, On, Some("t1"), false, None), Found::NotDone);
+        assert_eq!(look(cycle, On, Some("t2"), true, Some("t1")), Found::Done);
+        assert_eq!(look(cycle, On, Some("t1"), true, Some("t1")), Found::NotDone);
+        assert_eq!(look(cycle, Off, None, true, None), Found::NotDone, "half a cycle is finished");
+        assert!(matches!(look(cycle, On, None, true, None), Found::Contradiction(f) if f.cause == Cause::NeedsPerson));
+        assert_eq!(look(PowerAction::On, On, None, true, None), Found::Done);
+        assert_eq!(look(PowerAction::ForceOff, On, None, false, None), Found::NotDone);
+    }
+}

@@ -1,0 +1,181 @@
+//! The real program on simulated machines: bring-ups of four and of forty, crashes, and what the machines count.
+
+#![allow(clippy::unwrap_used, clippy::panic)] // helpers of tests, outside of #[test] functions
+
+mod cluster_support;
+mod e2e;
+
+use std::{collections::BTreeSet, fs, time::Duration};
+
+use e2e::{BRING_UP, Bench, Said, machines::is_write, until};
+use rackctl::{
+    lab::{
+        Request,
+        simulated::{Account, disk::DiskState, machine::Phase},
+    },
+    model::power::PowerState,
+    store::Store,
+};
+use serde_json::Value;
+
+fn bench(test: &str, words: &[&str]) -> Option<Bench> {
+    e2e::simulated(test, words, cluster_support::sshd::program())
+}
+
+fn account(lab: &Bench, node: &str) -> Account {
+    lab.machine(node).simulated.unwrap()
+}
+
+fn apply(lab: &Bench) -> Said {
+    let hash = lab.plan_hash(&["--allow", "data-loss"]);
+    lab.rackctl(&["apply", "--allow", "data-loss", "--approve", &hash, "-o", "json"], BRING_UP)
+}
+
+/// Each of them votes and is well.
+fn healthy(report: &Value, nodes: &[&str]) {
+    let members = report["status"]["members"].as_array().unwrap();
+    let names: BTreeSet<&str> = members.iter().map(|m| m["name"].as_str().unwrap()).collect();
+    assert_eq!(names, nodes.iter().copied().collect(), "{report}");
+    assert!(members.iter().all(|m| m["healthy"] == true), "{report}");
+    let role = |role: &str| members.iter().filter(|m| m["role"] == role).count();
+    assert_eq!((role("leader"), role("voter")), (1, nodes.len() - 1), "{report}");
+}
+
+/// What the machines themselves count and hold agrees with what rackctl keeps of them.
+fn counted(lab: &Bench, power_ons: u64) {
+    let records = lab.store().node_records().unwrap();
+    for machine in lab.status().machines {
+        let (name, counts) = (&machine.name, machine.simulated.unwrap());
+        let (_, record) = records.iter().find(|(n, _)| n == name).unwrap();
+        assert_eq!((counts.wipes, counts.disk), (1, DiskState::Written), "{name}");
+        assert!((1..=power_ons).contains(&machine.starts.power_on), "{name} was started {:?}", machine.starts);
+        assert_eq!((counts.phase, machine.power), (Phase::System, PowerState::On), "{name}");
+        assert_eq!(counts.disk_guid, Some(record.disk_guid), "{name}");
+        assert_eq!((counts.generation, counts.run), (Some(1), Some(record.run.clone())), "{name}");
+        assert_eq!(counts.system_sha256, Some(record.system_sha256.clone()), "{name}");
+        assert!(machine.boot_override.is_cleared(), "{name}: {:?}", machine.boot_override);
+        assert_eq!(machine.sessions, 0, "{name} has open log-ins");
+    }
+    assert!(lab.store().locks().unwrap().is_empty());
+    assert_eq!(inside(lab), Vec::<String>::new(), "a run leaves nothing behind");
+}
+
+/// Processes in the namespace where runs serve; the machines have one of their own.
+fn inside(lab: &Bench) -> Vec<String> {
+    use std::os::unix::fs::MetadataExt;
+    let space = fs::metadata(format!("/run/netns/{}", lab.lab().netns())).unwrap().ino();
+    let processes = fs::read_dir("/proc").unwrap().filter_map(|e| e.ok()?.file_name().into_string().ok());
+    processes
+        .filter(|pid| fs::metadata(format!("/proc/{pid}/ns/net")).is_ok_and(|m| m.ino() == space))
+        .map(|pid| format!("{pid} {}", fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default().trim()))
+        .filter(|name| name.starts_with(|c: char| c.is_ascii_digit()))
+        .collect()
+}
+
+#[test]
+fn lab_simulated_four_nodes_become_a_cluster_and_come_back() {
+    let Some(lab) = bench("s4", &["--nodes", "4"]) else { return };
+    for machine in lab.status().machines {
+        let counts = machine.simulated.unwrap();
+        assert_eq!((counts.phase, counts.disk, counts.wipes, counts.boots), (Phase::Off, DiskState::Blank, 0, 0));
+    }
+    let done = apply(&lab).exits(0);
+    eprintln!("four nodes: {:.1} s", done.took.as_secs_f32());
+    healthy(&done.json(), &["n1", "n2", "n3", "n4"]);
+    counted(&lab, 1);
+    for machine in lab.status().machines {
+        let counts = machine.simulated.unwrap();
+        assert_eq!((counts.boots, counts.power_cuts, counts.etcd), (2, 0, true), "{}", machine.name);
+    }
+
+    let before = lab.all_requests();
+    lab.look(&["apply"]).exits(0).tells(&["every step was found done"]);
+    assert_eq!(lab.writes_since(&before), Vec::<String>::new());
+    let status = lab.look(&["ssh", "n2", "--", "rackctl-node", "status"]).exits(0).json();
+    assert_eq!(status["etcd"]["running"], true, "{status}");
+    let guid = account(&lab, "n2").disk_guid.unwrap().to_string();
+    assert_eq!(status["rootDiskGuid"], guid.as_str(), "{status}");
+    lab.look(&["ssh", "n2", "--", "uname"]).exits(127);
+
+    // Gone and back: its disk and its member's data are still there.
+    lab.rackctl(&["power", "off", "n3", "--force", "--yes"], BRING_UP).exits(0);
+    assert_eq!((account(&lab, "n3").phase, account(&lab, "n3").power_cuts), (Phase::Off, 1));
+    lab.rackctl(&["power", "on", "n3", "--yes"], BRING_UP).exits(0);
+    let whole = until("the cluster is whole again", BRING_UP, || {
+        let said = lab.look(&["apply", "-o", "json"]);
+        (said.code == 0).then_some(said)
+    });
+    healthy(&whole.json(), &["n1", "n2", "n3", "n4"]);
+    assert_eq!((account(&lab, "n3").wipes, account(&lab, "n3").boots), (1, 3));
+    // The power button is listened to.
+    lab.rackctl(&["power", "off", "n4", "--yes"], BRING_UP).exits(0);
+    assert_eq!((account(&lab, "n4").phase, account(&lab, "n4").power_cuts), (Phase::Off, 0));
+}
+
+#[test]
+fn lab_simulated_forty_nodes_one_cluster_of_five() {
+    let Some(lab) = bench("s40", &["--nodes", "40", "--cluster-size", "5"]) else { return };
+    let done = apply(&lab).exits(0);
+    eprintln!("forty nodes: {:.1} s", done.took.as_secs_f32());
+    healthy(&done.json(), &["n1", "n2", "n3", "n4", "n5"]);
+    counted(&lab, 1);
+    assert_eq!(lab.status().machines.iter().filter(|m| m.simulated.as_ref().unwrap().etcd).count(), 5);
+}
+
+#[test]
+fn lab_simulated_killed_in_the_middle_and_resumed() {
+    let Some(lab) = bench("sdie", &["--nodes", "4", "--write-time", "1s"]) else { return };
+    let hash = lab.plan_hash(&["--allow", "data-loss"]);
+    // By what the machines are doing, not by the clock: the same moments on every host.
+    type Moment = fn(&Bench) -> bool;
+    let moments: [(&str, Moment); 3] = [
+        ("a machine is on", |lab| lab.status().machines.iter().any(|m| m.power == PowerState::On)),
+        ("a disk is being written", |lab| {
+            lab.status().machines.iter().any(|m| m.simulated.as_ref().unwrap().disk == DiskState::Dirty)
+        }),
+        ("an installed system is up", |lab| {
+            lab.status().machines.iter().any(|m| m.simulated.as_ref().unwrap().phase == Phase::System)
+        }),
+    ];
+    for (index, (what, moment)) in moments.into_iter().enumerate() {
+        let mut going = match index {
+            0 => lab.start(&["apply", "--allow", "data-loss", "--approve", &hash]),
+            _ => lab.start(&["resume"]),
+        };
+        until(what, BRING_UP, || (going.ended() || moment(&lab)).then_some(()));
+        assert!(!going.ended(), "it ended before this: {what}: {}", going.so_far());
+        going.kill();
+    }
+    // A resume that needs a person says so; none of these crashes does.
+    let last = lab.rackctl(&["resume"], BRING_UP).exits(0);
+    eprintln!("resumed for the last time: {:.1} s", last.took.as_secs_f32());
+    let whole = lab.look(&["apply", "-o", "json"]).exits(0);
+    healthy(&whole.json(), &["n1", "n2", "n3", "n4"]);
+    counted(&lab, 2);
+}
+
+#[test]
+fn lab_simulated_without_a_run_nothing_boots_and_another_machine_is_not_wiped() {
+    let Some(lab) = bench("snone", &["--nodes", "2", "--cluster-size", "1"]) else { return };
+    lab.rackctl(&["power", "on", "n2", "--yes"], BRING_UP).exits(0);
+    until("n2 finds nothing to boot", Duration::from_secs(30), || {
+        (account(&lab, "n2").phase == Phase::NoBootDevice).then_some(())
+    });
+    assert!(lab.console("n2").contains("DHCP: no answer"), "{}", lab.console("n2"));
+
+    // Behind n1's BMC is another board from its next start on; the BMC still shows the one that was ordered.
+    let uuid = Some(uuid::Uuid::new_v4());
+    lab.ask(&Request::SetIdentity { node: "n1".into(), bmc_serial: None, uuid, disk_serial: None });
+    let refused = lab.look(&["apply", "--allow", "data-loss"]);
+    assert_ne!(refused.code, 0, "{refused}");
+    assert!(refused.all().contains("n1"), "{refused}");
+    assert_eq!(account(&lab, "n1").wipes, 0);
+    assert!(!lab.requests("n1").iter().any(|r| is_write(r)), "{:?}", lab.requests("n1"));
+
+    // A foreign disk stays as it is, whatever is approved.
+    lab.rackctl(&["power", "off", "n2", "--force", "--yes"], BRING_UP).exits(0);
+    let disk = lab.layout.machine("n2").simulated_disk();
+    assert!(!disk.exists(), "nothing was ever written");
+    fs::write(&disk, r#"{ "state": "foreign", "wipes": 0 }"#).unwrap();
+    assert_eq!(account(&lab, "n2").disk, DiskState::Blank, "a disk is read when the laboratory starts");
+}
