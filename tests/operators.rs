@@ -206,12 +206,18 @@ fn operators_never_write_to_one_bmc_at_once() {
                     let range = format!("n[{first}-{}]", first + dice.below(8));
                     let verb = ["on", "off", "cycle", "reset"][dice.below(4)];
                     let mut going = lab.start_as("state", &["power", verb, &range, "--force", "-y"]);
-                    let code = match dice.below(3) {
-                        // SIGKILL at any moment.
-                        0 => going.wait(Duration::from_millis(dice.below(3_000) as u64)).map_or(-9, |s| s.code),
-                        _ => going.wait(LONG).map_or_else(|| panic!("power {verb} {range} hangs"), |s| s.code),
+                    // SIGKILL at any moment, or to the end.
+                    let (killed, patience) = match dice.below(3) {
+                        0 => (true, Duration::from_millis(dice.below(3_000) as u64)),
+                        _ => (false, LONG),
                     };
+                    let said = going.wait(patience);
                     drop(going);
+                    assert!(killed || said.is_some(), "power {verb} {range} hangs");
+                    if let Some(said) = said.as_ref().filter(|s| ![0, 5].contains(&s.code)) {
+                        println!("power {verb} {range}: {said}");
+                    }
+                    let code = said.map_or(-9, |s| s.code);
                     *codes.lock().unwrap().entry(code).or_default() += 1;
                 }
             });
@@ -236,7 +242,7 @@ fn operators_never_write_to_one_bmc_at_once() {
         writers += seen.len();
     }
     println!("{writers} log-ins wrote to {MACHINES} BMCs, one after the other on each");
-    assert!(writers > MACHINES, "too little happened");
+    assert!(writers > rounds, "too little happened");
     // Whoever comes next finds no lock of the dead, and clears their log-ins away.
     let said = lab.rackctl(&["power", "off", "--all", "--force", "-y"]);
     assert_eq!(said.code, 0, "{said}");
