@@ -7,6 +7,7 @@ mod demo;
 mod doctests;
 mod exec;
 mod man;
+mod reliability;
 mod setup;
 mod skipped;
 mod stopwatch;
@@ -42,6 +43,8 @@ cargo xtask crash-points [FLAG…]
     --program FILE        another rackctl than the one that is built here
 cargo xtask man
     man/ from the command line's grammar
+cargo xtask reliability
+    docs/RELIABILITY.md from the markers above the tests
 ";
 
 fn main() -> ExitCode {
@@ -56,6 +59,7 @@ fn main() -> ExitCode {
         "ci" => no_arguments(rest).and_then(|()| ci::run()).map(|()| ExitCode::SUCCESS),
         "crash-points" => crash_points::run(rest).map(|()| ExitCode::SUCCESS),
         "man" => no_arguments(rest).and_then(|()| man::run()).map(|()| ExitCode::SUCCESS),
+        "reliability" => no_arguments(rest).and_then(|()| reliability::run()).map(|()| ExitCode::SUCCESS),
         "help" | "-h" | "--help" => {
             print!("{USAGE}");
             return ExitCode::SUCCESS;
