@@ -19,7 +19,7 @@ const RUN: Duration = Duration::from_secs(240);
 /// Commands after the last crash.
 const GO_ON_MAX: usize = 3;
 
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Outcome {
     /// Processes that were killed, in the order of the points that were reached.
     pub hits: Vec<String>,
