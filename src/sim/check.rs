@@ -282,6 +282,18 @@ fn truly_done(world: &mut World, plan: &Plan) {
     }
 }
 
+/// Every member of every cluster that voted once serves, when all restarts are over.
+pub fn serves_again(world: &mut World) {
+    let voted = world.watch.voted.clone();
+    for (cluster, nodes) in voted {
+        let away: Vec<String> =
+            nodes.into_iter().filter(|n| world.number.get(n).is_some_and(|i| !world.serves(*i))).collect();
+        if !away.is_empty() {
+            broken(world, Invariant::I11, None, format!("of {cluster} {away:?} do not serve after all restarts"));
+        }
+    }
+}
+
 /// It is a voter in the one cluster of that name.
 pub fn votes(world: &World, cluster: &str, node: &str) -> bool {
     world.clusters.values().filter(|c| c.name == cluster).any(|c| c.voters().any(|m| m.name == node))
@@ -297,10 +309,11 @@ pub fn at_the_end(world: &mut World) {
         }
         Err(error) => broken(world, Invariant::I13, None, error.to_string()),
     }
+    let cut_off = world.durable.cut_off.borrow().clone();
     let left: Vec<String> = world
         .machines
         .iter()
-        .filter(|m| m.bmc.sessions > 0 && !m.drawn.excuses(world.now))
+        .filter(|m| m.bmc.sessions > 0 && !m.drawn.excuses(world.now) && !cut_off.contains(&m.name))
         .map(|m| m.name.clone())
         .collect();
     for node in left {

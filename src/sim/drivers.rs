@@ -67,6 +67,16 @@ impl Doing {
 /// A log-in at a BMC.
 pub struct Client<'a> {
     doing: &'a Doing,
+    closed: bool,
+}
+
+/// A step that is cut off by its deadline leaves its session behind; the next log-in takes its place in the ledger.
+impl Drop for Client<'_> {
+    fn drop(&mut self) {
+        if !self.closed {
+            self.doing.tool.durable.cut_off.borrow_mut().insert(self.doing.node.clone());
+        }
+    }
 }
 
 impl<'a> Client<'a> {
@@ -76,15 +86,17 @@ impl<'a> Client<'a> {
             uri: uri.map(str::to_owned),
             holder: doing.tool.holder(),
         };
-        let client = Client { doing };
+        let client = Client { doing, closed: false };
         let _ = doing.tool.durable.store.put_bmc_session(&session(None));
         client.ask(Ask::Open).await?;
         let _ = doing.tool.durable.store.put_bmc_session(&session(Some("/s/1")));
         Ok(client)
     }
 
-    pub async fn close(self) {
-        if self.ask(Ask::Close).await.is_ok() {
+    pub async fn close(mut self) {
+        let closed = self.ask(Ask::Close).await;
+        self.closed = true;
+        if closed.is_ok() {
             let _ = self.doing.tool.durable.store.drop_bmc_session(&self.doing.node);
         }
     }

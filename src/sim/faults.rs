@@ -232,7 +232,7 @@ pub fn draw(seed: u64, profile: Profile, nodes: &[String], racks: &[String]) -> 
     faults
 }
 
-fn tool_fault(rng: &mut Rng, nodes: u64, profile: Profile) -> ToolFault {
+pub fn tool_fault(rng: &mut Rng, nodes: u64, profile: Profile) -> ToolFault {
     // About so many operations and so much time a whole run takes.
     let (operations, ms) = (nodes * 60 + 40, 420_000);
     match rng.below(if profile == Profile::Crash { 6 } else { 10 }) {

@@ -74,14 +74,20 @@ fn voters(d: &Doing, cluster: &str, except: &str) -> Result<Vec<usize>, Failure>
 pub async fn ask_all(d: &Doing, machines: &[usize]) -> Vec<(String, Result<Answer, Fault>)> {
     d.tool.gate(&d.ctx).await;
     sleep(&d.ctx, 20).await;
-    let answers: Vec<_> = {
-        let world = d.ctx.world();
-        machines.iter().map(|m| (format!("http://{}", world.name(*m)), etcd::answer(&world, *m))).collect()
-    };
-    if answers.iter().any(|(_, a)| matches!(a, Err(Fault::Unreachable(_)))) {
+    let (answers, silent) = answers(d, machines);
+    if silent {
         sleep(&d.ctx, 4_000).await;
     }
     answers
+}
+
+/// And whether one of them let the deadline go by.
+fn answers(d: &Doing, machines: &[usize]) -> (Vec<(String, Result<Answer, Fault>)>, bool) {
+    let world = d.ctx.world();
+    let all: Vec<_> =
+        machines.iter().map(|m| (format!("http://{}", world.name(*m)), etcd::answer(&world, *m))).collect();
+    let silent = all.iter().any(|(_, a)| matches!(a, Err(Fault::Unreachable(_))));
+    (all, silent)
 }
 
 async fn facts(d: &Doing, cluster: &str, except: &str) -> Result<ClusterFacts, Failure> {
@@ -171,6 +177,9 @@ pub async fn down(ctx: &Ctx, tool: &Rc<Tool>) -> Result<BTreeSet<String>, Failur
         |name: &str| records.iter().find(|(n, r)| n == name && r.phase == InstallPhase::Installed).map(|(_, r)| r);
     let mut down = BTreeSet::new();
     let mut asked: BTreeSet<&String> = BTreeSet::new();
+    let mut waits = false;
+    tool.gate(ctx).await;
+    sleep(ctx, 20).await;
     for (name, pool) in &plan.pools {
         let members: Vec<&String> = pool.nodes.iter().filter(|n| installed(n).is_some()).collect();
         asked.extend(members.iter());
@@ -178,11 +187,17 @@ pub async fn down(ctx: &Ctx, tool: &Rc<Tool>) -> Result<BTreeSet<String>, Failur
         let (Some(first), true) = (members.first(), made) else { continue };
         let d = Doing::new(ctx, tool, first, &format!("cluster/{name}/look"), 1);
         let machines: Vec<usize> = members.iter().map(|m| machine_of(&d, m)).collect();
-        let healthy: BTreeSet<String> = match cluster_facts(&d, &machines).await {
+        let (answers, silent) = answers(&d, &machines);
+        waits |= silent;
+        let healthy: BTreeSet<String> = match observed::join("observe", &answers) {
             Ok(facts) => facts.members.into_iter().filter(|m| m.healthy && !m.learner).map(|m| m.name).collect(),
             Err(_) => BTreeSet::new(),
         };
         down.extend(members.into_iter().filter(|m| !healthy.contains(*m)).cloned());
+    }
+    // All were asked at the same time.
+    if waits {
+        sleep(ctx, 4_000).await;
     }
     let others: BTreeSet<&String> =
         plan.domains.values().flat_map(|d| &d.nodes).filter(|n| !asked.contains(n)).collect();

@@ -17,7 +17,10 @@ use super::{
 };
 use crate::{
     engine::Outcome,
-    model::goal::{Ceiling, Goal, Scope},
+    model::{
+        goal::{Ceiling, Goal, Scope},
+        power::PowerAction,
+    },
     run::keys::Keys,
 };
 
@@ -87,6 +90,7 @@ pub(super) fn run(scenario: Scenario, faults: Faults, meddle: Rc<dyn Meddle>) ->
         let (sim, office, over) = (Rc::clone(&ctx), office.clone(), Rc::clone(&over));
         ctx.spawn(Owner::World, async move {
             operates(&sim, &office, scenario, faults).await;
+            changes(&sim, &office, scenario).await;
             aftermath(&sim).await;
             over.set(true);
         });
@@ -220,6 +224,69 @@ async fn operates(ctx: &Ctx, office: &Office, scenario: Scenario, faults: Faults
     // A run that was given up has written what the next one writes again.
     let only_tool = matches!(scenario.faults, Profile::None | Profile::Crash) && !aborted;
     check::converged(&mut ctx.world(), only_tool);
+}
+
+/// The second act: what runs already is restarted or written anew, while machines fail by themselves.
+async fn changes(ctx: &Ctx, office: &Office, scenario: Scenario) {
+    let mut rng = Rng::new(scenario.seed).fork("changes");
+    let faulty = !matches!(scenario.faults, Profile::None);
+    if scenario.faults == Profile::Crash && rng.chance(500) {
+        return;
+    }
+    let names: Vec<String> = {
+        let world = ctx.world();
+        world.machines.iter().filter(|m| m.system().is_some()).map(|m| m.name.clone()).collect()
+    };
+    if names.is_empty() {
+        return;
+    }
+    sleep(ctx, 60_000).await;
+    let reinstall = faulty && rng.chance(250);
+    let goal = if reinstall {
+        let some = names.iter().filter(|_| rng.chance(300)).cloned().collect();
+        Goal::Install { nodes: Scope(some), reinstall: true }
+    } else {
+        let action =
+            *rng.pick(&[PowerAction::PowerCycle, PowerAction::ForceRestart]).unwrap_or(&PowerAction::PowerCycle);
+        Goal::Power { nodes: Scope(names.clone()), action, force: rng.chance(500), wait: true, lose_quorum: false }
+    };
+    if faulty {
+        for _ in 0..rng.range(0, 3) {
+            let (after, back) = (rng.range(1_000, 900_000), rng.range(60_000, 900_000));
+            let node = rng.pick(&names).cloned().unwrap_or_default();
+            fails_by_itself(ctx, &node, after, back);
+        }
+    }
+    let mut fault =
+        (faulty && rng.chance(400)).then(|| faults::tool_fault(&mut rng, names.len() as u64, scenario.faults));
+    let mut over = false;
+    for round in 0..ROUNDS_MAX {
+        let command = match operator::open_run_of(ctx, &names) {
+            Some(run) if round > 8 => Command::Abort(run),
+            Some(run) => Command::Resume(run),
+            None if over || round > 8 => break,
+            None => Command::Run(goal.clone()),
+        };
+        let ending = operator::process(ctx, office, "a", command, fault.take()).await;
+        over = matches!(ending, Ending::Ended { .. } | Ending::Nothing { .. });
+        let pause = rng.range(1_000, 120_000);
+        sleep(ctx, pause).await;
+    }
+    sleep(ctx, 1_200_000).await;
+    if !reinstall {
+        check::serves_again(&mut ctx.world());
+    }
+}
+
+/// F50: a machine that loses its power and comes back, and nobody of ours had anything to do with it.
+fn fails_by_itself(ctx: &Ctx, node: &str, after: u64, back: u64) {
+    let (sim, machine) = (Rc::clone(ctx), ctx.world().number.get(node).copied().unwrap_or(usize::MAX));
+    ctx.spawn(Owner::World, async move {
+        sleep(&sim, after).await;
+        machine::power_off(&sim, machine);
+        sleep(&sim, back).await;
+        machine::power_on(&sim, machine);
+    });
 }
 
 /// People came by: what was broken is mended, what hangs is restarted.
