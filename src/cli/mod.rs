@@ -11,6 +11,7 @@ use globals::{Color, Env, Globals};
 pub mod apply;
 pub mod approve;
 pub mod args;
+pub mod audit;
 pub mod bmc;
 pub mod complete;
 pub mod completion;
@@ -27,8 +28,10 @@ pub mod globals;
 pub mod image;
 pub mod lab;
 pub mod limit;
+pub mod lock;
 pub mod logs;
 pub mod man;
+pub mod opened;
 pub mod paths;
 pub mod play;
 pub mod power;
@@ -41,6 +44,8 @@ pub mod session;
 pub mod short;
 pub mod ssh;
 pub mod standing;
+pub mod state;
+pub mod store;
 pub mod targets;
 pub mod validate;
 pub mod version;
@@ -111,7 +116,10 @@ fn run(cli: &Cli) -> Result<Exit, Stop> {
         Verb::Doctor(args) => doctor::run(&full()?, args),
         Verb::Image(args) => image::run(&full()?, args),
         Verb::Runs(_) => get::run(&full()?, &get::of("runs")),
-        Verb::Lock(_) => get::run(&full()?, &get::of("locks")),
+        Verb::Lock(args) => lock::lock(&full()?, args),
+        Verb::Audit(args) => audit::audit(&cli.globals, args),
+        Verb::Store(args) => store::store(&full()?, args),
+        Verb::State(args) => state::state(&full()?, args),
 
         // What plans, runs, or speaks to machines.
         Verb::Diff(args) => diff::run(&full()?, args),

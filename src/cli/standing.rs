@@ -165,6 +165,7 @@ impl Memory<'_> {
             (true, Some(_)) => "Member",
             (true, None) if joining => "Joining",
             (true, None) => "Installed",
+            (false, _) if facts.record.as_ref().is_some_and(|r| r.phase == InstallPhase::Unknown) => "Unknown",
             (false, _) if facts.record.is_some() => "Installing",
             (false, _) if at.is_some() => "Registered",
             (false, _) => "Unknown",

@@ -107,7 +107,8 @@ async fn look(
             // A machine that still reports has not restarted; one that is silent has left the installer.
             let heard =
                 tokio::time::timeout(LISTEN, world.until_desk(POLL, |desk| desk.report_of(node).cloned())).await;
-            Ok((if heard.is_ok() { Found::NotDone } else { Found::Done }, Value::Null))
+            let stays = heard.is_ok_and(|report| report.stage != Stage::Restarting);
+            Ok((if stays { Found::NotDone } else { Found::Done }, Value::Null))
         }
         StepKind::SetPower { action, .. } => super::power::look(world, node, *action, resumed, intent).await,
         StepKind::PowerOn => {
@@ -287,8 +288,9 @@ async fn proof(world: &World, node: &str, kind: &StepKind) -> Result<(), Failure
         StepKind::RebootToDisk => {
             world
                 .until_desk(Duration::from_millis(200), |desk: &Desk| {
+                    let said = desk.report_of(node).is_some_and(|r| r.stage == Stage::Restarting);
                     let gone = desk.silent_for(node, clock::since_boot()).is_none_or(|silent| silent > SILENCE);
-                    gone.then_some(Ok(()))
+                    (said || gone).then_some(Ok(()))
                 })
                 .await
         }

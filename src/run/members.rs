@@ -35,6 +35,8 @@ use crate::{
 };
 
 const CHANGE_DEADLINE: Duration = Duration::from_secs(90);
+/// A learner that was seen in sync so lately is not asked again.
+const SYNC_HOLDS: Duration = Duration::from_secs(3);
 /// For the look whether a learner that was in sync is so still.
 const STILL_SYNCED: Duration = Duration::from_secs(10);
 
@@ -110,12 +112,14 @@ async fn look(world: &World, cluster: &str, kind: &StepKind, resumed: bool) -> R
                     )
                     .next(format!("rackctl describe cluster {cluster}")),
                 )),
-                // Our own ticket, given before a crash: the same token leads to the same cluster.
-                _ if !resumed => Ok(Found::NotDone),
-                _ => Ok(match observe_etcd(&[seat.client_url()]).await {
-                    Ok(_) => Found::Done,
-                    Err(_) => Found::NotDone,
-                }),
+                // Our own ticket, given before a crash: the same token leads to the same cluster. Verified and not
+                // taken for done: this process has yet to learn the cluster's id and whom it can ask.
+                Some(record) if resumed => {
+                    let etcd = node_status(world, member).await?.etcd;
+                    let ours = etcd.is_some_and(|e| e.running && e.configured.initial_cluster_token == record.token);
+                    Ok(if ours { Found::UnderWay } else { Found::NotDone })
+                }
+                _ => Ok(Found::NotDone),
             }
         }
         StepKind::AddLearner { .. } => {
@@ -130,12 +134,13 @@ async fn look(world: &World, cluster: &str, kind: &StepKind, resumed: bool) -> R
             let running = status.etcd.is_some_and(|e| {
                 e.running && e.configured.cluster == cluster && e.configured.generation == seat.generation
             });
-            Ok(if running { Found::Done } else { Found::NotDone })
+            Ok(if running { Found::UnderWay } else { Found::NotDone })
         }
         StepKind::Promote { .. } => {
             let facts = facts(world, cluster, member).await?;
             match member_of(&facts, &seat) {
-                Some(m) if !m.learner => Ok(Found::Done),
+                // Promoted before a crash: verified, so that this process asks it too from now on.
+                Some(m) if !m.learner => Ok(Found::UnderWay),
                 Some(m) => Ok(guard(world, cluster, member, &facts, Change::Promote { id: m.id.clone() }).await),
                 None => Ok(Found::Contradiction(Failure::new(
                     Cause::Mismatch,
@@ -157,7 +162,8 @@ async fn guard(world: &World, cluster: &str, member: &str, facts: &ClusterFacts,
             let own = seat(world, cluster, member)?.client_url();
             wait_synced(&voters(world, cluster, member)?, &own, id, Rule::default(), STILL_SYNCED, |_| {}).await
         };
-        if fresh.await.is_ok() {
+        let just_now = world.since_synced(cluster, member).is_some_and(|since| since < SYNC_HOLDS);
+        if just_now || fresh.await.is_ok() {
             synced.insert(id.clone());
         }
     }
@@ -267,9 +273,9 @@ pub(super) async fn verify(world: &World, cluster: &str, kind: &StepKind) -> Res
                 Failure::new(Cause::Mismatch, what(cluster, member, "wait for"), "it is not in the member list")
             })?;
             let rule = Rule::default();
-            wait_synced(&voters(world, cluster, member)?, &seat.client_url(), &id, rule, deadline, |_| {})
-                .await
-                .map(|_| ())
+            wait_synced(&voters(world, cluster, member)?, &seat.client_url(), &id, rule, deadline, |_| {}).await?;
+            world.note_synced(cluster, member);
+            Ok(())
         }
         StepKind::Promote { .. } => match member_of(&facts(world, cluster, member).await?, &seat) {
             Some(m) if !m.learner => {

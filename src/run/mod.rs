@@ -21,6 +21,7 @@ pub mod netns;
 pub mod observe;
 pub mod play;
 mod power;
+pub mod rebuild;
 mod world;
 
 pub use journal::past;

@@ -9,6 +9,7 @@ pub mod host;
 pub mod lab;
 pub mod look;
 pub mod run;
+pub mod state;
 pub mod targets;
 pub mod values;
 
@@ -66,7 +67,10 @@ pub enum Verb {
     Pause(run::Pause),
     Abort(run::Abort),
     Approve(run::Approve),
-    Lock(look::Lock),
+    Lock(state::Lock),
+    Audit(state::Audit),
+    Store(state::Store),
+    State(state::State),
     Lab(lab::Lab),
     Doctor(host::Doctor),
     Config(host::Config),
