@@ -140,6 +140,12 @@ mod tests {
         let play = Play { playbook: "p".into(), parameters: BTreeMap::new(), steps: vec![] };
         let report = Report { run: "r-1", play: &play, outcome: "failed", rows: &rows, failures: &[], head: "abc" };
         insta::assert_snapshot!(format!("{}{}", table(&rows).render(None), summary(&report)), @r"
+        STEP           STATE     ATTEMPT   TOOK     RUN      WHAT
+        play/01-join   done      1         12.3 s   r-1.01   do play/01-join
+        play/02-exec   failed    2         -        -        do play/02-exec (exec: exit code 3)
+        play/03-gate   waiting   -         -        -        do play/03-gate
+        playbook p (run r-1) failed: 1 done, 1 failed, 1 not begun
+        journal head abc
         ");
         assert_eq!(value(&report)["status"]["steps"][1]["standing"], "failed");
     }

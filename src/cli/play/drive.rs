@@ -14,7 +14,7 @@ use super::{
     watch::{Watch, Wish},
 };
 use crate::{
-    engine::play::{Mark, MarkKind, Play, PlayEffect, PlayEvent, PlayOutcome, rows},
+    engine::play::{Mark, MarkKind, Play, PlayEffect, PlayEvent, PlayOutcome, Standing, rows},
     model::{Failure, failure::Cause},
     output::{
         Exit, Format, Stop,
@@ -147,6 +147,12 @@ fn end(
     let marks = journal::marks(&session.store.journal(run).map_err(|e| stop(&e))?);
     let rows = rows(run, play.bound(), &marks);
     let failures = play.failures();
+    let refused = failures.iter().all(|(_, f)| f.cause == Cause::Guard);
+    let exit = match outcome {
+        // Nothing came about, and a guard is why.
+        PlayOutcome::Failed if refused && !rows.iter().any(|r| r.standing == Standing::Done) => Exit::Refused,
+        _ => exit,
+    };
     let report = Report { run, play: play.bound(), outcome: word, rows: &rows, failures: &failures, head: &head };
     if globals.format.is_for_people() {
         stdout::print(&format!("{}\n{}\n", view::table(&rows).render(stdout::width()), view::summary(&report)))?;

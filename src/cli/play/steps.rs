@@ -192,10 +192,14 @@ impl Steps<'_> {
             failure.next = failure.next.map(|next| next.replace(run, self.run));
             failure
         });
+        // What was refused whole never became a run.
+        let made = matches!(self.session.store.run(run), Ok(Some(_)));
+        let look = match made {
+            true => format!("rackctl logs {run}"),
+            false => format!("rackctl run {} … --dry-run", self.bound.playbook),
+        };
         let or = |cause, why: &str| {
-            said.clone().unwrap_or_else(|| {
-                Failure::new(cause, format!("{step}: run {run}"), why).next(format!("rackctl logs {run}"))
-            })
+            said.clone().unwrap_or_else(|| Failure::new(cause, format!("{step}: run {run}"), why).next(look.clone()))
         };
         match exit {
             Exit::Done => End::Done(None),
