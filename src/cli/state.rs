@@ -57,7 +57,7 @@ struct Order<'a> {
 /// What stands where the state should be.
 enum Stands {
     /// A state that can be read: only its unknown nodes are looked at again.
-    Whole(SqliteStore, Vec<String>),
+    Whole(Box<SqliteStore>, Vec<String>),
     /// Nothing that may be believed, and why.
     Lost(String),
 }
@@ -156,7 +156,7 @@ fn stands(path: &Path, order: &Order<'_>) -> Result<Stands, Stop> {
         Err(error) => Ok(Stands::Lost(error.to_failure().why)),
         Ok((true, _)) => Ok(Stands::Lost("nothing was ever kept in it".to_owned())),
         Ok((false, _)) if order.force => Ok(Stands::Lost("--force".to_owned())),
-        Ok((false, unknown)) => Ok(Stands::Whole(store, unknown)),
+        Ok((false, unknown)) => Ok(Stands::Whole(Box::new(store), unknown)),
     }
 }
 
@@ -398,7 +398,7 @@ fn keep(path: &Path, stands: Stands, found: &Found, order: &Order<'_>, run: &str
                             _ => {}
                         }
                     }
-                    observed(&store)
+                    observed(&*store)
                 };
                 let written = write();
                 store.unlock(&fence)?;

@@ -175,6 +175,8 @@ const FEW_KEYS: usize = 16;
 struct Keys(HashMap<Cow<'static, str>, At>);
 
 impl Keys {
+    // The key is kept as it is: a borrowed one costs nothing.
+    #[allow(clippy::ptr_arg)]
     /// Notes a key, of a map that has these entries; where it stood before, if it did.
     fn note(&mut self, entries: &[Entry], key: &Cow<'static, str>, at: At) -> Option<At> {
         if entries.len() < FEW_KEYS {

@@ -209,7 +209,7 @@ impl Act {
 
     /// One line for people: `install n1, n2, n3`, `wait until cluster core is healthy for 60 s`.
     pub fn text(&self) -> String {
-        let seconds = |ms: u64| if ms % 1_000 == 0 { format!("{} s", ms / 1_000) } else { format!("{ms} ms") };
+        let seconds = |ms: u64| if ms.is_multiple_of(1_000) { format!("{} s", ms / 1_000) } else { format!("{ms} ms") };
         let names = |nodes: &Scope| match nodes.0.as_slice() {
             several if several.len() > NAMES_SHOWN => {
                 format!("{} and {} more", several[..NAMES_SHOWN].join(", "), several.len() - NAMES_SHOWN)

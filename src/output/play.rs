@@ -96,7 +96,7 @@ pub fn dry_text(play: &Play, steps: &[Shown]) -> String {
     for step in steps {
         text.push_str(&format!("\n{}  {}\n", step.id, step.title));
         for line in step.lines.iter().flat_map(|l| l.lines()) {
-            text.push_str(&format!("    {line}\n").trim_end().to_owned());
+            text.push_str(format!("    {line}\n").trim_end());
             text.push('\n');
         }
     }

@@ -163,9 +163,7 @@ async fn guard(world: &World, cluster: &str, member: &str, facts: &ClusterFacts,
 
 /// Whether the cluster can do without this node's member now, data and all; `None`: it can, or has no such member.
 pub(super) async fn may_lose(world: &World, cluster: &str, node: &str) -> Option<Failure> {
-    if world.store.cluster_record(cluster).ok().flatten().is_none() {
-        return None;
-    }
+    world.store.cluster_record(cluster).ok().flatten()?;
     let doing = || what(cluster, node, "do without");
     // A cluster that is silent has no quorum to spare.
     let facts = match facts(world, cluster, node).await {

@@ -38,7 +38,6 @@ const RENEWALS: u64 = 6;
 
 pub struct Ended {
     pub outcome: Outcome,
-    pub failures: Vec<(String, Failure)>,
 }
 
 /// What stands between engine and carrier: nothing, unless a test plants a bug here.
@@ -149,8 +148,7 @@ impl Carrier<'_> {
                 self.carry_out(effect)?;
             }
             if finished {
-                let failures = self.engine.failures().into_iter().map(|(id, f)| (id.clone(), f.clone())).collect();
-                return Ok(Ended { outcome: self.engine.outcome(), failures });
+                return Ok(Ended { outcome: self.engine.outcome() });
             }
         }
     }

@@ -81,8 +81,11 @@ pub async fn ask_all(d: &Doing, machines: &[usize]) -> Vec<(String, Result<Answe
     answers
 }
 
+/// Who was asked, and what was answered.
+type Answers = Vec<(String, Result<Answer, Fault>)>;
+
 /// And whether one of them let the deadline go by.
-fn answers(d: &Doing, machines: &[usize]) -> (Vec<(String, Result<Answer, Fault>)>, bool) {
+fn answers(d: &Doing, machines: &[usize]) -> (Answers, bool) {
     let world = d.ctx.world();
     let all: Vec<_> =
         machines.iter().map(|m| (format!("http://{}", world.name(*m)), etcd::answer(&world, *m))).collect();

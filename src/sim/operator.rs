@@ -57,8 +57,8 @@ pub enum Ending {
     },
     Locked,
     /// Another run of these nodes did not end.
-    OpenRun(String),
-    Failed(Failure),
+    OpenRun(#[allow(dead_code)] String), // told by Debug
+    Failed(#[allow(dead_code)] Failure), // told by Debug
     /// Killed.
     Died,
 }

@@ -1,4 +1,5 @@
 //! What the etcd drivers must do, against members of any kind: real processes or simulated ones.
+#![allow(dead_code)] // each test binary uses a part of it
 
 use std::{net::Ipv4Addr, path::PathBuf, time::Duration};
 

@@ -1,4 +1,5 @@
 //! A simulated laboratory for one crash: made afresh, looked at from outside, gone afterwards.
+#![allow(dead_code)] // each test binary uses a part of it
 
 use std::{
     ffi::OsString,

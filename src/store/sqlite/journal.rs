@@ -134,9 +134,9 @@ pub(super) fn chain(connection: &Connection) -> Result<Vec<Record>, StoreError> 
 pub(super) fn tail_holds(connection: &Connection, head: &Head, records: u64) -> Result<(), StoreError> {
     let after = head.seq.saturating_sub(records);
     let from = if after == 0 { Link::start() } else { Link { seq: after, previous: None } };
-    walk(connection, from, head, drop).or_else(|error| match walk(connection, Link::start(), head, drop) {
-        Err(first) => Err(first),
-        Ok(()) => Err(error),
+    walk(connection, from, head, drop).map_err(|error| match walk(connection, Link::start(), head, drop) {
+        Err(first) => first,
+        Ok(()) => error,
     })
 }
 
