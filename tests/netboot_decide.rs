@@ -61,6 +61,7 @@ fn table(machines: Vec<BootMachine>) -> BootTable {
             }],
             dhcp: DhcpMode::Authoritative,
             lease_s: 3600,
+            probe_ms: rackctl::model::fleet::PROBE_MS,
             mtu: 1500,
             http_port: 8080,
             api: SocketAddrV4::new(SERVER, 8443),

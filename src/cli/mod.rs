@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use clap::{CommandFactory, Parser};
 
 use crate::output::{Exit, Stop, stdout};
-use args::{Cli, Verb, globals::LogFormat};
+use args::{Cli, Verb, globals::LogFormat, run::PlaybookVerb};
 use globals::{Color, Env, Globals};
 
 pub mod apply;
@@ -31,7 +31,9 @@ pub mod limit;
 pub mod lock;
 pub mod logs;
 pub mod man;
+pub mod opened;
 pub mod paths;
+pub mod play;
 pub mod power;
 pub mod prepare;
 pub mod requests;
@@ -131,6 +133,11 @@ fn run(cli: &Cli) -> Result<Exit, Stop> {
         Verb::Console(args) => ssh::console(&full()?, args),
         Verb::Ssh(args) => ssh::ssh(&full()?, args),
         Verb::Logs(args) => logs::logs(&full()?, args),
+        Verb::Run(args) => play::run(&full()?, args),
+        Verb::Playbook(args) => match &args.verb {
+            PlaybookVerb::Run(args) => play::run(&full()?, args),
+            PlaybookVerb::List => get::run(&full()?, &get::of("playbooks")),
+        },
         Verb::Resume(args) => resume::resume(&full()?, args),
         Verb::Pause(args) => control::pause(&full()?, args),
         Verb::Abort(args) => control::abort(&full()?, args),

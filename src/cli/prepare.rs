@@ -60,10 +60,11 @@ pub async fn prepare(
         for network in networks {
             let spec = &fleet.networks[&network];
             let Some(address) = servers.get(&network).copied() else { continue };
-            if spec.dhcp == DhcpMode::Authoritative {
+            if spec.dhcp == DhcpMode::Authoritative && spec.probe_ms > 0 {
                 let interface = spec.interface.clone();
+                let time = ROGUE_PROBE.min(Duration::from_millis(spec.probe_ms.into()));
                 let probed =
-                    tokio::task::spawn_blocking(move || netboot::rogue::probe(&interface, address, ROGUE_PROBE)).await;
+                    tokio::task::spawn_blocking(move || netboot::rogue::probe(&interface, address, time)).await;
                 match probed {
                     Ok(Ok(found)) if found.is_empty() => {}
                     Ok(Ok(found)) => {

@@ -179,6 +179,11 @@ pub fn approval_hash(run: &str, step: &str, message: &str) -> String {
     hex::encode(hash.finalize())
 }
 
+/// The name of a bound playbook: SHA-256 in hex over everything that it would do.
+pub fn hash(bound: &Bound) -> String {
+    hex::encode(Sha256::digest(serde_json::to_vec(bound).unwrap_or_default()))
+}
+
 impl Play {
     /// `marks`: those of earlier processes, in order; none at the beginning.
     pub fn new(run: &str, bound: Bound, marks: &[Mark]) -> Play {

@@ -27,8 +27,8 @@ pub(crate) fn document(tree: Tree, report: &mut Report, objects: &mut Vec<Object
         Value::Null => {}
         Value::Map(ref entries) => {
             if tree.get("kind").and_then(Tree::text) == Some("List") {
-                for entry in entries {
-                    match (entry.key.as_str(), &entry.value.value) {
+                for entry in entries.iter() {
+                    match (&*entry.key, &entry.value.value) {
                         ("items", Value::List(items)) => {
                             items.iter().for_each(|item| document(item.clone(), report, objects));
                         }

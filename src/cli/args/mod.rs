@@ -61,6 +61,8 @@ pub enum Verb {
     Logs(look::Logs),
     Image(host::Image),
     Runs(look::Runs),
+    Run(run::RunPlaybook),
+    Playbook(run::PlaybookArgs),
     Resume(run::Resume),
     Pause(run::Pause),
     Abort(run::Abort),

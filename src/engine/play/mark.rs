@@ -74,7 +74,7 @@ impl Standing {
 }
 
 /// A step for a table.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Row {
     pub step: PlayStepId,

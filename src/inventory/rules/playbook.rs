@@ -1,6 +1,6 @@
 //! Parameters, names and conditions in playbooks.
 
-use super::{Rules, cluster::matches, each_text, items};
+use super::{Rules, cluster::value_of, each_text, items};
 use crate::{
     inventory::{
         fault::{Report, did_you_mean},
@@ -21,7 +21,7 @@ pub(super) fn check(rules: &Rules<'_>, report: &mut Report, warnings: &mut Repor
     for playbook in rules.of(Kind::Playbook) {
         let Some(spec) = playbook.spec() else { continue };
         let entries = spec.get("parameters").map(Tree::entries).unwrap_or_default();
-        let declared: Declared<'_> = entries.iter().map(|e| (e.key.as_str(), type_of(&e.value))).collect();
+        let declared: Declared<'_> = entries.iter().map(|e| (&*e.key, type_of(&e.value))).collect();
         for entry in entries {
             parameter(rules, entry, report);
         }
@@ -29,7 +29,7 @@ pub(super) fn check(rules: &Rules<'_>, report: &mut Report, warnings: &mut Repor
         for (index, one) in items(spec, &["steps"]) {
             step(rules, one, &format!("spec.steps[{index}]"), &declared, &mut used, report, warnings);
         }
-        for entry in entries.iter().filter(|e| !used.contains(&e.key)) {
+        for entry in entries.iter().filter(|e| !used.iter().any(|name| *name == e.key)) {
             let message = format!("no step uses the parameter `{}`", entry.key);
             warnings.add(entry.key_at, "spec.parameters", message, Some(format!("{{{{ {} }}}}", entry.key)));
         }
@@ -95,11 +95,11 @@ fn step(
             continue;
         }
         texts(&entry.value, &at, declared, used, report);
-        match entry.key.as_str() {
+        match &*entry.key {
             "when" => condition(&entry.value, &at, declared, report),
             "name" => {}
             "upgrade" => {
-                rules.refer(Kind::Cluster, entry.value.get("cluster"), &format!("{at}.cluster"), report);
+                rules.refer(Kind::Cluster, entry.value.get("cluster"), || format!("{at}.cluster"), report);
                 for below in ["os", "firmware"] {
                     if let Some(tree) = entry.value.get(below) {
                         names(rules, tree, &format!("{at}.{below}"), report, warnings);
@@ -171,9 +171,9 @@ fn condition(tree: &Tree, path: &str, declared: &Declared<'_>, report: &mut Repo
 
 /// Nodes and clusters that are named literally.
 fn names(rules: &Rules<'_>, tree: &Tree, path: &str, report: &mut Report, warnings: &mut Report) {
-    rules.refer(Kind::Cluster, tree.get("cluster"), &format!("{path}.cluster"), report);
+    rules.refer(Kind::Cluster, tree.get("cluster"), || format!("{path}.cluster"), report);
     for field in ["node", "with"] {
-        rules.refer(Kind::Node, tree.get(field), &format!("{path}.{field}"), report);
+        rules.refer(Kind::Node, tree.get(field), || format!("{path}.{field}"), report);
     }
     for (index, word) in items(tree, &["nodes"]) {
         let Some(text) = word.text().filter(|t| !t.contains("{{")) else { continue };
@@ -185,7 +185,7 @@ fn names(rules: &Rules<'_>, tree: &Tree, path: &str, report: &mut Report, warnin
     if let Some((tree, text)) = tree.get("selector").and_then(|t| Some((t, t.text()?)))
         && !text.contains("{{")
         && let Ok(chosen) = selector(text)
-        && !rules.nodes.iter().any(|n| matches(&chosen, n))
+        && !rules.nodes.iter().any(|n| chosen.matches_with(|key| value_of(n, key)))
     {
         let message = format!("the selector `{text}` matches no node");
         warnings.add(tree.at, format!("{path}.selector"), message, Some("the playbook cannot be run so".into()));
