@@ -271,7 +271,7 @@ async fn finish(
         text.push_str(&report::summary(&report));
         text.push('\n');
         stdout::print(&text)?;
-    } else {
+    } else if !globals.within_playbook {
         stdout::print(&globals.format.render_one(&report::value(&report), |_| report::summary(&report)))?;
     }
     let past = run::past(&records);

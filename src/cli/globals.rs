@@ -39,6 +39,8 @@ pub struct Globals {
     pub timeout: Option<Duration>,
     /// `None`: each verb's own default.
     pub concurrency: Option<usize>,
+    /// It is a step of a playbook that speaks: programs get the playbook's report, which is one document, and not this.
+    pub within_playbook: bool,
 }
 
 /// Where escape sequences may be sent.
@@ -110,6 +112,7 @@ impl Globals {
             color: Color::decide(args.color, env),
             timeout: args.timeout,
             concurrency: args.concurrency.map(|n| n as usize),
+            within_playbook: false,
         })
     }
 

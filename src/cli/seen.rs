@@ -10,10 +10,12 @@ use super::{
     standing::Memory,
 };
 use crate::{
+    engine::play::{self, Standing},
     model::{
         Failure, Fleet,
         facts::{InstallPhase, NodeFacts, UnixMs},
         failure::Cause,
+        goal::Goal,
     },
     output::{
         Kind, Stop,
@@ -146,7 +148,11 @@ pub fn records(globals: &Globals, fleet: &Fleet, kind: Kind) -> Result<Vec<Recor
         Kind::Run => {
             let held = held(&session)?;
             let runs = session.store.runs().map_err(|e| stop(&e))?;
-            Ok(runs.into_iter().rev().map(|r| Record::Run(run_row(r, &held))).collect())
+            let rows = runs.into_iter().rev().map(|run| {
+                let steps = if run.goal.is_playbook() { steps(&session, &run)? } else { Vec::new() };
+                Ok(Record::Run(run_row(run, &held, steps)))
+            });
+            rows.collect()
         }
         Kind::Lock => Ok(session
             .store
@@ -195,11 +201,21 @@ fn whole(fleet: &Fleet) -> Plan {
     plan
 }
 
-fn run_row(run: RunRecord, held: &BTreeSet<String>) -> records::Run {
+/// Of a playbook's run: how each step stands.
+fn steps(session: &Session, run: &RunRecord) -> Result<Vec<play::Row>, Stop> {
+    let Ok(bound) = serde_json::from_value(run.plan.clone()) else { return Ok(Vec::new()) };
+    let records = session.store.journal(&run.id).map_err(|e| stop(&e))?;
+    Ok(play::rows(&run.id, &bound, &run::play::marks(&records)))
+}
+
+fn run_row(run: RunRecord, held: &BTreeSet<String>, steps: Vec<play::Row>) -> records::Run {
     let alive = held.contains(&run.id);
     records::Run {
         id: run.id,
-        goal: run.goal.word().to_owned(),
+        goal: match &run.goal {
+            Goal::Playbook { name, .. } => format!("playbook {name}"),
+            goal => goal.word().to_owned(),
+        },
         phase: match run.state {
             RunState::Running if !alive => "Crashed".to_owned(),
             state => format!("{state:?}"),
@@ -208,7 +224,12 @@ fn run_row(run: RunRecord, held: &BTreeSet<String>) -> records::Run {
         operator: format!("{}@{}", run.actor.user, run.actor.host),
         started: run.started_ms,
         ended: run.ended_ms,
-        reason: None,
+        // Of the step that the playbook stands at.
+        reason: steps
+            .iter()
+            .rfind(|s| matches!(s.standing, Standing::Failed | Standing::Parked | Standing::Delayed))
+            .and_then(|s| Some(format!("{}: {}", s.step, s.note.as_ref()?))),
+        steps,
     }
 }
 

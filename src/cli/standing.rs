@@ -58,7 +58,9 @@ pub fn is_open(run: &RunRecord) -> bool {
 impl Memory<'_> {
     /// The last run that names this node.
     pub fn run_of(&self, node: &str) -> Option<&RunRecord> {
-        self.runs.iter().find(|r| r.goal.scope().0.iter().any(|n| n == node))
+        // A playbook's own run does nothing to a machine: the runs of its steps do.
+        let names = |r: &&RunRecord| !r.goal.is_playbook() && r.goal.scope().0.iter().any(|n| n == node);
+        self.runs.iter().find(names)
     }
 
     fn last(&self, run: &str, step: &str, of: &[RecordKind]) -> Option<&Record> {
@@ -163,6 +165,7 @@ impl Memory<'_> {
             (true, Some(_)) => "Member",
             (true, None) if joining => "Joining",
             (true, None) => "Installed",
+            (false, _) if facts.record.as_ref().is_some_and(|r| r.phase == InstallPhase::Unknown) => "Unknown",
             (false, _) if facts.record.is_some() => "Installing",
             (false, _) if at.is_some() => "Registered",
             (false, _) => "Unknown",

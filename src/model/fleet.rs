@@ -12,6 +12,7 @@ use uuid::Uuid;
 
 use super::{
     Mac,
+    playbook::Playbook,
     rollout::{ChangeWindow, DomainLimits, Rollout},
 };
 
@@ -415,13 +416,6 @@ pub enum SecretSource {
     Env(String),
     Age(PathBuf),
     Sops(PathBuf),
-}
-
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Playbook {
-    pub parameters: serde_json::Value,
-    pub steps: Vec<serde_json::Value>,
 }
 
 impl Fleet {

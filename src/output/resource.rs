@@ -309,7 +309,7 @@ fn others(fleet: &Fleet, kind: Kind, names: &[String]) -> Table {
         Kind::Image => &["NAME", "SOURCE", "NODES"],
         Kind::Site => &["NAME", "DOMAIN", "NODES"],
         Kind::Credential => &["NAME", "USER", "PASSWORD FROM"],
-        _ => &["NAME", "STEPS"],
+        _ => &["NAME", "STEPS", "PARAMETERS"],
     };
     let count = |matches: &dyn Fn(&Node) -> bool| fleet.nodes.values().filter(|n| matches(n)).count().to_string();
     let mut table = Table::new(headers.iter().copied());
@@ -347,7 +347,13 @@ fn others(fleet: &Fleet, kind: Kind, names: &[String]) -> Table {
             Kind::Credential => {
                 fleet.credentials.get(name).map(|c| vec![c.username.clone(), source(&c.password_from).to_owned()])
             }
-            Kind::Playbook => fleet.playbooks.get(name).map(|p| vec![p.steps.len().to_string()]),
+            Kind::Playbook => fleet.playbooks.get(name).map(|p| {
+                let words = p.parameters.iter().map(|(name, parameter)| {
+                    let default = parameter.default.as_ref().map(|d| format!("={d}")).unwrap_or_default();
+                    format!("{name}:{}{default}", parameter.of.word())
+                });
+                vec![p.steps.len().to_string(), words.collect::<Vec<_>>().join(" ")]
+            }),
             _ => None,
         };
         if let Some(cells) = cells {

@@ -11,7 +11,7 @@ use axum::{
     routing::post,
 };
 use hyper_util::rt::{TokioIo, TokioTimer};
-use rackctl_wire::{ApiError, BODY_MAX_BYTES, Claim, Report};
+use rackctl_wire::{ApiError, BODY_MAX_BYTES, Claim, Directive, Report};
 use tokio::{net::TcpListener, sync::Semaphore};
 
 use super::{World, clock, desk::Verdict};
@@ -137,7 +137,15 @@ async fn report(State(world): State<Arc<World>>, headers: HeaderMap, body: Bytes
     let answer = world.desk().report(&world.keys, &bearer, report, clock::since_boot());
     world.desk_changed.notify_waiters();
     match answer {
-        Ok(directive) => Json(directive).into_response(),
+        Ok(directive) => {
+            if matches!(directive, Directive::Write(_) | Directive::Reboot)
+                && let Err(error) = world.renew()
+            {
+                // The true fence: a ticket leaves only while the locks are ours, in the store, now.
+                return refuse(503, ApiError { kind: "fenced".into(), message: error.to_string() });
+            }
+            Json(directive).into_response()
+        }
         Err((status, error)) => refuse(status, error),
     }
 }

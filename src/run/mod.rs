@@ -19,7 +19,9 @@ pub mod machines;
 pub mod members;
 pub mod netns;
 pub mod observe;
+pub mod play;
 mod power;
+pub mod rebuild;
 mod world;
 
 pub use journal::past;

@@ -3,6 +3,7 @@
 //! One trait, so that every back end is held to one conformance suite (`tests/store_conformance.rs`). Everything
 //! here is durable when the call returns: an effect may follow it (invariant 4).
 
+pub mod audit;
 mod chain;
 pub mod clock;
 mod error;

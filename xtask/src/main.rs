@@ -2,10 +2,12 @@
 
 mod build;
 mod ci;
+mod crash_points;
 mod demo;
 mod doctests;
 mod exec;
 mod man;
+mod reliability;
 mod setup;
 mod skipped;
 mod stopwatch;
@@ -28,8 +30,20 @@ cargo xtask test [NEXTEST ARGUMENT…]
     every test, the end-to-end one included
 cargo xtask ci
     rustfmt, clippy, cargo deny, then `test`
+cargo xtask crash-points [FLAG…]
+    rackctl killed at every fsync, fdatasync, pwrite64, rename, sendto, connect and execve of an installation and
+    join of four simulated machines, and resumed: the machines must not notice. Half an hour and more; as root
+    --stride N --from N   every N-th point alone, from that one on
+    --jobs N              laboratories at a time (default 8)
+    --double N            N random crashes of two more
+    --seed S              of the random choices
+    --only POINT[,POINT]  one crash again, as a failure names it: main:fsync:12
+    --times N             that often
+    --program FILE        another rackctl than the one that is built here
 cargo xtask man
     man/ from the command line's grammar
+cargo xtask reliability
+    docs/RELIABILITY.md from the markers above the tests
 ";
 
 fn main() -> ExitCode {
@@ -42,7 +56,9 @@ fn main() -> ExitCode {
         "demo" => demo::Options::parse(rest).and_then(|options| demo::run(&options)),
         "test" => test::run(rest).map(|()| ExitCode::SUCCESS),
         "ci" => no_arguments(rest).and_then(|()| ci::run()).map(|()| ExitCode::SUCCESS),
+        "crash-points" => crash_points::run(rest).map(|()| ExitCode::SUCCESS),
         "man" => no_arguments(rest).and_then(|()| man::run()).map(|()| ExitCode::SUCCESS),
+        "reliability" => no_arguments(rest).and_then(|()| reliability::run()).map(|()| ExitCode::SUCCESS),
         "help" | "-h" | "--help" => {
             print!("{USAGE}");
             return ExitCode::SUCCESS;
