@@ -12,7 +12,7 @@ mod crash;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crash::{
-    crash::name,
+    case::name,
     lab,
     point::Point,
     sweep::{Dice, Tried, counts, enumerate, replay, setting, shuffled, sweep, table},

@@ -9,7 +9,7 @@ mod crash;
 use std::{collections::BTreeSet, net::Ipv4Addr, time::Duration};
 
 use crash::{
-    crash::kept,
+    case::kept,
     lab::{self, Lab, Said},
     sweep::{Dice, setting},
 };
@@ -96,8 +96,8 @@ fn one(slot: &str, shared: bool, dice: &mut Dice) -> Vec<String> {
     if !codes.contains(&0) {
         wrong.push("nobody succeeded".into());
     }
-    // Who lost is told of the other one's lock, or of their cluster.
-    let told = |s: &Said| s.code == 0 || s.code == 5 || s.err.contains("already");
+    // Who lost is told of the other one's lock or of their cluster, or the plan already shows it and refuses.
+    let told = |s: &Said| s.code == 0 || s.code == 5 || s.err.contains("already") || s.out.contains("Refused:");
     if let Some(other) = said.iter().find(|s| !told(s)) {
         wrong.push(format!("the other one: {other}"));
     }

@@ -72,6 +72,10 @@ fn go_on(globals: &Globals, found: Session, record: &RunRecord, args: Option<&Re
     block_on(async {
         let mut locks = plan.locks();
         locks.extend(names.iter().map(|n| format!("node/{n}")));
+        // What the process that died held beyond the plan's (the network, before it was known that no machine boots):
+        // nobody else gives it back.
+        let held = session.store.locks().map_err(|e| stop(&e))?;
+        locks.extend(held.into_iter().filter(|lock| lock.run == record.id).map(|lock| lock.name));
         locks.sort();
         locks.dedup();
         let fence = session.lock(&locks, &record.id)?;

@@ -264,9 +264,8 @@ impl Lab {
         let _ = fs::remove_dir_all(to);
         let _ = fs::create_dir_all(to);
         let mut files: Vec<PathBuf> = vec![self.layout.log()];
-        for folder in [self.root.join("said")] {
-            files.extend(fs::read_dir(folder).into_iter().flatten().filter_map(|e| Some(e.ok()?.path())));
-        }
+        let said = fs::read_dir(self.root.join("said"));
+        files.extend(said.into_iter().flatten().filter_map(|e| Some(e.ok()?.path())));
         files.extend(
             fs::read_dir(self.root.join("state/rackctl/fleets"))
                 .into_iter()

@@ -6,10 +6,10 @@
 //! | how that is done | [`tracer`] |
 //! | a laboratory, seen from outside | [`lab`] |
 //! | is it the right world? | [`world`] |
-//! | one crash and what came of it | [`crash`] |
+//! | one crash and what came of it | [`case`] |
 //! | all of them, several at a time, and the table | [`sweep`] |
 
-pub mod crash;
+pub mod case;
 pub mod lab;
 pub mod point;
 pub mod sweep;

@@ -12,7 +12,7 @@ use std::{
 };
 
 use super::{
-    crash::{self, NODES, Outcome, crash},
+    case::{self, NODES, Outcome, crash},
     lab::Lab,
     point::{Call, Point, Role},
     tracer::Traced,
@@ -103,7 +103,7 @@ pub fn shuffled(mut cases: Vec<Vec<Point>>, dice: &mut Dice) -> Vec<Vec<Point>> 
 
 /// What it was, and the line that does it again.
 pub fn replay(points: &[Point], outcome: &Outcome) -> String {
-    let name = crash::name(points);
+    let name = case::name(points);
     let hits = if outcome.hits.is_empty() { "nothing".into() } else { outcome.hits.join(", ") };
     format!(
         "FAILED {name} (killed: {hits}): {}\n  again: cargo xtask crash-points --only {name}",
