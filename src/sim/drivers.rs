@@ -490,7 +490,10 @@ pub async fn finalize(d: &Doing, reason: &str) -> Result<(), Failure> {
 }
 
 async fn clear_override(d: &Doing) -> Result<(), Failure> {
-    with_bmc!(d, |c| { if c.boot().await?.is_cleared() { Ok(()) } else { c.set_boot(BootOverride::CLEARED).await } })
+    with_bmc!(d, |c| match c.boot().await?.is_cleared() {
+        true => Ok(()),
+        false => c.set_boot(BootOverride::CLEARED).await,
+    })
 }
 
 fn ticket_id(d: &Doing) -> Option<String> {
