@@ -30,9 +30,14 @@ pub(super) fn tracks(fleet: &Fleet, facts: &Facts, goal: &Goal, plan: &mut Plan)
         }
         plan.tracks.push(track);
     }
-    if let Goal::Power { action: PowerAction::GracefulShutdown | PowerAction::ForceOff, lose_quorum: false, .. } = goal
-    {
-        keep_quorums(fleet, facts, plan);
+    if let Goal::Power { action, lose_quorum: false, .. } = goal {
+        match action {
+            PowerAction::On => {}
+            PowerAction::GracefulShutdown | PowerAction::ForceOff => keep_quorums(fleet, facts, plan, true),
+            PowerAction::ForceRestart | PowerAction::GracefulRestart | PowerAction::PowerCycle => {
+                keep_quorums(fleet, facts, plan, false);
+            }
+        }
     }
 }
 
@@ -52,15 +57,16 @@ fn refusal(fleet: &Fleet, node: &Node) -> Option<Refusal> {
     None
 }
 
-/// Machines that go off stay off: together they must leave every cluster its quorum. (Restarts go one after the
-/// other under the cluster's budget, so that they cannot take it.)
-fn keep_quorums(fleet: &Fleet, facts: &Facts, plan: &mut Plan) {
+/// Machines that go off stay off: together they must leave every cluster its quorum. Restarts go one after the other
+/// under the cluster's budget: it is enough that the cluster can do without each, which one or two voters never can.
+fn keep_quorums(fleet: &Fleet, facts: &Facts, plan: &mut Plan, together: bool) {
     for cluster in fleet.clusters.values() {
         let Some(Ok(seen)) = facts.clusters.get(&cluster.name).map(|o| &o.value) else { continue };
         let goes = |name: &str| plan.tracks.iter().any(|t| t.subject.name() == name);
         let voters: Vec<_> = seen.members.iter().filter(|m| !m.learner).collect();
         let leaving: Vec<String> = voters.iter().filter(|m| goes(&m.name)).map(|m| m.name.clone()).collect();
-        let left = voters.iter().filter(|m| m.healthy && !goes(&m.name)).count();
+        let missing = voters.iter().filter(|m| m.healthy && goes(&m.name)).count();
+        let left = voters.iter().filter(|m| m.healthy).count() - if together { missing } else { missing.min(1) };
         let needed = voters.len() / 2 + 1;
         // Off already, or without a quorum already: nothing more is lost.
         let healthy = voters.iter().filter(|m| m.healthy).count();
@@ -79,7 +85,7 @@ fn keep_quorums(fleet: &Fleet, facts: &Facts, plan: &mut Plan) {
                     cluster.name,
                     voters.len()
                 ),
-                next: Some("rackctl power off … --lose-quorum".into()),
+                next: Some(format!("rackctl power {} … --lose-quorum", if together { "off" } else { "cycle" })),
             });
         }
     }

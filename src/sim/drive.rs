@@ -50,6 +50,30 @@ pub trait Meddle {
     fn intents(&self) -> bool {
         true
     }
+    /// Whether the budget is told who is away.
+    fn sees_who_is_away(&self) -> bool {
+        true
+    }
+    /// What is reported.
+    fn outcome(&self, outcome: Outcome) -> Outcome {
+        outcome
+    }
+    /// Whether failed machines are left safe.
+    fn finalizes(&self) -> bool {
+        true
+    }
+    /// Whether installers see what is on a disk that is not ours.
+    fn hides_foreign_data(&self) -> bool {
+        false
+    }
+    /// Whether anybody approves what is done.
+    fn approves(&self) -> bool {
+        true
+    }
+    /// Whether the run keeps its locks.
+    fn keeps_locks(&self) -> bool {
+        true
+    }
 }
 
 /// The product as it is.
@@ -148,7 +172,7 @@ impl Carrier<'_> {
                 self.carry_out(effect)?;
             }
             if finished {
-                return Ok(Ended { outcome: self.engine.outcome() });
+                return Ok(Ended { outcome: self.meddle.outcome(self.engine.outcome()) });
             }
         }
     }
@@ -270,13 +294,16 @@ impl Carrier<'_> {
             }
             Effect::Finalize { subject } => self.finalize(subject),
             Effect::LookAround => {
-                let tool = Rc::clone(self.tool);
-                let ctx = Rc::clone(self.ctx);
+                let (tool, ctx) = (Rc::clone(self.tool), Rc::clone(self.ctx));
+                let sees = self.meddle.sees_who_is_away();
                 self.spawn(async move {
                     // Not told in time: everything of the plan counts as unavailable.
                     let all = || tool.plan().pools.values().flat_map(|p| p.nodes.iter().cloned()).collect();
                     let seen = timeout(&ctx, AROUND_DEADLINE_MS, member_drivers::down(&ctx, &tool)).await;
-                    let down = seen.and_then(Result::ok).unwrap_or_else(all);
+                    let mut down = seen.and_then(Result::ok).unwrap_or_else(all);
+                    if !sees {
+                        down.clear();
+                    }
                     (Event::Around { down }, Value::Null)
                 });
             }
@@ -303,6 +330,10 @@ impl Carrier<'_> {
     }
 
     fn finalize(&mut self, subject: Subject) {
+        if !self.meddle.finalizes() {
+            self.tool.tell(self.ctx, Home::Event(Event::Finalized { subject, result: Ok(()) }, Value::Null));
+            return;
+        }
         let name = subject.name().to_owned();
         let step = format!("{name}/{}", By::FINALIZE);
         let d = Doing::new(self.ctx, self.tool, &name, &step, 1);

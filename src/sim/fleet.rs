@@ -119,6 +119,7 @@ pub fn machines(seed: u64, fleet: &Fleet, faults: &Faults) -> Vec<Machine> {
                 serial,
                 size_bytes: 100 * GIB,
                 foreign,
+                hidden: false,
                 guid: None,
                 system: None,
             };

@@ -40,6 +40,8 @@ pub struct Disk {
     pub size_bytes: u64,
     /// Somebody else's data lies on it.
     pub foreign: bool,
+    /// And nobody sees that.
+    pub hidden: bool,
     pub guid: Option<Uuid>,
     pub system: Option<System>,
 }
@@ -48,7 +50,7 @@ impl Disk {
     pub fn report(&self) -> DiskReport {
         let signature = |kind: &str| Signature { kind: kind.into(), offset_bytes: 512, label: None, uuid: None };
         let mut signatures: Vec<Signature> = self.guid.iter().map(|_| signature("gpt")).collect();
-        if self.foreign {
+        if self.foreign && !self.hidden {
             signatures.push(Signature { label: Some("photos".into()), ..signature("ext4") });
         }
         DiskReport {

@@ -33,6 +33,7 @@ use crate::{
 };
 
 const LOOK_MS: u64 = 30_000;
+const PATIENCE_MS: u64 = 2 * 3_600_000;
 
 /// What is typed.
 #[derive(Clone, Debug)]
@@ -57,8 +58,8 @@ pub enum Ending {
     },
     Locked,
     /// Another run of these nodes did not end.
-    OpenRun(#[allow(dead_code)] String), // told by Debug
-    Failed(#[allow(dead_code)] Failure), // told by Debug
+    OpenRun,
+    Failed,
     /// Killed.
     Died,
 }
@@ -93,6 +94,7 @@ pub async fn process(ctx: &Ctx, office: &Office, host: &str, command: Command, f
     }
     let tool = Tool::new(ctx, number, host, &run, &office.fleet, &office.keys, fault);
     befalls(ctx, &tool, fault);
+    patience(ctx, &tool);
     let ending: Rc<RefCell<Option<Ending>>> = Rc::default();
     {
         let (sim, tool, office, ending) = (Rc::clone(ctx), Rc::clone(&tool), office.clone(), Rc::clone(&ending));
@@ -105,7 +107,10 @@ pub async fn process(ctx: &Ctx, office: &Office, host: &str, command: Command, f
             if tool.is_dead() {
                 return;
             }
-            let told = told.unwrap_or_else(Ending::Failed);
+            let told = told.unwrap_or_else(|failure| {
+                sim.world().happened(What::Note { text: failure.to_string() });
+                Ending::Failed
+            });
             let by = By { process: tool.process, step: String::new(), attempt: 0 };
             let mut world = sim.world();
             let now = world.now;
@@ -118,6 +123,18 @@ pub async fn process(ctx: &Ctx, office: &Office, host: &str, command: Command, f
     until(ctx, Topic::Ended(number), move || tool.is_dead().then_some(())).await;
     let ended = ending.borrow_mut().take();
     ended.unwrap_or(Ending::Died)
+}
+
+/// Nobody watches a run for ever: one that waits for what never comes is stopped by hand.
+fn patience(ctx: &Ctx, tool: &Rc<Tool>) {
+    let (sim, tool) = (Rc::clone(ctx), Rc::clone(tool));
+    ctx.spawn(Owner::World, async move {
+        sleep(&sim, PATIENCE_MS).await;
+        if !tool.is_dead() {
+            sim.world().happened(What::Note { text: format!("process {} is stopped by hand", tool.process) });
+            tool.tell(&sim, Home::Event(Event::Interrupt, serde_json::Value::Null));
+        }
+    });
 }
 
 /// What was drawn to befall the process, when its time comes.
@@ -211,8 +228,8 @@ async fn begin_locked(
     goal: Goal,
     names: &[String],
 ) -> Result<Ending, Failure> {
-    if let Some(run) = open_run(tool, names) {
-        return Ok(Ending::OpenRun(run));
+    if open_run(tool, names) {
+        return Ok(Ending::OpenRun);
     }
     sweep(ctx, tool).await;
     let plan = make_plan(ctx, tool, &goal, names).await?;
@@ -223,7 +240,9 @@ async fn begin_locked(
     if plan.is_empty() {
         return Ok(Ending::Nothing { refused: plan.refusals.len() });
     }
-    ctx.world().watch.approve(&tool.run, &plan);
+    if office.meddle.approves() {
+        ctx.world().watch.approve(&tool.run, &plan);
+    }
     let value = |v: Result<serde_json::Value, serde_json::Error>| {
         v.map_err(|e| Failure::new(Cause::Local, "record the run", e.to_string()))
     };
@@ -247,12 +266,9 @@ async fn begin_locked(
     conduct(ctx, office, tool, Vec::new(), false).await
 }
 
-fn open_run(tool: &Tool, names: &[String]) -> Option<String> {
+fn open_run(tool: &Tool, names: &[String]) -> bool {
     let runs = tool.durable.store.runs().unwrap_or_default();
-    runs.into_iter()
-        .filter(|r| r.state.is_open())
-        .find(|r| r.goal.scope().0.iter().any(|n| names.contains(n)))
-        .map(|r| r.id)
+    runs.into_iter().any(|r| r.state.is_open() && r.goal.scope().0.iter().any(|n| names.contains(n)))
 }
 
 /// The open run of these nodes, as `rackctl runs` shows it.
@@ -314,6 +330,11 @@ async fn conduct(
     records: Vec<crate::store::Record>,
     abort: bool,
 ) -> Result<Ending, Failure> {
+    if !office.meddle.keeps_locks() {
+        unlock(tool);
+        let held = std::mem::take(&mut tool.fence.borrow_mut().locks);
+        drop(held);
+    }
     let ended = drive::execute(ctx, tool, &records, office.concurrency, abort, office.meddle.as_ref()).await;
     if tool.is_dead() {
         return super::exec::never().await;
@@ -409,4 +430,4 @@ async fn look(ctx: &Ctx, tool: &Rc<Tool>, name: &str) -> Result<NodeFacts, Failu
 }
 
 /// Virtual time of a whole world: longer than any run may take.
-pub const WORLD_DEADLINE: Duration = Duration::from_secs(12 * 3_600);
+pub const WORLD_DEADLINE: Duration = Duration::from_secs(48 * 3_600);

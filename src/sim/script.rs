@@ -79,7 +79,10 @@ pub fn simulate(scenario: Scenario) -> Report {
 
 pub(super) fn run(scenario: Scenario, faults: Faults, meddle: Rc<dyn Meddle>) -> Report {
     let fleet = Rc::new(fleet::fleet(scenario.seed, scenario.nodes));
-    let machines = fleet::machines(scenario.seed, &fleet, &faults);
+    let mut machines = fleet::machines(scenario.seed, &fleet, &faults);
+    for disk in machines.iter_mut().flat_map(|m| &mut m.disks) {
+        disk.hidden = meddle.hides_foreign_data();
+    }
     let keys = Rc::new(Keys::from_bytes([7; 32]));
     let ctx = Sim::new(World::new(scenario.seed, &fleet, machines));
     let office = Office { fleet, keys, concurrency: 32, meddle };
@@ -208,10 +211,10 @@ async fn operates(ctx: &Ctx, office: &Office, scenario: Scenario, faults: Faults
         let ending = operator::process(ctx, office, "a", command, befalls.next()).await;
         match ending {
             Ending::Ended { outcome: Outcome::Succeeded, refused: 0, .. } | Ending::Nothing { refused: 0 } => break,
-            Ending::Died | Ending::OpenRun(_) | Ending::Locked => {}
+            Ending::Died | Ending::OpenRun | Ending::Locked => {}
             Ending::Ended { outcome: Outcome::Interrupted | Outcome::Paused | Outcome::Aborted, .. } => {}
-            Ending::Ended { .. } | Ending::Nothing { .. } | Ending::Failed(_) if !ctx.world().healed => heal(ctx),
-            Ending::Ended { .. } | Ending::Nothing { .. } | Ending::Failed(_) => {
+            Ending::Ended { .. } | Ending::Nothing { .. } | Ending::Failed if !ctx.world().healed => heal(ctx),
+            Ending::Ended { .. } | Ending::Nothing { .. } | Ending::Failed => {
                 healthy_rounds += 1;
                 if healthy_rounds > 4 {
                     break;
@@ -262,9 +265,9 @@ async fn changes(ctx: &Ctx, office: &Office, scenario: Scenario) {
     let mut over = false;
     for round in 0..ROUNDS_MAX {
         let command = match operator::open_run_of(ctx, &names) {
-            Some(run) if round > 8 => Command::Abort(run),
+            Some(run) if round > 4 => Command::Abort(run),
             Some(run) => Command::Resume(run),
-            None if over || round > 8 => break,
+            None if over || round > 4 => break,
             None => Command::Run(goal.clone()),
         };
         let ending = operator::process(ctx, office, "a", command, fault.take()).await;
