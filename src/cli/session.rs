@@ -52,7 +52,7 @@ const LEASE: std::time::Duration = std::time::Duration::from_secs(60);
 /// Shorter leases, for rehearsals and tests: `RACKCTL_LEASE=6s`.
 const LEASE_VAR: &str = "RACKCTL_LEASE";
 
-fn lease() -> Result<std::time::Duration, Failure> {
+pub(super) fn lease() -> Result<std::time::Duration, Failure> {
     let Some(text) = std::env::var_os(LEASE_VAR) else { return Ok(LEASE) };
     let text = text.to_string_lossy();
     super::args::values::duration(&text).ok().filter(|d| d.as_secs() >= 1).ok_or_else(|| {
