@@ -38,7 +38,8 @@
 //! | 2 | [`engine`] | a run's tracks as a state machine, retry, resume; time is an argument |
 //! | 3 | [`bmc`], [`netboot`], [`remote`], [`install`], [`cluster`], [`image`], [`secrets`], [`store`] | drivers: a pure core each, and thin files that do the I/O |
 //! | 4 | [`run`], [`output`], [`lab`] | the loop that joins engine and drivers; the views; the laboratory fleet |
-//! | 5 | [`cli`] | a file a verb: strings become goals, outcomes become exit codes |
+//! | 5 | [`sim`] | deterministic simulation: a fleet under a virtual clock drives planner, engine, guards and desk |
+//! | 6 | [`cli`] | a file a verb: strings become goals, outcomes become exit codes |
 //!
 //! Beside this crate: `wire/` (the values that rackctl and the node program say to each other), `node/` (the
 //! program of the installer and of installed nodes; it shares `wire` alone) and `xtask/` (developers' chores).
@@ -81,4 +82,5 @@ pub mod plan;
 pub mod remote;
 pub mod run;
 pub mod secrets;
+pub mod sim;
 pub mod store;

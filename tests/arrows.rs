@@ -26,9 +26,10 @@ const LEVELS: [(&str, u8); 18] = [
     ("run", 4),
     ("output", 4),
     ("lab", 4),
-    ("cli", 5),
+    ("sim", 5),
+    ("cli", 6),
     // The crate's own root: `crate::` names that are no module are caught by this one's absence.
-    ("main", 6),
+    ("main", 7),
 ];
 
 fn level(module: &str) -> Option<u8> {

@@ -98,6 +98,8 @@ pub async fn conduct(globals: &Globals, session: &Session, run: Run) -> Result<E
         lease: session.lease,
         approval: run.approval,
     }));
+    // Before the first answer to anybody: an installer whose claim is not known yet would take the refusal as final.
+    run::restore(&world, &run.records)?;
     let mut background = tokio::task::JoinSet::new();
     if boots {
         let child =

@@ -221,6 +221,7 @@ impl<'a> Memory<'a> {
             (true, Some(_)) => "Member",
             (true, None) if joining => "Joining",
             (true, None) => "Installed",
+            (false, _) if seen.record.as_ref().is_some_and(|r| r.phase == InstallPhase::Unknown) => "Unknown",
             (false, _) if seen.record.is_some() => "Installing",
             (false, _) if seen.at.is_some() => "Registered",
             (false, _) => "Unknown",

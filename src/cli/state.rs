@@ -107,7 +107,7 @@ fn rebuild(globals: &Globals, order: &Order<'_>) -> Result<Exit, Stop> {
         read_only: true,
         concurrency: globals.concurrency.unwrap_or(CONCURRENCY),
         verbose: globals.verbose,
-        lease: super::session::lease()?,
+        lease: LEASE,
     };
     session.enter(&names)?;
     let run = format!("rebuild-{}", clock::unix_ms());

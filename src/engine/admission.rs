@@ -83,6 +83,8 @@ pub struct Admission {
     windows: BTreeMap<String, Vec<ChangeWindow>>,
     looked_ms: Option<u64>,
     looking: bool,
+    /// The look under way began before a node ended: what it brings is older than that.
+    stale_look: bool,
     /// (step word, cause) → nodes that it stopped.
     causes: BTreeMap<(String, String), usize>,
     halted: Option<String>,
@@ -111,6 +113,7 @@ impl Admission {
             windows: plan.windows.clone(),
             looked_ms: None,
             looking: false,
+            stale_look: false,
             causes: BTreeMap::new(),
             halted: None,
         };
@@ -183,8 +186,9 @@ impl Admission {
 
     pub fn around(&mut self, now_ms: u64, down: BTreeSet<String>) {
         self.budget.around(down);
-        self.looked_ms = Some(now_ms);
+        self.looked_ms = Some(now_ms).filter(|_| !self.stale_look);
         self.looking = false;
+        self.stale_look = false;
     }
 
     /// A begun track is through, or failed with `failure` in `step`.
@@ -202,10 +206,12 @@ impl Admission {
         if seat.disrupts {
             own.last_end_ms = Some(now_ms);
             self.looked_ms = None;
+            self.stale_look = self.looking;
         }
         if own.in_hand.is_empty() && own.ended >= own.wave_end {
             own.wave_ended_ms = Some(now_ms);
             self.looked_ms = None;
+            self.stale_look = self.looking;
         }
         let (step, failure, word) = failure?;
         let same = self.causes.entry((word.to_owned(), format!("{:?}", failure.cause))).or_default();

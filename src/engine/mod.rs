@@ -7,6 +7,7 @@
 
 mod admission;
 mod budget;
+pub mod look;
 pub mod play;
 mod progress;
 pub mod retry;
@@ -580,19 +581,25 @@ impl Engine {
 
     fn again(&mut self, now: Now, at: usize, failure: &Failure, effects: &mut Vec<Effect>) -> bool {
         let state = &self.steps[at];
-        let (attempt, track) = (state.attempt, state.track);
-        let Some(rule) = retry::rule(&state.step.kind, failure.cause, attempt) else { return false };
+        let (own, track) = (state.attempt, state.track);
+        let first = self.tracks[track].first;
+        let Some(rule) = retry::rule(&state.step.kind, failure.cause, own) else { return false };
+        let begin = match rule.from {
+            Some(word) => (first..=at).find(|i| self.steps[*i].step.kind.word() == word).unwrap_or(at),
+            None => at,
+        };
+        // The way back goes through steps that were tried more often than this one: none of their attempts is counted,
+        // or its token used, a second time.
+        let attempt = self.steps[begin..=at].iter().map(|s| s.attempt).max().unwrap_or(own);
+        if attempt >= rule.attempts {
+            return false;
+        }
         if self.stop.is_some_and(|s| s != Stop::Pause) {
             // Parked: the next process looks at it.
             self.steps[at].resumed = true;
             self.set(now, at, Phase::Waiting);
             return true;
         }
-        let first = self.tracks[track].first;
-        let begin = match rule.from {
-            Some(word) => (first..=at).find(|i| self.steps[*i].step.kind.word() == word).unwrap_or(at),
-            None => at,
-        };
         let until = now.mono_ms + rule.pause(attempt + 1);
         for index in begin..=at {
             self.steps[index].attempt = attempt + 1;

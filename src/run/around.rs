@@ -26,6 +26,7 @@ pub(super) async fn down(world: &World) -> Result<BTreeSet<String>, Failure> {
     };
     let mut down = BTreeSet::new();
     let mut asked: BTreeSet<&String> = BTreeSet::new();
+    let mut pools = Vec::new();
     for (name, pool) in &world.plan.pools {
         let Some(cluster) = world.fleet.clusters.get(name) else { continue };
         let ClusterDriver::Etcd { client_port, .. } = cluster.driver else { continue };
@@ -40,13 +41,22 @@ pub(super) async fn down(world: &World) -> Result<BTreeSet<String>, Failure> {
             .filter_map(|m| world.fleet.member_address(m, client_port))
             .map(|a| format!("http://{a}"))
             .collect();
+        pools.push((members, endpoints));
+    }
+    // All at the same time: a silent member takes seconds, and what was seen first would be old by the end.
+    let mut pools = stream::iter(pools.into_iter().map(|(members, endpoints)| async move {
         let healthy: BTreeSet<String> = match observe_client::observe(&endpoints).await {
             Ok(facts) => facts.members.into_iter().filter(|m| m.healthy && !m.learner).map(|m| m.name).collect(),
             // Silent: none of them can be counted on.
             Err(_) => BTreeSet::new(),
         };
-        down.extend(members.into_iter().filter(|m| !healthy.contains(*m)).cloned());
+        members.into_iter().filter(|m| !healthy.contains(*m)).cloned().collect::<Vec<String>>()
+    }))
+    .buffer_unordered(AT_ONCE);
+    while let Some(missing) = pools.next().await {
+        down.extend(missing);
     }
+    drop(pools);
     let others: BTreeSet<&String> =
         world.plan.domains.values().flat_map(|d| &d.nodes).filter(|n| !asked.contains(n)).collect();
     let looks = others.into_iter().filter_map(|name| Some((name, installed(name)?, world.fleet.nodes.get(name)?)));

@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use rackctl_wire::{InterfaceConfig, NodeConfig, NodeStatus, PROTOCOL, Stage, WriteTicket};
+use rackctl_wire::{InterfaceConfig, NodeConfig, NodeStatus, PROTOCOL, WriteTicket};
 use serde_json::{Value, json};
 
 use super::{
@@ -14,15 +14,17 @@ use super::{
 };
 use crate::{
     bmc,
-    engine::Found,
+    engine::{
+        Found,
+        look::{self, Writing},
+    },
     model::{
         Failure,
         facts::{InstallPhase, NodeRecord},
         failure::Cause,
-        fleet::Node,
         power::{BootOverride, OverrideFor, PowerAction, PowerState},
     },
-    plan::{StepKind, approval, wipe_guard},
+    plan::{StepKind, approval},
     store::{Draft, RecordKind},
 };
 
@@ -67,9 +69,8 @@ async fn look(
             close(client).await;
             let (power, last_reset) = seen?;
             let before = intent.and_then(|i| i.get("lastReset")).and_then(Value::as_str).map(str::to_owned);
-            // The reset is the mark: a machine that is on and was reset since the intent has had its boot.
-            let done = power == PowerState::On && last_reset.is_some() && last_reset != before;
-            Ok((if done { Found::Done } else { Found::NotDone }, json!({ "lastReset": last_reset })))
+            let found = look::installer_booted(power, last_reset.as_deref(), before.as_deref());
+            Ok((found, json!({ "lastReset": last_reset })))
         }
         StepKind::WriteDisk { .. } => {
             let Some(ticket) = ticket_id(world, node) else { return not_done };
@@ -78,44 +79,29 @@ async fn look(
             }
             let heard =
                 tokio::time::timeout(LISTEN, world.until_desk(POLL, |desk| desk.report_of(node).cloned())).await;
-            let Ok(report) = heard else {
-                let why = "a disk write was begun before the crash and the installer does not report any more";
-                return Ok((
-                    Found::Unknown(
-                        Failure::new(Cause::Unreachable, format!("{node}: write its disk"), why)
-                            .next(format!("rackctl console {node}")),
-                    ),
-                    Value::Null,
-                ));
-            };
-            if let Some(failure) = world.desk().installer_failure(node) {
-                return Ok((Found::Contradiction(failure), Value::Null));
-            }
-            let ours = report.ticket.as_deref() == Some(ticket.as_str());
-            Ok(match report.stage {
-                Stage::Written if ours => (Found::Done, json!("written and read back")),
-                // The order stands until it is carried out: the machine may have lost the answer.
-                Stage::Ready => (may_wipe(world, node).await?, json!("the ticket never reached the installer")),
-                _ => {
+            let failed = world.desk().installer_failure(node);
+            Ok(match look::write_begun(node, &ticket, heard.ok().as_ref(), failed) {
+                Writing::Written => (Found::Done, json!("written and read back")),
+                Writing::NotBegun => (may_wipe(world, node).await?, json!("the ticket never reached the installer")),
+                Writing::UnderWay => {
                     let ticket = make_ticket(world, node, kind)?;
                     world.desk().order(node, Order::Write(Box::new(ticket)));
                     (Found::UnderWay, json!("the installer is writing"))
                 }
+                Writing::Ended(found) => (found, Value::Null),
             })
         }
         StepKind::RebootToDisk if resumed => {
-            // A machine that still reports has not restarted; one that is silent has left the installer.
             let heard =
                 tokio::time::timeout(LISTEN, world.until_desk(POLL, |desk| desk.report_of(node).cloned())).await;
-            let stays = heard.is_ok_and(|report| report.stage != Stage::Restarting);
-            Ok((if stays { Found::NotDone } else { Found::Done }, Value::Null))
+            Ok((look::rebooted(heard.ok().as_ref()), Value::Null))
         }
         StepKind::SetPower { action, .. } => super::power::look(world, node, *action, resumed, intent).await,
         StepKind::PowerOn => {
             let client = world.bmc(node).await?;
             let power = client.power().await;
             close(client).await;
-            Ok((if power? == PowerState::On { Found::Done } else { Found::NotDone }, Value::Null))
+            Ok((look::powered(power?), Value::Null))
         }
         _ => not_done,
     }
@@ -236,7 +222,7 @@ async fn proof(world: &World, node: &str, kind: &StepKind) -> Result<(), Failure
         StepKind::AwaitClaim => {
             world
                 .until_desk(Duration::from_secs(1), |desk: &Desk| {
-                    if desk.claim_of(node).is_some() { Some(Ok(())) } else { desk.refusal_of(node).cloned().map(Err) }
+                    look::claimed(desk.claim_of(node), desk.refusal_of(node))
                 })
                 .await
         }
@@ -245,12 +231,7 @@ async fn proof(world: &World, node: &str, kind: &StepKind) -> Result<(), Failure
             let ticket = ticket_id(world, node).ok_or_else(|| no_target(node))?;
             let stages = world
                 .until_desk(Duration::from_secs(1), |desk: &Desk| {
-                    if let Some(failure) = desk.installer_failure(node) {
-                        return Some(Err(failure));
-                    }
-                    let report = desk.report_of(node)?;
-                    let written = report.stage == Stage::Written && report.ticket.as_deref() == Some(ticket.as_str());
-                    written.then(|| Ok(report.stage_started_ms.clone()))
+                    look::written(desk.report_of(node), desk.installer_failure(node), &ticket)
                 })
                 .await?;
             // The machine's own account of its time, for the report.
@@ -264,33 +245,18 @@ async fn proof(world: &World, node: &str, kind: &StepKind) -> Result<(), Failure
             world.append(draft).map(|_| ()).map_err(|e| store_failure(&e))
         }
         StepKind::WithdrawNetboot => {
-            if world.is_offered(node) {
-                return Err(Failure::new(
-                    Cause::Local,
-                    format!("{node}: withdraw network boot"),
-                    "it is still offered",
-                ));
-            }
+            look::withdrawn(node, world.is_offered(node))?;
             let client = world.bmc(node).await?;
             let boot = client.boot().await;
             close(client).await;
             let boot = boot?;
-            if boot.is_cleared() {
-                return Ok(());
-            }
-            Err(Failure::new(
-                Cause::AcceptedButIgnored,
-                format!("{node}: clear the boot override"),
-                format!("the BMC still shows {}", bmc::boot::words(boot)),
-            )
-            .next(format!("rackctl boot show {node}")))
+            look::cleared(node, boot, &bmc::boot::words(boot))
         }
         StepKind::RebootToDisk => {
             world
                 .until_desk(Duration::from_millis(200), |desk: &Desk| {
-                    let said = desk.report_of(node).is_some_and(|r| r.stage == Stage::Restarting);
-                    let gone = desk.silent_for(node, clock::since_boot()).is_none_or(|silent| silent > SILENCE);
-                    (said || gone).then_some(Ok(()))
+                    let silent = desk.silent_for(node, clock::since_boot());
+                    look::has_left(desk.report_of(node), silent, SILENCE).then_some(Ok(()))
                 })
                 .await
         }
@@ -357,18 +323,14 @@ fn ticket_id(world: &World, node: &str) -> Option<String> {
 async fn check_disks(world: &World, node: &str) -> Result<(), Failure> {
     let disks = world
         .until_desk(Duration::from_secs(1), |desk: &Desk| {
-            if let Some(failure) = desk.installer_failure(node) {
-                return Some(Err(failure));
-            }
-            desk.report_of(node).filter(|r| r.stage >= Stage::Ready).and_then(|r| r.disks.clone()).map(Ok)
+            look::disks_seen(desk.report_of(node), desk.installer_failure(node))
         })
         .await?;
     let spec = world.node(node)?;
     let claim = world.desk().claim_of(node).cloned().ok_or_else(|| no_target(node))?;
-    minimum(spec, claim.cores, claim.memory_bytes)?;
     let reinstall = matches!(world.plan.goal, crate::model::goal::Goal::Install { reinstall: true, .. });
     let record = world.record(node)?;
-    let target = wipe_guard::disk(spec, &world.run, &disks, record.as_ref(), reinstall)?;
+    let target = look::target(spec, &world.run, &claim, &disks, record.as_ref(), reinstall)?;
     let draft = Draft {
         subject: node.to_owned(),
         step: format!("{node}/check-disks"),
@@ -378,26 +340,6 @@ async fn check_disks(world: &World, node: &str) -> Result<(), Failure> {
     };
     world.append(draft).map_err(|e| store_failure(&e))?;
     world.set_target(node, target);
-    Ok(())
-}
-
-/// The class's or profile's minimum, before anything is wiped.
-fn minimum(node: &Node, cores: u32, memory_bytes: u64) -> Result<(), Failure> {
-    let what = format!("{}: hardware minimum", node.name);
-    if let Some(want) = node.minimum.cores
-        && cores < want
-    {
-        return Err(Failure::new(Cause::Guard, what, format!("it has {cores} cores, the inventory asks for {want}")));
-    }
-    if let Some(want) = node.minimum.memory_bytes
-        && memory_bytes < want
-    {
-        return Err(Failure::new(
-            Cause::Guard,
-            what,
-            format!("it has {memory_bytes} bytes of memory, the inventory asks for {want}"),
-        ));
-    }
     Ok(())
 }
 
@@ -447,7 +389,7 @@ async fn await_installed(world: &World, node: &str, generation: u64) -> Result<(
     loop {
         match status(world, node, &record.system_host_key).await {
             Ok(status) => {
-                is_the_installed_one(node, &record, generation, &status)?;
+                look::is_the_installed_one(node, &record, generation, &status)?;
                 let record = NodeRecord { phase: InstallPhase::Installed, at: clock::unix_ms(), ..record };
                 return world.store.put_node_record(node, &record).map_err(|e| store_failure(&e));
             }
@@ -460,29 +402,4 @@ async fn await_installed(world: &World, node: &str, generation: u64) -> Result<(
 
 async fn status(world: &World, node: &str, host_key: &str) -> Result<NodeStatus, Failure> {
     crate::remote::node_client::node_status(&world.ssh(node, host_key)?).await
-}
-
-/// It came up from the disk that was written, as what was written.
-fn is_the_installed_one(node: &str, record: &NodeRecord, generation: u64, status: &NodeStatus) -> Result<(), Failure> {
-    let differs = |what: &str, seen: String, want: String| {
-        Err(Failure::new(
-            Cause::Mismatch,
-            format!("{node}: installed system"),
-            format!("its {what} is {seen}, expected {want}"),
-        )
-        .next(format!("rackctl ssh {node} -- rackctl-node status")))
-    };
-    if status.config.node != node {
-        return differs("name", status.config.node.clone(), node.to_owned());
-    }
-    if status.config.generation != generation {
-        return differs("generation", status.config.generation.to_string(), generation.to_string());
-    }
-    if status.root_disk_guid != record.disk_guid {
-        return differs("root disk's GUID", status.root_disk_guid.to_string(), record.disk_guid.to_string());
-    }
-    if status.system_sha256 != record.system_sha256 {
-        return differs("system", status.system_sha256.clone(), record.system_sha256.clone());
-    }
-    Ok(())
 }

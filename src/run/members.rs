@@ -19,7 +19,7 @@ use crate::{
         synced::Rule,
         verify_client::{PREFIX, verify_member},
     },
-    engine::Found,
+    engine::{Found, look},
     model::{
         Failure,
         facts::{ClusterFacts, MemberFacts},
@@ -35,6 +35,8 @@ use crate::{
 };
 
 const CHANGE_DEADLINE: Duration = Duration::from_secs(90);
+/// A learner that was seen in sync so lately is not asked again.
+const SYNC_HOLDS: Duration = Duration::from_secs(3);
 /// For the look whether a learner that was in sync is so still.
 const STILL_SYNCED: Duration = Duration::from_secs(10);
 
@@ -81,8 +83,7 @@ async fn facts(world: &World, cluster: &str, except: &str) -> Result<ClusterFact
 }
 
 fn member_of<'a>(facts: &'a ClusterFacts, seat: &Seat) -> Option<&'a MemberFacts> {
-    let url = seat.peer_url();
-    facts.members.iter().find(|m| m.peer_urls.contains(&url))
+    look::member(facts, &seat.peer_url())
 }
 
 pub(super) async fn observe(world: &World, cluster: &str, kind: &StepKind, resumed: bool) -> (Found, Value) {
@@ -98,51 +99,37 @@ async fn look(world: &World, cluster: &str, kind: &StepKind, resumed: bool) -> R
     match kind {
         StepKind::Bootstrap { .. } => {
             let record = world.store.cluster_record(cluster).map_err(|e| store_failure(&e))?;
-            match record {
-                Some(record) if record.run != world.run => Ok(Found::Contradiction(
-                    Failure::new(
-                        Cause::Guard,
-                        what(cluster, member, "bootstrap"),
-                        format!(
-                            "run {} made it before (generation {}): a cluster is never made twice by itself",
-                            record.run, record.generation
-                        ),
-                    )
-                    .next(format!("rackctl describe cluster {cluster}")),
-                )),
-                // Our own ticket, given before a crash: the same token leads to the same cluster.
-                _ if !resumed => Ok(Found::NotDone),
-                _ => Ok(match observe_etcd(&[seat.client_url()]).await {
-                    Ok(_) => Found::Done,
-                    Err(_) => Found::NotDone,
-                }),
+            // A ticket that nobody is known to have used is passed on with its token: whatever came of it then is what
+            // comes of it now.
+            let unused = |r: &&ClusterRecord| r.cluster_id.is_none() && r.bootstrap_member == member;
+            let made = record.as_ref().filter(|r| r.run == world.run || !unused(r));
+            let made = made.map(|r| (r.run.as_str(), r.generation));
+            if let Some(found) = look::bootstrap(cluster, member, &world.run, made, resumed) {
+                return Ok(found);
             }
+            let Some(record) = record else { return Ok(Found::NotDone) };
+            Ok(look::bootstrapped(&record.token, &node_status(world, member).await?))
         }
         StepKind::AddLearner { .. } => {
             let facts = facts(world, cluster, member).await?;
-            Ok(match member_of(&facts, &seat) {
-                Some(_) => Found::Done,
-                None => guard(world, cluster, member, &facts, Change::AddLearner { peer_url: seat.peer_url() }).await,
+            Ok(match look::added(&facts, &seat.peer_url()) {
+                Found::NotDone => {
+                    guard(world, cluster, member, &facts, Change::AddLearner { peer_url: seat.peer_url() }).await
+                }
+                found => found,
             })
         }
         StepKind::StartMember { .. } if resumed => {
-            let status = node_status(world, member).await?;
-            let running = status.etcd.is_some_and(|e| {
-                e.running && e.configured.cluster == cluster && e.configured.generation == seat.generation
-            });
-            Ok(if running { Found::Done } else { Found::NotDone })
+            Ok(look::started(cluster, seat.generation, &node_status(world, member).await?))
         }
         StepKind::Promote { .. } => {
             let facts = facts(world, cluster, member).await?;
-            match member_of(&facts, &seat) {
-                Some(m) if !m.learner => Ok(Found::Done),
-                Some(m) => Ok(guard(world, cluster, member, &facts, Change::Promote { id: m.id.clone() }).await),
-                None => Ok(Found::Contradiction(Failure::new(
-                    Cause::Mismatch,
-                    what(cluster, member, "promote"),
-                    "it is not in the member list any more",
-                ))),
-            }
+            Ok(match (look::promoted(cluster, member, &facts, &seat.peer_url()), member_of(&facts, &seat)) {
+                (Found::NotDone, Some(m)) => {
+                    guard(world, cluster, member, &facts, Change::Promote { id: m.id.clone() }).await
+                }
+                (found, _) => found,
+            })
         }
         _ => Ok(Found::NotDone),
     }
@@ -157,7 +144,8 @@ async fn guard(world: &World, cluster: &str, member: &str, facts: &ClusterFacts,
             let own = seat(world, cluster, member)?.client_url();
             wait_synced(&voters(world, cluster, member)?, &own, id, Rule::default(), STILL_SYNCED, |_| {}).await
         };
-        if fresh.await.is_ok() {
+        let just_now = world.since_synced(cluster, member).is_some_and(|since| since < SYNC_HOLDS);
+        if just_now || fresh.await.is_ok() {
             synced.insert(id.clone());
         }
     }
@@ -170,14 +158,7 @@ async fn guard(world: &World, cluster: &str, member: &str, facts: &ClusterFacts,
         since_restart: world.since_restart(cluster),
         settle: quorum::SETTLE,
     };
-    let refusals = quorum::refusals(&seen, &change);
-    if refusals.is_empty() {
-        return Found::NotDone;
-    }
-    let why: Vec<String> = refusals.iter().map(ToString::to_string).collect();
-    let failure = Failure::new(Cause::Guard, what(cluster, member, "quorum guard for"), why.join("; "))
-        .next(format!("rackctl describe cluster {cluster}"));
-    if refusals.iter().all(quorum::Refusal::may_pass) { Found::Held(failure) } else { Found::Contradiction(failure) }
+    look::quorum_allows(cluster, member, &seen, &change)
 }
 
 /// Whether the cluster can do without this node's member now, data and all; `None`: it can, or has no such member.
@@ -248,14 +229,10 @@ pub(super) async fn verify(world: &World, cluster: &str, kind: &StepKind) -> Res
             world.add_voter(cluster, member);
             Ok(())
         }
-        StepKind::AddLearner { .. } => match member_of(&facts(world, cluster, member).await?, &seat) {
-            Some(_) => Ok(()),
-            None => Err(Failure::new(
-                Cause::AcceptedButIgnored,
-                what(cluster, member, "add"),
-                "it is not in the member list",
-            )),
-        },
+        StepKind::AddLearner { .. } => {
+            let facts = facts(world, cluster, member).await?;
+            look::is_added(cluster, member, &facts, &seat.peer_url())
+        }
         StepKind::StartMember { .. } => {
             wait_started(&voters(world, cluster, member)?, &seat.client_url(), member, deadline, |_| {})
                 .await
@@ -267,19 +244,16 @@ pub(super) async fn verify(world: &World, cluster: &str, kind: &StepKind) -> Res
                 Failure::new(Cause::Mismatch, what(cluster, member, "wait for"), "it is not in the member list")
             })?;
             let rule = Rule::default();
-            wait_synced(&voters(world, cluster, member)?, &seat.client_url(), &id, rule, deadline, |_| {})
-                .await
-                .map(|_| ())
+            wait_synced(&voters(world, cluster, member)?, &seat.client_url(), &id, rule, deadline, |_| {}).await?;
+            world.note_synced(cluster, member);
+            Ok(())
         }
-        StepKind::Promote { .. } => match member_of(&facts(world, cluster, member).await?, &seat) {
-            Some(m) if !m.learner => {
-                world.add_voter(cluster, member);
-                Ok(())
-            }
-            _ => {
-                Err(Failure::new(Cause::AcceptedButIgnored, what(cluster, member, "promote"), "it is still a learner"))
-            }
-        },
+        StepKind::Promote { .. } => {
+            let facts = facts(world, cluster, member).await?;
+            look::is_promoted(cluster, member, &facts, &seat.peer_url())?;
+            world.add_voter(cluster, member);
+            Ok(())
+        }
         StepKind::VerifyMember { .. } => {
             let own = seat.client_url();
             // A member whose machine has just come up elects and catches up first.
@@ -289,14 +263,15 @@ pub(super) async fn verify(world: &World, cluster: &str, kind: &StepKind) -> Res
                 Ok(others) => verify_member(&others[0], &own).await?.cluster_id,
                 Err(_) => serves_alone(&what(cluster, member, "verify"), &own).await?,
             };
-            let recorded =
-                world.store.cluster_record(cluster).map_err(|e| store_failure(&e))?.and_then(|r| r.cluster_id);
-            match recorded {
-                Some(id) if id != seen => Err(Failure::new(
-                    Cause::Mismatch,
-                    what(cluster, member, "verify"),
-                    format!("its cluster id is {seen}, the one that was made is {id}"),
-                )),
+            let record = world.store.cluster_record(cluster).map_err(|e| store_failure(&e))?;
+            let made = record.as_ref().and_then(|r| r.cluster_id.as_deref());
+            look::same_cluster(cluster, member, &seen, made)?;
+            match record {
+                // Its bootstrap was not seen to the end: from now on it is known that it was made.
+                Some(record) if record.cluster_id.is_none() => {
+                    let known = ClusterRecord { cluster_id: Some(seen), ..record };
+                    world.store.put_cluster_record(cluster, known.generation, &known).map_err(|e| store_failure(&e))
+                }
                 _ => Ok(()),
             }
         }
@@ -326,12 +301,12 @@ async fn serves_alone(what: &str, endpoint: &str) -> Result<String, Failure> {
 /// One ticket per generation, durable before the first start; nobody else's data may be there.
 async fn bootstrap_ticket(world: &World, cluster: &str, member: &str) -> Result<Uuid, Failure> {
     let doing = || what(cluster, member, "bootstrap");
-    if let Some(record) = world.store.cluster_record(cluster).map_err(|e| store_failure(&e))? {
-        // `look` has refused another run's record.
-        return record
-            .token
-            .parse()
-            .map_err(|_| Failure::new(Cause::Malformed, doing(), "the recorded token is no UUID"));
+    let given = world.store.cluster_record(cluster).map_err(|e| store_failure(&e))?;
+    let token = |record: &ClusterRecord| {
+        record.token.parse().map_err(|_| Failure::new(Cause::Malformed, doing(), "the recorded token is no UUID"))
+    };
+    if let Some(record) = given.as_ref().filter(|record| record.run == world.run) {
+        return token(record);
     }
     let members = world.fleet.clusters.get(cluster).map(|c| c.members.clone()).unwrap_or_default();
     let written_now = |m: &str| {
@@ -345,21 +320,26 @@ async fn bootstrap_ticket(world: &World, cluster: &str, member: &str) -> Result<
     // Machines whose disks this run writes hold nothing; all others are asked.
     let others: Vec<String> = members
         .iter()
-        .filter(|m| *m == member || !written_now(m))
+        // What runs there under a ticket that is passed on is no other cluster; the node itself refuses others.
+        .filter(|m| if *m == member { given.is_none() } else { !written_now(m) })
         .filter_map(|m| seat(world, cluster, m).ok())
         .map(|s| s.client_url())
         .collect();
     let seen = probe_existing(&others).await?;
     may_bootstrap(&doing(), &seen)?;
-    let token = Uuid::new_v4();
+    // `look` has refused the record of another run that made a cluster.
+    let (before, token) = match &given {
+        Some(record) => (record.generation, token(record)?),
+        None => (0, Uuid::new_v4()),
+    };
     let record = ClusterRecord {
-        generation: 1,
+        generation: before.max(1),
         run: world.run.clone(),
         bootstrap_member: member.to_owned(),
         token: token.to_string(),
         cluster_id: None,
     };
-    match world.store.put_cluster_record(cluster, 0, &record) {
+    match world.store.put_cluster_record(cluster, before, &record) {
         Ok(()) => Ok(token),
         Err(StoreError::Conflict(why)) => {
             Err(Failure::new(Cause::Guard, doing(), why).next(format!("rackctl describe cluster {cluster}")))

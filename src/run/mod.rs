@@ -24,6 +24,6 @@ mod power;
 pub mod rebuild;
 mod world;
 
-pub use journal::past;
+pub use journal::{past, restore};
 pub use loop_::{Ended, Notice, Outside, Pace, execute};
 pub use world::{StoreLedger, World, WorldParts};

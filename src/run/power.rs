@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::{World, clock, machines::close};
 use crate::{
     bmc,
-    engine::Found,
+    engine::{Found, look},
     model::{
         Failure,
         failure::Cause,
@@ -33,36 +33,7 @@ pub(super) async fn look(
     let (power, last_reset) = seen?;
     let before = intent.and_then(|i| i.get("lastReset")).and_then(Value::as_str);
     let note = json!({ "power": power, "lastReset": last_reset });
-    Ok((found(node, action, power, last_reset.as_deref(), resumed, before), note))
-}
-
-/// Pure: what a look means.
-fn found(
-    node: &str,
-    action: PowerAction,
-    power: PowerState,
-    last_reset: Option<&str>,
-    resumed: bool,
-    before: Option<&str>,
-) -> Found {
-    match action {
-        PowerAction::On if power == PowerState::On => Found::Done,
-        PowerAction::GracefulShutdown | PowerAction::ForceOff if power == PowerState::Off => Found::Done,
-        PowerAction::On | PowerAction::GracefulShutdown | PowerAction::ForceOff => Found::NotDone,
-        _ if !resumed => Found::NotDone,
-        // Off: the first half of a cycle was done.
-        _ if power == PowerState::Off => Found::NotDone,
-        _ if last_reset.is_some() && last_reset != before => Found::Done,
-        _ if last_reset.is_some() => Found::NotDone,
-        _ => Found::Contradiction(
-            Failure::new(
-                Cause::NeedsPerson,
-                format!("{node}: restart"),
-                "it was asked for before a crash, and its BMC keeps no time of the last reset: whether it happened cannot be seen",
-            )
-            .next(format!("rackctl console {node}, and rackctl abort")),
-        ),
-    }
+    Ok((look::power_changed(node, action, power, last_reset.as_deref(), resumed, before), note))
 }
 
 pub(super) async fn act(world: &World, node: &str, kind: &StepKind) -> Result<(), Failure> {
@@ -169,24 +140,5 @@ async fn restarted(client: &bmc::Client, before: Option<String>, limit: Duration
             .next(format!("rackctl power reset {} --force", client.node())));
         }
         tokio::time::sleep(POLL).await;
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_restart_is_known_by_its_mark_and_never_guessed() {
-        use PowerState::{Off, On};
-        let look = |action, power, last, resumed, before| found("n1", action, power, last, resumed, before);
-        let cycle = PowerAction::PowerCycle;
-        assert_eq!(look(cycle, On, Some("t1"), false, None), Found::NotDone);
-        assert_eq!(look(cycle, On, Some("t2"), true, Some("t1")), Found::Done);
-        assert_eq!(look(cycle, On, Some("t1"), true, Some("t1")), Found::NotDone);
-        assert_eq!(look(cycle, Off, None, true, None), Found::NotDone, "half a cycle is finished");
-        assert!(matches!(look(cycle, On, None, true, None), Found::Contradiction(f) if f.cause == Cause::NeedsPerson));
-        assert_eq!(look(PowerAction::On, On, None, true, None), Found::Done);
-        assert_eq!(look(PowerAction::ForceOff, On, None, false, None), Found::NotDone);
     }
 }

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use rackctl_wire::NodeStatus;
+use rackctl_wire::{EtcdMember, NodeStatus};
 use uuid::Uuid;
 
 use crate::{
@@ -156,13 +156,19 @@ pub fn cluster(
     if let Some((member, etcd)) =
         configured.iter().find(|(_, etcd)| etcd.initial_cluster_state == "new").or(configured.first())
     {
-        let other = configured.iter().find(|(_, e)| e.initial_cluster_token != etcd.initial_cluster_token);
+        // Whoever joined was told the id of what it joined; two that were each begun as new are two clusters.
+        let begun = |(_, e): &&(&String, &EtcdMember)| e.initial_cluster_state == "new";
+        let other =
+            configured.iter().filter(begun).find(|(_, e)| e.initial_cluster_token != etcd.initial_cluster_token);
         let why = match (other, seen) {
-            (Some((other, _)), _) => format!("{member} and {other} were started with different tokens: look at both"),
+            (Some((other, _)), _) => format!("{member} and {other} were each begun as a new cluster: look at both"),
             (None, Some(id)) => format!("{} of its members run it; its id is {id}", configured.len()),
             (None, None) => format!("{} of its members are set up for it, and none answers", configured.len()),
         };
-        return Some(Told { record: record(member, &etcd.initial_cluster_token), why });
+        // Members are started with the cluster's name before it.
+        let token = etcd.initial_cluster_token.as_str();
+        let token = token.strip_prefix(&format!("{}-", cluster.name)).unwrap_or(token);
+        return Some(Told { record: record(member, token), why });
     }
     if seen.is_some() {
         let why = "it answers, and no installed node says that it is a member".to_owned();
@@ -182,7 +188,7 @@ pub fn cluster(
 
 #[cfg(test)]
 mod tests {
-    use rackctl_wire::{EtcdMember, EtcdStatus};
+    use rackctl_wire::EtcdStatus;
     use serde_json::json;
 
     use super::*;
@@ -330,10 +336,13 @@ mod tests {
         let told_by_stranger = told(&unknown, &systems(None, Some(etcd("new", "t2"))), None).unwrap();
         assert!(told_by_stranger.record.token.is_empty());
         // The one that was bootstrapped is found again, with its token and id.
-        let found = told(&up, &systems(Some(etcd("existing", "t")), Some(etcd("new", "t"))), Some("beef")).unwrap();
+        let found =
+            told(&up, &systems(Some(etcd("existing", "c-joined-beef")), Some(etcd("new", "c-t"))), Some("beef"))
+                .unwrap();
+        assert!(found.why.contains("2 of its members"), "{}", found.why);
         assert_eq!((found.record.bootstrap_member.as_str(), found.record.token.as_str()), ("n2", "t"));
         assert_eq!(found.record.cluster_id.as_deref(), Some("beef"));
         let torn = told(&up, &systems(Some(etcd("new", "t1")), Some(etcd("new", "t2"))), None).unwrap();
-        assert!(torn.why.contains("different tokens"), "{}", torn.why);
+        assert!(torn.why.contains("each begun as a new cluster"), "{}", torn.why);
     }
 }

@@ -19,7 +19,7 @@ const RUN: Duration = Duration::from_secs(240);
 /// Commands after the last crash.
 const GO_ON_MAX: usize = 3;
 
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Outcome {
     /// Processes that were killed, in the order of the points that were reached.
     pub hits: Vec<String>,
@@ -64,7 +64,7 @@ fn play(lab: &Lab, points: &[Point], outcome: &mut Outcome) -> Result<(), String
     let mut points = points.iter().copied();
     let mut left = GO_ON_MAX;
     let mut runs = 1;
-    let mut hash = lab.plan_hash()?;
+    let mut hash = lab.plan_hash(&["--allow", "data-loss"])?;
     loop {
         let open = lab.store().and_then(|s| s.runs().ok()).and_then(|r| r.first().map(|r| (r.state, r.id.clone())));
         let words: Vec<&str> = match &open {
@@ -73,7 +73,7 @@ fn play(lab: &Lab, points: &[Point], outcome: &mut Outcome) -> Result<(), String
                 // Its run ended while only a child had died: what is left is planned anew.
                 outcome.new_run = true;
                 runs += 1;
-                hash = lab.plan_hash()?;
+                hash = lab.plan_hash(&["--allow", "data-loss"])?;
                 vec!["apply", "--allow", "data-loss", "--approve", &hash, "-o", "jsonl"]
             }
             Some(_) => vec!["resume"],

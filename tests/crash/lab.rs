@@ -165,9 +165,9 @@ impl Lab {
         (traced, said)
     }
 
-    /// `plan` of an apply that may wipe: its hash.
-    pub fn plan_hash(&self) -> Result<String, String> {
-        let said = self.rackctl(&["plan", "--allow", "data-loss", "-o", "json"]);
+    /// `plan` with these words: its hash.
+    pub fn plan_hash(&self, of: &[&str]) -> Result<String, String> {
+        let said = self.rackctl(&[&["plan", "-o", "json"], of].concat());
         let value: Value = serde_json::from_str(&said.out).map_err(|e| format!("plan: {e}: {said}"))?;
         value["metadata"]["hash"].as_str().map(str::to_owned).ok_or_else(|| format!("a plan without a hash: {said}"))
     }

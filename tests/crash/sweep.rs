@@ -18,6 +18,9 @@ use super::{
     tracer::Traced,
 };
 
+/// A case and what came of it.
+pub type Tried = (Vec<Point>, Outcome);
+
 /// `RACKCTL_CRASH_NAME`, as `cargo xtask crash-points --name` sets them.
 pub fn setting<T: FromStr>(name: &str) -> Option<T> {
     let text = std::env::var(format!("RACKCTL_CRASH_{name}")).ok()?;
@@ -27,7 +30,7 @@ pub fn setting<T: FromStr>(name: &str) -> Option<T> {
 /// Every point of one undisturbed run.
 pub fn enumerate(slot: &str) -> (Vec<Point>, Traced) {
     let lab = Lab::create(slot, &["--nodes", NODES]).unwrap();
-    let hash = lab.plan_hash().unwrap();
+    let hash = lab.plan_hash(&["--allow", "data-loss"]).unwrap();
     let words = ["apply", "--allow", "data-loss", "--approve", &hash, "-o", "jsonl"];
     let (traced, said) = lab.traced(&words, None, Duration::from_secs(240));
     assert_eq!(traced.code, 0, "a run without a crash: {said}");
@@ -53,17 +56,17 @@ pub fn counts(traced: &Traced) -> String {
     text
 }
 
-/// Tries them, `at_a_time` beside each other.
-pub fn sweep(cases: &[Vec<Point>], at_a_time: usize) -> Vec<Outcome> {
+/// Tries them, `at_a_time` beside each other; after `limit` none is begun any more.
+pub fn sweep(cases: Vec<Vec<Point>>, at_a_time: usize, limit: Option<Duration>) -> Vec<Tried> {
     let next = AtomicUsize::new(0);
     let failed = AtomicUsize::new(0);
     let outcomes: Mutex<BTreeMap<usize, Outcome>> = Mutex::default();
     let since = Instant::now();
     std::thread::scope(|scope| {
         for slot in 0..at_a_time.min(cases.len()) {
-            let (next, failed, outcomes) = (&next, &failed, &outcomes);
+            let (cases, next, failed, outcomes) = (&cases, &next, &failed, &outcomes);
             scope.spawn(move || {
-                loop {
+                while limit.is_none_or(|limit| since.elapsed() < limit) {
                     let at = next.fetch_add(1, Ordering::SeqCst);
                     let Some(points) = cases.get(at) else { return };
                     let outcome = crash(&format!("{slot}"), points);
@@ -86,7 +89,16 @@ pub fn sweep(cases: &[Vec<Point>], at_a_time: usize) -> Vec<Outcome> {
             });
         }
     });
-    outcomes.into_inner().unwrap().into_values().collect()
+    let outcomes = outcomes.into_inner().unwrap();
+    outcomes.into_iter().map(|(at, outcome)| (cases[at].clone(), outcome)).collect()
+}
+
+/// Random order, so that a sweep that is cut short has seen something of everything.
+pub fn shuffled(mut cases: Vec<Vec<Point>>, dice: &mut Dice) -> Vec<Vec<Point>> {
+    for last in (1..cases.len()).rev() {
+        cases.swap(last, dice.below(last + 1));
+    }
+    cases
 }
 
 /// What it was, and the line that does it again.
@@ -111,10 +123,10 @@ struct Row {
 }
 
 /// A line a system call.
-pub fn table(cases: &[Vec<Point>], outcomes: &[Outcome]) -> String {
+pub fn table(tried: &[Tried]) -> String {
     let mut rows: BTreeMap<(Role, Call), Row> = BTreeMap::new();
     let mut all = Row::default();
-    for (points, outcome) in cases.iter().zip(outcomes) {
+    for (points, outcome) in tried {
         let row = rows.entry((points[0].role, points[0].call)).or_default();
         for row in [row, &mut all] {
             row.tried += 1;

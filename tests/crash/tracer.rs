@@ -175,7 +175,11 @@ impl Tracer {
     fn end_strays(&mut self) {
         let left: BTreeSet<i32> = self.process.values().copied().collect();
         for process in left {
-            self.result.strays.push(name(process));
+            // Without a command line it has no memory of its own any more: the kernel is taking it apart.
+            let name = name(process);
+            if !name.is_empty() {
+                self.result.strays.push(name);
+            }
             let _ = kill(Pid::from_raw(process), Signal::SIGKILL);
         }
     }

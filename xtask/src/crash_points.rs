@@ -3,13 +3,14 @@
 use crate::{build, exec::Argv, setup::root::is_root, stopwatch::Stopwatch, trouble::Trouble};
 
 /// Flags that the harness takes as `RACKCTL_CRASH_NAME`, and what a value of each must be.
-const FLAGS: [(&str, &str, Value); 8] = [
+const FLAGS: [(&str, &str, Value); 9] = [
     ("--stride", "STRIDE", Value::Number),
     ("--from", "FROM", Value::Number),
     ("--seed", "SEED", Value::Number),
     ("--jobs", "JOBS", Value::Number),
     ("--double", "DOUBLE", Value::Number),
     ("--times", "TIMES", Value::Number),
+    ("--minutes", "MINUTES", Value::Number),
     ("--only", "ONLY", Value::Points),
     ("--program", "PROGRAM", Value::Text),
 ];

@@ -38,7 +38,8 @@ cargo xtask crash-points [FLAG…]
     --stride N --from N   every N-th point alone, from that one on
     --jobs N              laboratories at a time (default 8)
     --double N            N random crashes of two more
-    --seed S              of the random choices
+    --seed S              of the random choices and of the order
+    --minutes N           begin none after so long
     --only POINT[,POINT]  one crash again, as a failure names it: main:fsync:12
     --times N             that often
     --program FILE        another rackctl than the one that is built here

@@ -156,6 +156,9 @@ pub struct Resume {
     /// steps destroy, as often as needed
     #[arg(long, value_name = "HASH", value_parser = values::hash)]
     pub approve: Vec<String>,
+    /// Of a playbook: do not ask before steps that destroy nothing
+    #[arg(short, long)]
+    pub yes: bool,
     /// Of a playbook: how the program ended that ran when rackctl died, as you have found out
     #[arg(long, value_name = "HOW", value_enum)]
     pub settle: Option<Settle>,

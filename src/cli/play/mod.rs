@@ -154,6 +154,7 @@ pub fn resume(globals: &Globals, found: Session, record: &RunRecord, args: &Resu
         let records = session.store.journal(&record.id).map_err(|e| stop(&e))?;
         let mut terms = terms(&records);
         terms.approvals.extend(args.approve.iter().cloned());
+        terms.yes |= args.yes;
         if let Some(expires) = args.expires {
             terms.expires_ms = u64::try_from(expires.as_millis()).ok();
         }

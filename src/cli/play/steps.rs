@@ -172,7 +172,8 @@ impl Steps<'_> {
     /// Goes on with the step's run from its own journal.
     fn again(&self, record: &RunRecord) -> Result<Exit, Stop> {
         let approve = self.approvals.iter().filter(|a| record.plan_hash.starts_with(a.as_str())).cloned().collect();
-        let args = Resume { run: Some(record.id.clone()), approve, settle: None, expires: self.limits.expires };
+        let args =
+            Resume { run: Some(record.id.clone()), approve, yes: false, settle: None, expires: self.limits.expires };
         resume::step(self.globals, self.session.clone(), record, &args)
     }
 

@@ -9,7 +9,7 @@ use super::{
     cpio,
     dhcp::{self, Ask, Client, Program, Told},
     host_key::random,
-    http_client::Http,
+    http_client::{Broken, Http},
     machine::Machine,
     script::{self, STEPS_MAX, Script},
     tftp_client,
@@ -46,7 +46,7 @@ pub async fn network_boot(machine: &Machine) -> Result<Loaded, String> {
     let (address, told) = lease(machine, Program::Ipxe).await?;
     let Some(url) = told.file else { return Ok(Loaded::Nothing) };
     let http = Http::new(address.address)?;
-    let (text, _) = http.get(&url).await?;
+    let (text, _) = http.get(&url).await.map_err(Broken::why)?;
     let platform = if machine.spec.firmware == BootMode::Bios { "pcbios" } else { "efi" };
     let text = String::from_utf8(text).map_err(|_| format!("{url}: no text"))?;
     let script = Script::parse(&text, &[("platform", platform)]).map_err(|why| format!("{url}: {why}"))?;
@@ -182,7 +182,7 @@ impl Run<'_> {
                 }
                 Step::Next
             }
-            Err(why) => Step::Failed(why),
+            Err(broken) => Step::Failed(broken.why()),
         }
     }
 }

@@ -1,6 +1,9 @@
 //! What a machine fetches over HTTP, from its own address.
 
-use std::{net::Ipv4Addr, time::Duration};
+use std::{
+    net::Ipv4Addr,
+    time::{Duration, Instant},
+};
 
 use rackctl_wire::{
     ApiError, BODY_MAX_BYTES, Claim, ClaimAnswer, Directive, PROTOCOL, Report, installer_line::Sha256Hex,
@@ -17,9 +20,6 @@ use crate::{bmc::tls, model::fleet::Trust};
 pub const READ_MAX: usize = 8 << 20;
 const CONNECT: Duration = Duration::from_secs(5);
 const REQUEST: Duration = Duration::from_secs(10);
-/// Over a minute in all, as long as the real installer waits for a server.
-const OBJECT_TRIES: u32 = 70;
-const OBJECT_WAIT: Duration = Duration::from_millis(100);
 
 fn builder(from: Ipv4Addr, pin: &str) -> Result<ClientBuilder, String> {
     let (tls, _) = tls::config("provisioning API", &Trust::Pin(pin.to_owned())).map_err(|f| f.why)?;
@@ -44,10 +44,22 @@ fn chain(error: &dyn std::error::Error) -> String {
     text
 }
 
-struct Broken {
-    /// Worth another try.
-    again: bool,
-    why: String,
+/// How long the real installer tries for an object in all (12 tries, and the waits between them).
+const FETCH_PATIENCE: Duration = Duration::from_secs(85);
+
+/// Why nothing came, and whether the real installer would try again.
+#[derive(Debug)]
+pub enum Broken {
+    Again(String),
+    Final(String),
+}
+
+impl Broken {
+    pub fn why(self) -> String {
+        match self {
+            Broken::Again(why) | Broken::Final(why) => why,
+        }
+    }
 }
 
 /// Plain HTTP, as iPXE and the installer's downloads are.
@@ -61,21 +73,18 @@ impl Http {
     }
 
     /// As much of it as [`READ_MAX`], and how long it is in all.
-    pub async fn get(&self, url: &str) -> Result<(Vec<u8>, u64), String> {
-        self.fetch(url).await.map_err(|Broken { why, .. }| why)
-    }
-
-    async fn fetch(&self, url: &str) -> Result<(Vec<u8>, u64), Broken> {
-        let broken = |e: reqwest::Error| Broken { again: true, why: chain(&e) };
-        let mut response = self.0.get(url).send().await.map_err(broken)?;
+    pub async fn get(&self, url: &str) -> Result<(Vec<u8>, u64), Broken> {
+        let again = |e: reqwest::Error| Broken::Again(chain(&e));
+        let mut response = self.0.get(url).send().await.map_err(again)?;
         let status = response.status();
         if !status.is_success() {
-            let again = status.is_server_error() || status.as_u16() == 429;
-            return Err(Broken { again, why: format!("{url}: HTTP {}", status.as_u16()) });
+            let why = format!("{url}: HTTP {}", status.as_u16());
+            let later = status.is_server_error() || status.as_u16() == 429;
+            return Err(if later { Broken::Again(why) } else { Broken::Final(why) });
         }
         let total = response.content_length();
         let mut bytes = Vec::new();
-        while let Some(chunk) = response.chunk().await.map_err(broken)? {
+        while let Some(chunk) = response.chunk().await.map_err(again)? {
             bytes.extend_from_slice(&chunk);
             if bytes.len() >= READ_MAX {
                 break;
@@ -83,26 +92,30 @@ impl Http {
         }
         let total = total.unwrap_or(bytes.len() as u64);
         if (bytes.len() as u64) < total && bytes.len() < READ_MAX {
-            let why = format!("{url}: it ended after {} of {total} bytes", bytes.len());
-            return Err(Broken { again: true, why });
+            return Err(Broken::Again(format!("{url}: it ended after {} of {total} bytes", bytes.len())));
         }
         Ok((bytes, total))
     }
 
-    /// An object by its digest. A transfer that breaks off is begun again, as the real installer does: a server that
-    /// dies and comes back is no reason to fail.
-    pub async fn object(&self, assets: &str, digest: &Sha256Hex) -> Result<u64, (&'static str, String)> {
+    /// An object by its digest, as patiently as the real installer: the run may have died and be resumed. `wait` is
+    /// the first one, doubled up to [`API_WAIT_MAX`].
+    pub async fn object(
+        &self,
+        assets: &str,
+        digest: &Sha256Hex,
+        mut wait: Duration,
+    ) -> Result<u64, (&'static str, String)> {
         let url = format!("{assets}/o/{}", digest.0);
-        let mut tries = 1;
+        let until = Instant::now() + FETCH_PATIENCE;
         let (bytes, total) = loop {
-            match self.fetch(&url).await {
+            match self.get(&url).await {
                 Ok(got) => break got,
-                Err(Broken { again, why }) if !again || tries == OBJECT_TRIES => {
-                    return Err(("network", format!("{why} (try {tries})")));
+                Err(Broken::Again(_)) if Instant::now() < until => {
+                    tokio::time::sleep(wait).await;
+                    wait = (wait * 2).min(API_WAIT_MAX);
                 }
-                Err(_) => tokio::time::sleep(OBJECT_WAIT.saturating_mul(tries).min(API_WAIT_MAX)).await,
+                Err(broken) => return Err(("network", broken.why())),
             }
-            tries += 1;
         };
         let seen = hex::encode(Sha256::digest(&bytes));
         if bytes.len() as u64 == total && seen != digest.0 {
@@ -196,5 +209,54 @@ fn refusal(status: u16, body: &[u8]) -> CallError {
         CallError::Away(format!("{} ({}, HTTP {status})", error.message, error.kind))
     } else {
         CallError::Refused { status, error }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::{
+        io::{AsyncReadExt, AsyncWriteExt},
+        net::TcpListener,
+    };
+
+    /// One answer a connection; an empty one breaks it.
+    async fn serve(answers: Vec<&'static str>) -> String {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let base = format!("http://{}", listener.local_addr().unwrap());
+        tokio::spawn(async move {
+            for answer in answers {
+                let (mut stream, _) = listener.accept().await.unwrap();
+                let _ = stream.read(&mut [0; 4096]).await;
+                let _ = stream.write_all(answer.as_bytes()).await;
+            }
+        });
+        base
+    }
+
+    #[tokio::test]
+    async fn an_object_is_tried_for_until_the_run_is_back_and_its_digest_is_checked() {
+        const LATER: &str = "HTTP/1.1 503 Later\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
+        const OBJECT: &str = "HTTP/1.1 200 OK\r\nContent-Length: 4\r\nConnection: close\r\n\r\n0123";
+        const GONE: &str = "HTTP/1.1 404 Gone\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
+        let http = Http::new(Ipv4Addr::LOCALHOST).unwrap();
+        let wait = Duration::from_millis(1);
+        let right = Sha256Hex(hex::encode(Sha256::digest(b"0123")));
+        let base = serve(vec!["", LATER, OBJECT]).await;
+        assert_eq!(http.object(&base, &right, wait).await, Ok(4));
+        let wrong = Sha256Hex("0".repeat(64));
+        let base = serve(vec![OBJECT]).await;
+        assert_eq!(http.object(&base, &wrong, wait).await.unwrap_err().0, "digestMismatch");
+        let base = serve(vec![GONE, OBJECT]).await;
+        assert_eq!(http.object(&base, &right, wait).await.unwrap_err().0, "network");
+    }
+
+    #[test]
+    fn which_refusals_are_final() {
+        let body = br#"{"kind":"tokenUsed","message":"the token was used"}"#;
+        for (status, last) in [(401, true), (404, true), (408, false), (429, false), (500, false)] {
+            assert_eq!(matches!(refusal(status, body), CallError::Refused { .. }), last, "{status}");
+        }
+        assert!(refusal(401, b"").session_is_gone());
     }
 }

@@ -142,7 +142,7 @@ impl Boot<'_> {
     async fn bring_up(&self, from: std::net::Ipv4Addr, progress: &Progress) -> Result<(), (&'static str, String)> {
         self.enter(progress, Stage::SecondStage);
         let http = Http::new(from).map_err(|why| ("network", why))?;
-        http.object(&self.line.assets, &self.line.stage2).await?;
+        http.object(&self.line.assets, &self.line.stage2, ms(self.machine.site.timing.api_ms)).await?;
         self.enter(progress, Stage::Examining);
         progress.found(vec![self.machine.disk_shown()]);
         Ok(())
@@ -247,7 +247,7 @@ impl Boot<'_> {
             return machine.disk.change(|disk| disk.identify(order, &self.system_key)).map_err(io);
         }
         let http = Http::new(from).map_err(|why| ("network", why))?;
-        http.object(&self.line.assets, &self.line.system).await?;
+        http.object(&self.line.assets, &self.line.system, ms(machine.site.timing.api_ms)).await?;
         // Durable before the first byte: a machine whose power is cut now has a disk that was wiped.
         machine.disk.change(|disk| disk.begin(order)).map_err(io)?;
         machine.site.cloud.wipe(&machine.spec.name);

@@ -1,0 +1,360 @@
+//! The invariants of the design, checked against what truly happened: at every effect, at the end of every run, and
+//! when all is over. What the product says of itself is believed nowhere, except where it is itself what is checked.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::{
+    durable::Intent,
+    log::{Cause, What},
+    tool::Tool,
+    world::World,
+};
+use crate::{
+    engine::Outcome,
+    model::facts::InstallPhase,
+    plan::{Plan, StepKind, Subject},
+    store::Store,
+};
+
+/// Numbers of the design's list.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Invariant {
+    /// No effect without a durable intent.
+    I1,
+    /// One writer per node: no effect without the lock.
+    I2,
+    /// Never more unavailable than allowed.
+    I3,
+    /// No quorum is lost by our doing.
+    I4,
+    /// Only the approved disk of the right machine is wiped, once.
+    I5,
+    /// One bootstrap per generation.
+    I6,
+    /// No session is left at a BMC.
+    I8,
+    /// No override and no offer are left.
+    I9,
+    /// Crash and resume end as no crash would.
+    I11,
+    /// Effects are the plan's.
+    I12,
+    /// The chain verifies.
+    I13,
+    /// A lost answer is no reason to do it again.
+    I15,
+    /// Every run ends.
+    I18,
+    /// What is reported is true.
+    I20,
+}
+
+#[derive(Clone, Debug)]
+pub struct Violation {
+    pub at: u64,
+    pub invariant: Invariant,
+    pub node: Option<String>,
+    pub why: String,
+}
+
+/// What was approved for a run.
+#[derive(Clone, Debug, Default)]
+struct Approved {
+    steps: BTreeSet<String>,
+    wipes: BTreeSet<String>,
+}
+
+#[derive(Default)]
+pub struct Watcher {
+    pub violations: Vec<Violation>,
+    approved: BTreeMap<String, Approved>,
+    wipes: BTreeMap<(String, String), u32>,
+    bootstraps: BTreeMap<String, BTreeSet<u64>>,
+    resets: BTreeMap<(u32, String, u32, &'static str), u32>,
+    /// Members that voted once, by cluster: what a budget counts.
+    voted: BTreeMap<String, BTreeSet<String>>,
+}
+
+impl Watcher {
+    pub fn approve(&mut self, run: &str, plan: &Plan) {
+        let wipes = |t: &&crate::plan::Track| t.steps.iter().any(|s| matches!(s.kind, StepKind::WriteDisk { .. }));
+        let approved = Approved {
+            steps: plan.steps().map(|s| s.id.clone()).collect(),
+            wipes: plan.tracks.iter().filter(wipes).map(|t| t.subject.name().to_owned()).collect(),
+        };
+        self.approved.insert(run.to_owned(), approved);
+    }
+}
+
+fn broken(world: &mut World, invariant: Invariant, node: Option<&str>, why: String) {
+    let violation = Violation { at: world.now, invariant, node: node.map(str::to_owned), why };
+    world.watch.violations.push(violation);
+}
+
+/// The last entry of the log is an effect of a process of the tool.
+pub fn on_effect(world: &mut World, cause: &Cause) {
+    let Some(what) = world.log.entries.last().map(|e| e.what.clone()) else { return };
+    match &what {
+        What::SessionOpened { .. } | What::SessionClosed { .. } => return,
+        What::Wipe { .. } => return on_wipe(world, &what),
+        _ => {}
+    }
+    let run = world.processes.get(&cause.process).map(|p| p.run.clone()).unwrap_or_default();
+    let subject = cause.subject().to_owned();
+    let node = what_node(&what);
+    let lock = if subject.starts_with("cluster/") { subject.clone() } else { format!("node/{subject}") };
+    let holder = world.durable.holder(&lock);
+    if holder != Some(cause.process) {
+        let why = format!("process {} acts, {lock} is held by {holder:?}", cause.process);
+        broken(world, Invariant::I2, node.as_deref(), why);
+    }
+    if !cause.step.ends_with(Cause::FINALIZE) {
+        if !world.watch.approved.get(&run).is_some_and(|a| a.steps.contains(&cause.step)) {
+            broken(world, Invariant::I12, node.as_deref(), format!("{} is not in the plan of run {run}", cause.step));
+        }
+        let intent = world.durable.intent(&run, &cause.step);
+        let fits = matches!(&intent, Some(Intent { open: true, attempt, .. }) if *attempt == cause.attempt);
+        if !fits {
+            let why = format!("{}#{} has no open intent: {intent:?}", cause.step, cause.attempt);
+            broken(world, Invariant::I1, node.as_deref(), why);
+        }
+    }
+    match &what {
+        What::Reset { node, action, done } => on_reset(world, cause, node, action, *done),
+        What::Bootstrap { cluster, id, node } => {
+            let ids = world.watch.bootstraps.entry(cluster.clone()).or_default();
+            ids.insert(*id);
+            if ids.len() > 1 {
+                let why = format!("cluster {cluster} was made {} times", ids.len());
+                broken(world, Invariant::I6, Some(node), why);
+            }
+            world.watch.voted.entry(cluster.clone()).or_default().insert(node.clone());
+        }
+        What::Promoted { cluster, node, synced } => {
+            if !synced {
+                broken(world, Invariant::I4, Some(node), "a learner that had not caught up was promoted".into());
+            }
+            world.watch.voted.entry(cluster.clone()).or_default().insert(node.clone());
+        }
+        _ => {}
+    }
+}
+
+fn what_node(what: &What) -> Option<String> {
+    match what {
+        What::Reset { node, .. }
+        | What::OverrideSet { node }
+        | What::OverrideCleared { node }
+        | What::Offered { node }
+        | What::Withdrawn { node }
+        | What::Ticket { node }
+        | What::Bootstrap { node, .. }
+        | What::Promoted { node, .. } => Some(node.clone()),
+        _ => None,
+    }
+}
+
+fn on_reset(world: &mut World, cause: &Cause, node: &str, action: &'static str, done: bool) {
+    let key = (cause.process, cause.step.clone(), cause.attempt, action);
+    let times = world.watch.resets.entry(key).or_default();
+    *times += 1;
+    if *times > 1 {
+        let why = format!("{action} was asked {times} times in one attempt of {}", cause.step);
+        broken(world, Invariant::I15, Some(node), why);
+    }
+    let Some(machine) = world.number.get(node).copied() else { return };
+    if !done || action == "On" || !world.serves(machine) {
+        return;
+    }
+    let member = world.machines.get(machine).and_then(|m| m.etcd);
+    if let Some(cluster) = member.and_then(|e| world.clusters.get(&e.cluster))
+        && cluster.has_quorum(world, None)
+        && !cluster.has_quorum(world, Some(machine))
+    {
+        let why = format!("{action} takes the quorum of cluster {}", cluster.name);
+        broken(world, Invariant::I4, Some(node), why);
+    }
+    budget(world, node, action);
+}
+
+/// What is away counts whoever took it away.
+fn budget(world: &mut World, node: &str, action: &str) {
+    let pools: Vec<(String, u32, Vec<String>)> = world
+        .fleet
+        .clusters
+        .values()
+        .filter(|c| c.members.iter().any(|m| m == node))
+        .map(|c| (c.name.clone(), c.rollout.max_unavailable, c.members.clone()))
+        .collect();
+    for (name, limit, members) in pools {
+        let voted = world.watch.voted.get(&name).cloned().unwrap_or_default();
+        let away: Vec<&String> = members
+            .iter()
+            .filter(|m| voted.contains(*m) && *m != node)
+            .filter(|m| world.number.get(*m).is_some_and(|i| !world.serves(*i)))
+            .collect();
+        if away.len() as u32 + 1 > limit {
+            let why = format!("{action}: of {name} {away:?} are away already, {limit} may be");
+            broken(world, Invariant::I3, Some(node), why);
+        }
+    }
+}
+
+fn on_wipe(world: &mut World, what: &What) {
+    let What::Wipe { node, serial, run, foreign, .. } = what else { return };
+    let times = world.watch.wipes.entry((run.clone(), node.clone())).or_default();
+    *times += 1;
+    if *times > 1 {
+        let why = format!("wiped {times} times in run {run}");
+        broken(world, Invariant::I5, Some(node), why);
+    }
+    let spec = world.fleet.nodes.get(node).cloned();
+    let machine = world.number.get(node).and_then(|i| world.machines.get(*i)).cloned();
+    let (Some(spec), Some(machine)) = (spec, machine) else { return };
+    if !world.watch.approved.get(run).is_some_and(|a| a.wipes.contains(node)) {
+        broken(world, Invariant::I5, Some(node), format!("its wipe was not approved for run {run}"));
+    }
+    if spec.root_disk().and_then(|(_, rule)| rule.serial.clone()).as_ref() != Some(serial) {
+        broken(world, Invariant::I5, Some(node), format!("disk {serial} is not the inventory's"));
+    }
+    if *foreign {
+        broken(world, Invariant::I5, Some(node), format!("disk {serial} held somebody's data"));
+    }
+    if spec.identity.serial.as_ref() != Some(&machine.serial) || spec.identity.uuid != Some(machine.uuid) {
+        broken(world, Invariant::I5, Some(node), "it is another machine than the inventory's".into());
+    }
+    let step = format!("{node}/write-disk");
+    if !world.durable.intent(run, &step).is_some_and(|i| i.open) {
+        broken(world, Invariant::I1, Some(node), "it is wiped and no open intent says so".into());
+    }
+    let member = world.watch.voted.values().any(|v| v.contains(node));
+    if member && machine.etcd.is_some() {
+        broken(world, Invariant::I4, Some(node), "a member was wiped while it ran".into());
+    }
+}
+
+/// A process says that its run is over.
+pub fn on_run_end(world: &mut World, tool: &Tool, plan: &Plan, outcome: Outcome) {
+    let over = matches!(outcome, Outcome::Interrupted | Outcome::Paused);
+    for track in &plan.tracks {
+        let Subject::Node(node) = &track.subject else { continue };
+        let Some(machine) = world.number.get(node).and_then(|i| world.machines.get(*i)).cloned() else { continue };
+        let began = track.steps.iter().any(|s| matches!(s.kind, StepKind::BootInstaller { .. }));
+        // A BMC that cannot be asked cannot be mended; everything else is no excuse.
+        let excused = machine.drawn.excuses(world.now) || machine.bmc.away_until > world.now || !machine.feed;
+        if began && !over && !machine.bmc.boot.is_cleared() && !excused {
+            broken(world, Invariant::I9, Some(node), "its boot override is still set".into());
+        }
+        let offered = tool.offers.borrow().contains_key(node);
+        if !over && offered {
+            broken(world, Invariant::I9, Some(node), "it is still offered network boot".into());
+        }
+    }
+    if outcome == Outcome::Succeeded {
+        truly_done(world, plan);
+    }
+}
+
+fn truly_done(world: &mut World, plan: &Plan) {
+    let records: BTreeMap<_, _> = world.durable.store.node_records().unwrap_or_default().into_iter().collect();
+    for track in &plan.tracks {
+        match &track.subject {
+            Subject::Node(node) if !track.steps.is_empty() => {
+                let machine = world.number.get(node).and_then(|i| world.machines.get(*i));
+                let on_disk = machine.and_then(|m| m.system()).map(|(_, s)| s.config.generation);
+                let record = records.get(node);
+                let recorded = record.filter(|r| r.phase == InstallPhase::Installed).map(|r| r.generation);
+                if on_disk.is_none() || on_disk != recorded {
+                    let why = format!("success was reported; on its disk {on_disk:?}, recorded {recorded:?}");
+                    broken(world, Invariant::I20, Some(node), why);
+                }
+            }
+            Subject::Cluster(name) => {
+                let members: BTreeSet<&str> = track.steps.iter().filter_map(|s| s.kind.member()).collect();
+                let missing: Vec<&str> = members.into_iter().filter(|m| !votes(world, name, m)).collect();
+                if !missing.is_empty() {
+                    let why = format!("success was reported; not voting in {name}: {missing:?}");
+                    broken(world, Invariant::I20, None, why);
+                }
+            }
+            Subject::Node(_) => {}
+        }
+    }
+}
+
+/// Every member of every cluster that voted once serves, when all restarts are over.
+pub fn serves_again(world: &mut World) {
+    let voted = world.watch.voted.clone();
+    for (cluster, nodes) in voted {
+        let away: Vec<String> =
+            nodes.into_iter().filter(|n| world.number.get(n).is_some_and(|i| !world.serves(*i))).collect();
+        if !away.is_empty() {
+            broken(world, Invariant::I11, None, format!("of {cluster} {away:?} do not serve after all restarts"));
+        }
+    }
+}
+
+/// It is a voter in the one cluster of that name.
+pub fn votes(world: &World, cluster: &str, node: &str) -> bool {
+    world.clusters.values().filter(|c| c.name == cluster).any(|c| c.voters().any(|m| m.name == node))
+}
+
+/// Everybody went home.
+pub fn at_the_end(world: &mut World) {
+    match world.durable.store.chain() {
+        Ok(chain) => {
+            if let Err(error) = crate::store::verify(&chain) {
+                broken(world, Invariant::I13, None, error.to_string());
+            }
+        }
+        Err(error) => broken(world, Invariant::I13, None, error.to_string()),
+    }
+    let cut_off = world.durable.cut_off.borrow().clone();
+    let left: Vec<String> = world
+        .machines
+        .iter()
+        .filter(|m| m.bmc.sessions > 0 && !m.drawn.excuses(world.now) && !cut_off.contains(&m.name))
+        .map(|m| m.name.clone())
+        .collect();
+    for node in left {
+        broken(world, Invariant::I8, Some(&node), "a session is left open at its BMC".into());
+    }
+}
+
+/// What a world without faults of machines must look like when all runs are over.
+pub fn converged(world: &mut World, once: bool) {
+    let fleet = std::rc::Rc::clone(&world.fleet);
+    for machine in world.machines.clone() {
+        if machine.faults.hopeless() {
+            continue;
+        }
+        let generation = machine.system().map(|(_, s)| s.config.generation);
+        if generation.is_none() {
+            broken(world, Invariant::I11, Some(&machine.name), "it is not installed in the end".into());
+        }
+        let wipes: u32 =
+            world.watch.wipes.iter().filter(|((_, n), _)| *n == machine.name).map(|(_, times)| *times).sum();
+        if once && wipes != 1 {
+            broken(world, Invariant::I11, Some(&machine.name), format!("it was wiped {wipes} times in the end"));
+        }
+    }
+    for cluster in fleet.clusters.values() {
+        // Members join in the inventory's order: one whose machine can never be installed keeps those behind it out.
+        let hopeless = |m: &String| world.number.get(m).is_some_and(|i| world.machines[*i].faults.hopeless());
+        let missing: Vec<&String> =
+            cluster.members.iter().take_while(|m| !hopeless(m)).filter(|m| !votes(world, &cluster.name, m)).collect();
+        if !missing.is_empty() {
+            let why = format!("not voting in {} in the end: {missing:?}", cluster.name);
+            broken(world, Invariant::I11, None, why);
+        }
+    }
+}
+
+pub fn never_ends(world: &mut World, why: String) {
+    broken(world, Invariant::I18, None, why);
+}
+
+/// A machine was restarted when all was over, and its firmware found an installer.
+pub fn reinstalls(world: &mut World, node: &str) {
+    broken(world, Invariant::I9, Some(node), "after the end a restart leads into the installer".into());
+}

@@ -1,0 +1,187 @@
+//! Fleets for simulations: an inventory as it would be loaded, and the machines that stand behind it, with whatever
+//! was drawn to be wrong with them.
+
+use std::{collections::BTreeMap, net::Ipv4Addr};
+
+use uuid::Uuid;
+
+use super::{
+    bmc::Bmc,
+    faults::{Faults, Swapped},
+    machine::{Disk, Machine, Running},
+    rng::Rng,
+};
+use crate::{
+    model::{
+        Fleet,
+        fleet::{Cluster, ClusterDriver, DhcpMode, Network, Node, Subnet},
+        goal::{Goal, Scope},
+        power::BootOverride,
+        rollout::Rollout,
+    },
+    plan::{Artifacts, Plan},
+};
+
+pub const SYSTEM: &str = "debian-12";
+const RACK_SIZE: usize = 5;
+const GIB: u64 = 1 << 30;
+
+pub fn names(count: usize) -> Vec<String> {
+    (1..=count).map(|i| format!("n{i:03}")).collect()
+}
+
+pub fn racks(count: usize) -> Vec<String> {
+    (0..count.div_ceil(RACK_SIZE)).map(|r| format!("r{r}")).collect()
+}
+
+/// `count` nodes in racks of five; clusters of three and five, and some nodes that are in none.
+pub fn fleet(seed: u64, count: usize) -> Fleet {
+    let mut rng = Rng::new(seed).fork("fleet");
+    let names = names(count);
+    let nodes = names.iter().enumerate().map(|(i, n)| (n.clone(), node(&mut rng, i, n))).collect();
+    let mut clusters = BTreeMap::new();
+    let mut free = names.as_slice();
+    while free.len() >= 3 {
+        let size = if free.len() >= 5 && rng.chance(500) { 5 } else { 3 };
+        let (members, rest) = free.split_at(size);
+        let name = format!("c{}", clusters.len());
+        let cluster = Cluster {
+            name: name.clone(),
+            driver: ClusterDriver::Etcd { version: "3.5.1".into(), client_port: 2379, peer_port: 2380 },
+            members: members.to_vec(),
+            size: size as u32,
+            spares: Vec::new(),
+            depends_on: Vec::new(),
+            rollout: Rollout::default(),
+        };
+        clusters.insert(name, cluster);
+        free = rest.get(rng.below(2) as usize..).unwrap_or_default();
+    }
+    let subnet = Subnet {
+        cidr: ipnet::Ipv4Net::new_assert(Ipv4Addr::new(10, 9, 0, 0), 16),
+        gateway: None,
+        pool: None,
+        relays: Vec::new(),
+    };
+    let network = Network {
+        interface: "eth0".into(),
+        netns: None,
+        subnets: vec![subnet],
+        mtu: 1_500,
+        dhcp: DhcpMode::Authoritative,
+        lease_s: 600,
+        http_port: 80,
+        api_port: 8_443,
+        probe_ms: 0,
+    };
+    let networks = BTreeMap::from([("prov".to_owned(), network)]);
+    Fleet { id: "sim".into(), nodes, clusters, networks, ..Fleet::default() }
+}
+
+fn node(rng: &mut Rng, index: usize, name: &str) -> Node {
+    let (high, low) = (index / 250, index % 250 + 1);
+    let address = format!("10.9.{high}.{low}/16");
+    let text = serde_json::json!({
+        "name": name, "labels": {}, "site": null, "hardwareClass": null, "profile": null, "lifecycle": "active",
+        "management": "full", "protect": false,
+        "identity": {"serial": format!("SN-{name}"), "uuid": rng.uuid(), "serialFrom": "serialNumber"},
+        "bmc": {"endpoints": [{"at": {"redfish": format!("https://bmc.{name}")}, "credential": "bmc", "trust": "none"}],
+            "system": null, "mac": null, "sharedNic": false},
+        "interfaces": [{"name": null, "mac": format!("52:54:00:00:{high:02x}:{low:02x}"), "network": "prov",
+            "role": "provision", "addresses": [address]}],
+        "disks": {"root": {"serial": format!("DISK-{name}"), "wwn": null, "model": null, "minSizeBytes": null,
+            "maxSizeBytes": null, "useFor": "root"}},
+        "location": {"rack": format!("r{}", index / RACK_SIZE), "unit": null, "power": null, "chassis": null},
+        "arch": "amd64", "bootMode": "uefi", "bootMethod": "pxe", "console": null, "minimum": {}, "image": null,
+        "kernelParams": [], "install": {"image": {"system": SYSTEM}}, "services": [],
+        "ssh": {"user": null, "identity": null, "authorizedKeys": []}, "dns": []
+    });
+    // The text above is of this very shape: a test builds a fleet.
+    serde_json::from_value(text).unwrap_or_else(|error| unreachable!("the template of a node: {error}"))
+}
+
+/// The machines as they stand in the racks: blank, off, and with what was drawn to be wrong.
+pub fn machines(seed: u64, fleet: &Fleet, faults: &Faults) -> Vec<Machine> {
+    let root = Rng::new(seed).fork("machines");
+    fleet
+        .nodes
+        .values()
+        .map(|node| {
+            let mut rng = root.fork(&node.name);
+            let faults = faults.machines.get(&node.name).cloned().unwrap_or_default();
+            let (serial, uuid) = (node.identity.serial.clone(), node.identity.uuid);
+            let other = (Some(format!("SN-other-{}", node.name)), Some(rng.uuid()));
+            let real = if faults.swapped == Swapped::No { (serial.clone(), uuid) } else { other.clone() };
+            let shown = if faults.swapped == Swapped::Whole { other } else { (serial, uuid) };
+            let root_serial = if faults.wrong_disk { "DISK-other".to_owned() } else { format!("DISK-{}", node.name) };
+            let disk = |name: &str, serial: String, foreign: bool| Disk {
+                name: name.into(),
+                serial,
+                size_bytes: 100 * GIB,
+                foreign,
+                guid: None,
+                system: None,
+            };
+            Machine {
+                name: node.name.clone(),
+                serial: real.0.unwrap_or_default(),
+                uuid: real.1.unwrap_or_else(Uuid::nil),
+                mac: node.provision().map(|i| i.mac.to_string()).unwrap_or_default(),
+                rack: node.location.rack.clone().unwrap_or_default(),
+                bmc: Bmc {
+                    boot: BootOverride::CLEARED,
+                    resets: rng.below(3),
+                    away_until: 0,
+                    sessions: 0,
+                    serial: shown.0,
+                    uuid: shown.1,
+                    latency_ms: rng.range(10, 150),
+                },
+                feed: true,
+                power: false,
+                running: Running::Nothing,
+                boots: 0,
+                boot_id: String::new(),
+                disks: vec![
+                    disk("sda", root_serial, faults.foreign_data),
+                    // Somebody's data: never to be touched.
+                    disk("sdb", format!("KEEP-{}", node.name), true),
+                ],
+                net_first: rng.chance(300),
+                etcd: None,
+                drawn: faults.clone(),
+                faults,
+            }
+        })
+        .collect()
+}
+
+pub fn artifacts() -> BTreeMap<String, Artifacts> {
+    let of = |c: char| c.to_string().repeat(64);
+    let all =
+        Artifacts { kernel_sha256: of('1'), initrd_sha256: of('2'), stage2_sha256: of('3'), system_sha256: of('4') };
+    BTreeMap::from([(SYSTEM.to_owned(), all)])
+}
+
+/// Of no nodes: what a process holds before it has planned.
+pub fn no_plan(fleet: &Fleet) -> Plan {
+    Plan::empty(&fleet.id, &Goal::Join { nodes: Scope(Vec::new()) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_fleet_of_a_thousand_has_unique_identities_and_whole_clusters() {
+        let fleet = fleet(1, 1_000);
+        assert_eq!(fleet.nodes.len(), 1_000);
+        let unique =
+            |f: &dyn Fn(&Node) -> String| fleet.nodes.values().map(f).collect::<std::collections::BTreeSet<_>>().len();
+        assert_eq!(unique(&|n| n.identity.uuid.unwrap().to_string()), 1_000);
+        assert_eq!(unique(&|n| n.address().unwrap().to_string()), 1_000);
+        assert_eq!(unique(&|n| n.provision().unwrap().mac.to_string()), 1_000);
+        assert!(fleet.clusters.values().all(|c| c.members.len() == c.size as usize));
+        assert!(fleet.clusters.len() > 150);
+    }
+}

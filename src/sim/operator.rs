@@ -1,0 +1,412 @@
+//! Operators: what people type, and what each process of the tool then does around the engine, as the command line
+//! does it: lock, look, plan, approve, run, report.
+
+use std::{cell::RefCell, rc::Rc, time::Duration};
+
+use serde_json::json;
+
+use super::{
+    bmc, check,
+    drive::{self, Ended, Meddle},
+    drivers::{Client, Doing},
+    durable::{self, EPOCH_MS},
+    exec::{Ctx, Owner, Topic, sleep, timeout, until},
+    faults::ToolFault,
+    fleet,
+    log::{Cause as By, What},
+    machine, member_drivers,
+    tool::{Home, Tool, failed},
+    world::Process,
+};
+use crate::{
+    engine::{Event, Outcome},
+    model::{
+        Failure, Fleet,
+        approval::Envelope,
+        facts::{Facts, InstallPhase, NodeFacts, Observed},
+        failure::Cause,
+        goal::Goal,
+    },
+    plan::{Known, Plan, approval, plan},
+    run::keys::Keys,
+    store::{Draft, LEASE, RecordKind, RunRecord, RunState, Store, StoreError},
+};
+
+const LOOK_MS: u64 = 30_000;
+
+/// What is typed.
+#[derive(Clone, Debug)]
+pub enum Command {
+    Run(Goal),
+    Resume(String),
+    /// Leaves the machines of a run safe whose process is dead, and gives it up.
+    Abort(String),
+}
+
+/// How a process ended, as its terminal shows it.
+#[derive(Clone, Debug)]
+pub enum Ending {
+    /// The run's outcome, and how much was refused.
+    Ended {
+        outcome: Outcome,
+        refused: usize,
+    },
+    /// Nothing was to be done; so much was refused.
+    Nothing {
+        refused: usize,
+    },
+    Locked,
+    /// Another run of these nodes did not end.
+    OpenRun(String),
+    Failed(Failure),
+    /// Killed.
+    Died,
+}
+
+/// What all processes of a world share that is no world.
+#[derive(Clone)]
+pub struct Office {
+    pub fleet: Rc<Fleet>,
+    pub keys: Rc<Keys>,
+    pub concurrency: usize,
+    pub meddle: Rc<dyn Meddle>,
+}
+
+/// Starts a process and waits for its end.
+pub async fn process(ctx: &Ctx, office: &Office, host: &str, command: Command, fault: Option<ToolFault>) -> Ending {
+    let number = ctx.world().processes.len() as u32 + 1;
+    let run = match &command {
+        Command::Run(_) => format!("r{number}"),
+        Command::Resume(run) | Command::Abort(run) => run.clone(),
+    };
+    {
+        let mut world = ctx.world();
+        world.processes.insert(number, Process { run: run.clone() });
+        let by = By { process: number, step: String::new(), attempt: 0 };
+        let now = world.now;
+        let doing = match &command {
+            Command::Run(goal) => format!("{}", json!(goal)["goal"]),
+            Command::Resume(run) => format!("resume {run}"),
+            Command::Abort(run) => format!("abort {run}"),
+        };
+        world.log.push(now, Some(&by), What::ToolStarted { host: host.to_owned(), doing });
+    }
+    let tool = Tool::new(ctx, number, host, &run, &office.fleet, &office.keys, fault);
+    befalls(ctx, &tool, fault);
+    let ending: Rc<RefCell<Option<Ending>>> = Rc::default();
+    {
+        let (sim, tool, office, ending) = (Rc::clone(ctx), Rc::clone(&tool), office.clone(), Rc::clone(&ending));
+        ctx.spawn(Owner::Process(number), async move {
+            let told = match command {
+                Command::Run(goal) => begin(&sim, &office, &tool, goal).await,
+                Command::Resume(run) => resume(&sim, &office, &tool, &run, false).await,
+                Command::Abort(run) => resume(&sim, &office, &tool, &run, true).await,
+            };
+            if tool.is_dead() {
+                return;
+            }
+            let told = told.unwrap_or_else(Ending::Failed);
+            let by = By { process: tool.process, step: String::new(), attempt: 0 };
+            let mut world = sim.world();
+            let now = world.now;
+            world.log.push(now, Some(&by), What::ToolEnded { run: tool.run.clone(), told: format!("{told:?}") });
+            drop(world);
+            *ending.borrow_mut() = Some(told);
+            tool.ends(&sim);
+        });
+    }
+    until(ctx, Topic::Ended(number), move || tool.is_dead().then_some(())).await;
+    let ended = ending.borrow_mut().take();
+    ended.unwrap_or(Ending::Died)
+}
+
+/// What was drawn to befall the process, when its time comes.
+fn befalls(ctx: &Ctx, tool: &Rc<Tool>, fault: Option<ToolFault>) {
+    let Some(fault) = fault else { return };
+    let (sim, tool) = (Rc::clone(ctx), Rc::clone(tool));
+    ctx.spawn(Owner::World, async move {
+        let tell = |event: Event| tool.tell(&sim, Home::Event(event, serde_json::Value::Null));
+        match fault {
+            ToolFault::DiesAt { .. } => {}
+            ToolFault::DiesAfter { ms } => {
+                sleep(&sim, ms).await;
+                tool.dies(&sim, "killed");
+            }
+            ToolFault::InterruptedAfter { ms } => {
+                sleep(&sim, ms).await;
+                tell(Event::Interrupt);
+            }
+            ToolFault::PausedAfter { ms } => {
+                sleep(&sim, ms).await;
+                tell(Event::Pause);
+            }
+            ToolFault::AbortedAfter { ms } => {
+                sleep(&sim, ms).await;
+                tell(Event::Abort);
+            }
+            ToolFault::StoreFails { write } => tool.durable.fail_at(Some(write)),
+            ToolFault::Suspended { after_ms, ms } => {
+                sleep(&sim, after_ms).await;
+                if !tool.is_dead() {
+                    let until = sim.now() + ms;
+                    sim.suspend(Owner::Process(tool.process), until);
+                    let by = By { process: tool.process, step: String::new(), attempt: 0 };
+                    let mut world = sim.world();
+                    let now = world.now;
+                    world.log.push(now, Some(&by), What::ToolSuspended { ms });
+                }
+            }
+        }
+    });
+}
+
+fn store_failure(error: &StoreError) -> Failure {
+    failed(error)
+}
+
+fn lock(ctx: &Ctx, tool: &Tool, names: &[String]) -> Result<(), Option<Failure>> {
+    let now = durable::stamp(&tool.host, ctx.now());
+    match tool.durable.store.lock(names, &tool.run, &tool.holder(), &now, LEASE) {
+        Ok(fence) => {
+            *tool.fence.borrow_mut() = fence;
+            Ok(())
+        }
+        Err(StoreError::Locked(_)) => Err(None),
+        Err(error) => Err(Some(store_failure(&error))),
+    }
+}
+
+fn unlock(tool: &Tool) {
+    let _ = tool.durable.store.unlock(&tool.fence.borrow());
+}
+
+fn locks(fleet: &Fleet, names: &[String]) -> Vec<String> {
+    let mut locks: Vec<String> = names.iter().map(|n| format!("node/{n}")).collect();
+    let touched = |c: &&crate::model::fleet::Cluster| c.members.iter().any(|m| names.contains(m));
+    locks.extend(fleet.clusters.values().filter(touched).map(|c| format!("cluster/{}", c.name)));
+    locks.push("network/prov".to_owned());
+    locks
+}
+
+async fn begin(ctx: &Ctx, office: &Office, tool: &Rc<Tool>, goal: Goal) -> Result<Ending, Failure> {
+    sleep(ctx, 200).await;
+    let names = goal.scope().0.clone();
+    tool.gate(ctx).await;
+    match lock(ctx, tool, &locks(&tool.fleet, &names)) {
+        Ok(()) => {}
+        Err(None) => return Ok(Ending::Locked),
+        Err(Some(failure)) => return Err(failure),
+    }
+    let result = begin_locked(ctx, office, tool, goal, &names).await;
+    if !tool.is_dead() {
+        unlock(tool);
+    }
+    result
+}
+
+async fn begin_locked(
+    ctx: &Ctx,
+    office: &Office,
+    tool: &Rc<Tool>,
+    goal: Goal,
+    names: &[String],
+) -> Result<Ending, Failure> {
+    if let Some(run) = open_run(tool, names) {
+        return Ok(Ending::OpenRun(run));
+    }
+    sweep(ctx, tool).await;
+    let plan = make_plan(ctx, tool, &goal, names).await?;
+    for refusal in &plan.refusals {
+        let text = format!("refused: {} {}: {}", refusal.subject, refusal.kind, refusal.why);
+        ctx.world().happened(What::Note { text });
+    }
+    if plan.is_empty() {
+        return Ok(Ending::Nothing { refused: plan.refusals.len() });
+    }
+    ctx.world().watch.approve(&tool.run, &plan);
+    let value = |v: Result<serde_json::Value, serde_json::Error>| {
+        v.map_err(|e| Failure::new(Cause::Local, "record the run", e.to_string()))
+    };
+    let record = RunRecord {
+        id: tool.run.clone(),
+        started_ms: EPOCH_MS + ctx.now(),
+        ended_ms: None,
+        state: RunState::Running,
+        goal,
+        plan_hash: plan.hash(),
+        fleet: serde_json::Value::Null,
+        plan: value(serde_json::to_value(&plan))?,
+        actor: tool.holder(),
+    };
+    tool.gate(ctx).await;
+    tool.durable.store.create_run(&record).map_err(|e| store_failure(&e))?;
+    let given = (approval::envelope(&plan), EPOCH_MS + ctx.now() + approval::APPROVAL_MS);
+    tool.begin(plan);
+    run_record(ctx, tool, RecordKind::RunStarted, json!({ "envelope": given.0, "expires": given.1 }))?;
+    *tool.approval.borrow_mut() = Some(given);
+    conduct(ctx, office, tool, Vec::new(), false).await
+}
+
+fn open_run(tool: &Tool, names: &[String]) -> Option<String> {
+    let runs = tool.durable.store.runs().unwrap_or_default();
+    runs.into_iter()
+        .filter(|r| r.state.is_open())
+        .find(|r| r.goal.scope().0.iter().any(|n| names.contains(n)))
+        .map(|r| r.id)
+}
+
+/// The open run of these nodes, as `rackctl runs` shows it.
+pub fn open_run_of(ctx: &Ctx, names: &[String]) -> Option<String> {
+    let runs = ctx.world().durable.store.runs().unwrap_or_default();
+    runs.into_iter()
+        .filter(|r| r.state.is_open())
+        .find(|r| r.goal.scope().0.iter().any(|n| names.contains(n)))
+        .map(|r| r.id)
+}
+
+/// What was approved when the run began.
+fn approved(records: &[crate::store::Record]) -> Option<(Envelope, u64)> {
+    let began = records.iter().find(|r| r.kind == RecordKind::RunStarted)?;
+    let envelope = serde_json::from_value(began.body.get("envelope")?.clone()).ok()?;
+    Some((envelope, began.body.get("expires")?.as_u64()?))
+}
+
+fn run_record(ctx: &Ctx, tool: &Tool, kind: RecordKind, body: serde_json::Value) -> Result<(), Failure> {
+    let draft = Draft { subject: "run".into(), step: "run".into(), attempt: 1, kind, body };
+    tool.append(ctx, draft).map(|_| ()).map_err(|e| store_failure(&e))
+}
+
+async fn resume(ctx: &Ctx, office: &Office, tool: &Rc<Tool>, run: &str, abort: bool) -> Result<Ending, Failure> {
+    sleep(ctx, 200).await;
+    let gone = || Failure::new(Cause::Guard, format!("resume {run}"), "there is no such open run");
+    let record = tool.durable.store.run(run).map_err(|e| store_failure(&e))?.ok_or_else(gone)?;
+    if !record.state.is_open() {
+        return Err(gone());
+    }
+    let plan: Plan = serde_json::from_value(record.plan.clone())
+        .map_err(|e| Failure::new(Cause::Malformed, format!("resume {run}"), e.to_string()))?;
+    tool.gate(ctx).await;
+    match lock(ctx, tool, &locks(&tool.fleet, &record.goal.scope().0)) {
+        Ok(()) => {}
+        Err(None) => return Ok(Ending::Locked),
+        Err(Some(failure)) => return Err(failure),
+    }
+    let result = async {
+        sweep(ctx, tool).await;
+        let records = tool.durable.store.journal(run).map_err(|e| store_failure(&e))?;
+        tool.begin(plan);
+        *tool.approval.borrow_mut() = approved(&records);
+        tool.durable.store.set_run_state(run, RunState::Running, None).map_err(|e| store_failure(&e))?;
+        run_record(ctx, tool, RecordKind::RunResumed, json!({ "abort": abort }))?;
+        conduct(ctx, office, tool, records, abort).await
+    }
+    .await;
+    if !tool.is_dead() {
+        unlock(tool);
+    }
+    result
+}
+
+async fn conduct(
+    ctx: &Ctx,
+    office: &Office,
+    tool: &Rc<Tool>,
+    records: Vec<crate::store::Record>,
+    abort: bool,
+) -> Result<Ending, Failure> {
+    let ended = drive::execute(ctx, tool, &records, office.concurrency, abort, office.meddle.as_ref()).await;
+    if tool.is_dead() {
+        return super::exec::never().await;
+    }
+    sweep(ctx, tool).await;
+    let plan = tool.plan();
+    let outcome = match &ended {
+        Ok(Ended { outcome, .. }) => *outcome,
+        Err(_) => Outcome::Interrupted,
+    };
+    let told = format!("{outcome:?}");
+    let kind = match outcome {
+        Outcome::Paused => RecordKind::RunPaused,
+        Outcome::Aborted => RecordKind::RunAborted,
+        _ => RecordKind::RunEnded,
+    };
+    if run_record(ctx, tool, kind, json!({ "outcome": told })).is_ok() {
+        let state = drive::state_of(outcome);
+        let store = &tool.durable.store;
+        store.set_run_state(&tool.run, state, Some(EPOCH_MS + ctx.now())).map_err(|e| store_failure(&e))?;
+        check::on_run_end(&mut ctx.world(), tool, &plan, outcome);
+    }
+    Ok(Ending::Ended { outcome, refused: plan.refusals.len() })
+}
+
+/// Sessions that an earlier process left behind are closed.
+async fn sweep(ctx: &Ctx, tool: &Rc<Tool>) {
+    let sessions = tool.durable.store.bmc_sessions().unwrap_or_default();
+    for session in sessions {
+        let d = Doing::new(ctx, tool, &session.node, &format!("{}/{}", session.node, By::FINALIZE), 1);
+        tool.gate(ctx).await;
+        let closed = timeout(ctx, LOOK_MS, bmc::ask(ctx, &d.by, d.machine, bmc::Ask::CloseAll)).await;
+        if matches!(closed, Some(Ok(_))) {
+            let _ = tool.durable.store.drop_bmc_session(&session.node);
+        }
+    }
+}
+
+async fn make_plan(ctx: &Ctx, tool: &Rc<Tool>, goal: &Goal, names: &[String]) -> Result<Plan, Failure> {
+    let mut facts = Facts::default();
+    for name in names {
+        facts.nodes.insert(name.clone(), look(ctx, tool, name).await?);
+    }
+    for cluster in tool.fleet.clusters.values().filter(|c| c.members.iter().any(|m| names.contains(m))) {
+        let installed =
+            |m: &&String| tool.node_record(m).ok().flatten().is_some_and(|r| r.phase == InstallPhase::Installed);
+        let members: Vec<&String> = cluster.members.iter().filter(installed).collect();
+        let Some(first) = members.first() else { continue };
+        let d = Doing::new(ctx, tool, first, &format!("cluster/{}/look", cluster.name), 1);
+        let machines: Vec<usize> = members.iter().filter_map(|m| ctx.world().number.get(*m).copied()).collect();
+        let seen = member_drivers::cluster_facts(&d, &machines).await;
+        facts.clusters.insert(cluster.name.clone(), Observed { at: ctx.now(), value: seen });
+    }
+    let mut generations = std::collections::BTreeMap::new();
+    for cluster in tool.fleet.clusters.keys() {
+        let record = tool.durable.store.cluster_record(cluster).map_err(|e| store_failure(&e))?;
+        generations.extend(record.map(|r| (cluster.clone(), r.generation)));
+    }
+    let artifacts = fleet::artifacts();
+    let known = Known { artifacts: &artifacts, cluster_generations: &generations };
+    Ok(plan(&tool.fleet, &facts, goal, &known))
+}
+
+async fn look(ctx: &Ctx, tool: &Rc<Tool>, name: &str) -> Result<NodeFacts, Failure> {
+    let d = Doing::new(ctx, tool, name, &format!("{name}/look"), 1);
+    let asked = async {
+        let client = Client::open(&d).await?;
+        let facts = client.facts().await;
+        client.close().await;
+        facts
+    };
+    let late = || Failure::new(Cause::Deadline, format!("{name}: ask its BMC"), "no answer within 30 s");
+    let bmc = timeout(ctx, LOOK_MS, asked).await.unwrap_or_else(|| Err(late()));
+    let record = tool.node_record(name)?;
+    let system = match &record {
+        Some(record) => {
+            sleep(ctx, 50).await;
+            Some(machine::status(ctx, d.machine, &record.system_host_key))
+        }
+        None => None,
+    };
+    let mut facts = NodeFacts::default();
+    if let (Ok(seen), Some(spec)) = (&bmc, tool.fleet.nodes.get(name))
+        && let Err(differing) = crate::bmc::identity::compare(&spec.identity, seen)
+    {
+        facts.identity_mismatches = differing.iter().map(ToString::to_string).collect();
+    }
+    let at = ctx.now();
+    facts.bmc = Some(Observed { at, value: bmc });
+    facts.system = system.map(|value| Observed { at, value });
+    facts.record = record;
+    Ok(facts)
+}
+
+/// Virtual time of a whole world: longer than any run may take.
+pub const WORLD_DEADLINE: Duration = Duration::from_secs(12 * 3_600);
