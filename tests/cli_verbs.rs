@@ -272,6 +272,7 @@ fn a_state_file_that_is_none_is_named() {
     assert_eq!(home.sample(&["get", "nodes", "--store", "etcd://h:1"]).0, 2);
 }
 
+// invariant: I18 I20 harness: P
 #[test]
 fn messages_as_json_and_a_limit_for_the_whole_command() {
     let home = Home::new();

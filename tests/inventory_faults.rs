@@ -25,6 +25,7 @@ fn all_faults_at_once() {
     insta::assert_snapshot!(error.to_string());
 }
 
+// fault: F17 F23 invariant: I5 harness: D
 #[test]
 fn duplicates_name_both_places() {
     let node = |name: &str, rest: &str| object("Node", name, rest);

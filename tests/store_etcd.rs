@@ -40,6 +40,7 @@ fn cluster_record(generation: u64, token: &str) -> ClusterRecord {
     ClusterRecord { generation, run: "r".into(), bootstrap_member: "n1".into(), token: token.into(), cluster_id: None }
 }
 
+// fault: F59 invariant: I2 I18 harness: E
 #[test]
 fn a_store_that_stops_answering_fails_in_time_and_goes_on_afterwards() {
     let Some(binary) = etcd_binary() else { return };
@@ -84,6 +85,7 @@ async fn calls_end_inside_a_runtime() {
     assert_eq!(cause(&gone), Cause::Unreachable, "{gone}");
 }
 
+// fault: F59 invariant: I11 harness: E
 #[test]
 fn what_is_written_although_its_answer_was_lost_is_written_once() {
     let Some(binary) = etcd_binary() else { return };
@@ -304,6 +306,7 @@ fn two_processes_make_one_chain() {
     }
 }
 
+// fault: F53 F54 invariant: I2 harness: E
 #[test]
 fn a_holder_that_slept_too_long_finds_its_lock_stolen() {
     let Some(binary) = etcd_binary() else { return };

@@ -296,7 +296,7 @@ pub fn to_value<T: serde::Serialize>(value: &T) -> Result<serde_json::Value, Fai
 
 /// A run that did not end is gone on with, not overtaken: only it knows what is in hand.
 fn no_open_run(session: &Session, names: &[String]) -> Result<(), Stop> {
-    let runs = session.store.runs().map_err(|e| stop(&e))?;
+    let runs = session.store.run_heads().map_err(|e| stop(&e))?;
     // A short run (power, boot) leaves nothing in hand that another one would not see.
     for run in runs.iter().filter(|r| r.state.is_open() && !r.goal.is_short() && !r.goal.is_playbook()) {
         let touched = run.goal.scope().0.iter().any(|n| names.contains(n));
@@ -404,4 +404,23 @@ fn read_plan(path: &Path) -> Result<Plan, Stop> {
         return Err(fault("its content is not what its hash names: it was edited, or made by another version".into()));
     }
     Ok(plan)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::{StepKind, Subject, Track};
+
+    // invariant: I12 harness: D
+    #[test]
+    fn the_limit_of_wipes_is_the_number_that_was_said() {
+        let mut plan = Plan::empty("f", &Goal::Join { nodes: Scope(vec![]) });
+        for node in ["n1", "n2"] {
+            let mut track = Track::new(Subject::Node(node.into()));
+            track.push(StepKind::WriteDisk { system_sha256: String::new(), generation: 1 }, String::new());
+            plan.tracks.push(track);
+        }
+        assert!(too_many_wipes(&plan, None).is_ok() && too_many_wipes(&plan, Some(2)).is_ok());
+        assert_eq!(too_many_wipes(&plan, Some(1)).unwrap_err().cause, Cause::Guard);
+    }
 }

@@ -14,7 +14,7 @@ use super::{
     context::{self, ConfigFile},
 };
 use crate::{
-    inventory::{self, Source},
+    inventory::{self, Faults, Loaded, Source},
     model::{Failure, Fleet, failure::Cause},
     output::{Format, Stop, stdout},
 };
@@ -146,7 +146,16 @@ impl Globals {
 
     /// The inventory, checked. Its warnings go to standard error.
     pub fn fleet(&self) -> Result<Fleet, Stop> {
-        let loaded = inventory::load(&sources(&self.filenames)?).map_err(super::validate::stop)?;
+        self.loaded(inventory::load_values)
+    }
+
+    /// [`Globals::fleet`], and where each value of its nodes comes from.
+    pub fn fleet_with_origins(&self) -> Result<Fleet, Stop> {
+        self.loaded(inventory::load)
+    }
+
+    fn loaded(&self, load: impl Fn(&[Source]) -> Result<Loaded, Faults>) -> Result<Fleet, Stop> {
+        let loaded = load(&sources(&self.filenames)?).map_err(super::validate::stop)?;
         for warning in &loaded.warnings {
             stdout::note(&format!("warning: {warning}"));
         }
@@ -220,7 +229,7 @@ pub fn for_completion(words: &[String]) -> Option<Fleet> {
     let path = context::path().ok()?;
     let config = context::load().ok()?;
     let globals = Globals::resolve(&args, &Env::read(), &config, path.parent()?).ok()?;
-    inventory::load(&sources(&globals.filenames).ok()?).ok().map(|loaded| loaded.fleet)
+    inventory::load_values(&sources(&globals.filenames).ok()?).ok().map(|loaded| loaded.fleet)
 }
 
 #[cfg(test)]

@@ -115,6 +115,7 @@ mod tests {
         }
     }
 
+    // fault: F52 invariant: I11 harness: D
     #[test]
     fn an_intent_without_an_end_stays_open_and_a_new_attempt_reopens_a_step() {
         use RecordKind::{Done, Intent};

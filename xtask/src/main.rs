@@ -1,5 +1,6 @@
 //! `cargo xtask`: developers' chores. Each does its own set-up on a fresh Debian 12 with Rust.
 
+mod bench;
 mod build;
 mod ci;
 mod crash_points;
@@ -7,6 +8,7 @@ mod demo;
 mod doctests;
 mod exec;
 mod man;
+mod mutants;
 mod reliability;
 mod setup;
 mod skipped;
@@ -43,6 +45,10 @@ cargo xtask crash-points [FLAG…]
     --program FILE        another rackctl than the one that is built here
 cargo xtask man
     man/ from the command line's grammar
+cargo xtask bench scale
+    ten thousand machines: figures against their targets (optimised build)
+cargo xtask mutants [NAME…]
+    faults put in by hand: which of them no test notices
 cargo xtask reliability
     docs/RELIABILITY.md from the markers above the tests
 ";
@@ -59,6 +65,8 @@ fn main() -> ExitCode {
         "ci" => no_arguments(rest).and_then(|()| ci::run()).map(|()| ExitCode::SUCCESS),
         "crash-points" => crash_points::run(rest).map(|()| ExitCode::SUCCESS),
         "man" => no_arguments(rest).and_then(|()| man::run()).map(|()| ExitCode::SUCCESS),
+        "bench" => bench::run(rest).map(|()| ExitCode::SUCCESS),
+        "mutants" => mutants::run(rest).map(|()| ExitCode::SUCCESS),
         "reliability" => no_arguments(rest).and_then(|()| reliability::run()).map(|()| ExitCode::SUCCESS),
         "help" | "-h" | "--help" => {
             print!("{USAGE}");

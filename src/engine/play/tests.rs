@@ -239,6 +239,7 @@ fn an_interrupt_waits_for_what_cannot_be_cut_off() {
     assert_eq!(play.handle(2, PlayEvent::Tick), [], "it is over");
 }
 
+// fault: F52 invariant: I11 I15 harness: S
 #[test]
 fn a_program_that_was_cut_off_is_settled_by_a_person() {
     let steps = || bound(vec![exec("play/01-exec"), join("play/02-join")]);
@@ -351,6 +352,7 @@ fn never_twice(bound: &Bound, script: &Script, ran: &Ran) {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 128, failure_persistence: None, ..ProptestConfig::default() })]
 
+    // fault: F52 invariant: I11 harness: S
     /// A crash at any one point, and at any two, gives the same end.
     #[test]
     fn a_crash_anywhere_changes_nothing((bound, script) in plays(), second in 1usize..60) {
