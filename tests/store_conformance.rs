@@ -1,6 +1,6 @@
 //! What every store does, whatever it keeps its content in. To add a back end: a type with `Backend`, and one
 //! `#[test]` at the end of this file that runs `conform` on it.
-
+#![allow(clippy::type_complexity)] // lists of closures, read where they stand
 #![allow(clippy::unwrap_used, clippy::panic)] // A store that does not do what is said here fails the test.
 
 mod cluster_support;

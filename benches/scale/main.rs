@@ -41,10 +41,9 @@ fn all() {
     let inventory = folder.join("inventory");
     fleet::write(&inventory, NODES).unwrap();
     println!("{NODES} machines, {} clusters, a file per rack, {}", fleet::CLUSTERS, inventory.display());
-    for what in ["load"] {
-        let status = Command::new(std::env::current_exe().unwrap()).args([what, &inventory.to_string_lossy()]).status();
-        assert!(status.unwrap().success(), "{what}");
-    }
+    let me = std::env::current_exe().unwrap();
+    let status = Command::new(me).args(["load", &inventory.to_string_lossy()]).status();
+    assert!(status.unwrap().success(), "load");
 }
 
 fn load(folder: &Path) {

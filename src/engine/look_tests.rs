@@ -129,7 +129,7 @@ fn an_installed_system_is_held_to_all_four_marks() {
         etcd: None,
     };
     assert_eq!(is_the_installed_one("n1", &record, 2, &good), Ok(()));
-    let mut wrong = vec![good.clone(), good.clone(), good.clone(), good];
+    let mut wrong = [good.clone(), good.clone(), good.clone(), good];
     wrong[0].config.node = "n2".into();
     wrong[1].config.generation = 1;
     wrong[2].root_disk_guid = Uuid::nil();

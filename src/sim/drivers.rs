@@ -335,7 +335,7 @@ async fn look_at(d: &Doing, kind: &StepKind, resumed: bool, intent: Option<&Valu
         StepKind::RebootToDisk if resumed => {
             let node = d.node.clone();
             let heard = timeout(&d.ctx, LISTEN_MS, d.desk(move |desk| desk.report_of(&node).cloned())).await;
-            Ok((look::rebooted(heard.is_some()), Value::Null))
+            Ok((look::rebooted(heard.as_ref()), Value::Null))
         }
         StepKind::SetPower { action, .. } => {
             let (power, last) = with_bmc!(d, |c| Ok::<_, Failure>((c.power().await?, c.last_reset().await?)))?;
@@ -465,7 +465,7 @@ async fn proof(d: &Doing, kind: &StepKind) -> Result<(), Failure> {
             look::cleared(&node, boot, &crate::bmc::boot::words(boot))
         }
         StepKind::RebootToDisk => {
-            while !look::has_left(d.tool.silent_for(&d.ctx, &node), SILENCE) {
+            while !look::has_left(None, d.tool.silent_for(&d.ctx, &node), SILENCE) {
                 sleep(&d.ctx, POLL_MS).await;
             }
             Ok(())
