@@ -7,6 +7,7 @@ mod doctests;
 mod exec;
 mod man;
 mod setup;
+mod simulate;
 mod skipped;
 mod stopwatch;
 mod test;
@@ -28,6 +29,8 @@ cargo xtask test [NEXTEST ARGUMENT…]
     every test, the end-to-end one included
 cargo xtask ci
     rustfmt, clippy, cargo deny, then `test`
+cargo xtask simulate [--runs N] [--seed S] [--nodes N] [--faults none|crash|light|heavy] [--jobs J] [--log]
+    fleets under a virtual clock, with the invariants checked; a world that breaks one is told with what replays it
 cargo xtask man
     man/ from the command line's grammar
 ";
@@ -42,6 +45,7 @@ fn main() -> ExitCode {
         "demo" => demo::Options::parse(rest).and_then(|options| demo::run(&options)),
         "test" => test::run(rest).map(|()| ExitCode::SUCCESS),
         "ci" => no_arguments(rest).and_then(|()| ci::run()).map(|()| ExitCode::SUCCESS),
+        "simulate" => simulate::run(rest),
         "man" => no_arguments(rest).and_then(|()| man::run()).map(|()| ExitCode::SUCCESS),
         "help" | "-h" | "--help" => {
             print!("{USAGE}");
