@@ -314,7 +314,7 @@ impl Play {
             // Who was told to resume when ready has resumed.
             (_, Act::Pause { .. }) if parked => self.done(now_ms, &step.id, None, effects),
             (Redo::APersonSays, _) => {
-                let why = "rackctl ended while it ran; whether it did its work cannot be seen from here";
+                let why = "the process ended while it ran; whether it did its work cannot be seen from here";
                 let next = format!("rackctl resume {0} --settle done, or: rackctl resume {0} --settle again", self.run);
                 let failure = Failure::new(Cause::NeedsPerson, format!("{}: {}", step.id, step.title), why).next(next);
                 self.mark(now_ms, &step.id, MarkKind::Parked { failure: failure.clone() }, effects);

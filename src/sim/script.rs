@@ -275,7 +275,8 @@ async fn changes(ctx: &Ctx, office: &Office, scenario: Scenario) {
         let pause = rng.range(1_000, 120_000);
         sleep(ctx, pause).await;
     }
-    sleep(ctx, 1_200_000).await;
+    // Longer than the latest failure, its way back and a boot.
+    sleep(ctx, 2_400_000).await;
     if !reinstall {
         check::serves_again(&mut ctx.world());
     }

@@ -11,6 +11,7 @@ mod man;
 mod mutants;
 mod reliability;
 mod setup;
+mod simulate;
 mod skipped;
 mod stopwatch;
 mod test;
@@ -43,6 +44,8 @@ cargo xtask crash-points [FLAG…]
     --only POINT[,POINT]  one crash again, as a failure names it: main:fsync:12
     --times N             that often
     --program FILE        another rackctl than the one that is built here
+cargo xtask simulate [--runs N] [--seed S] [--nodes N] [--faults none|crash|light|heavy] [--jobs J] [--log]
+    fleets under a virtual clock, with the invariants checked; a world that breaks one is told with what replays it
 cargo xtask man
     man/ from the command line's grammar
 cargo xtask bench scale
@@ -64,6 +67,7 @@ fn main() -> ExitCode {
         "test" => test::run(rest).map(|()| ExitCode::SUCCESS),
         "ci" => no_arguments(rest).and_then(|()| ci::run()).map(|()| ExitCode::SUCCESS),
         "crash-points" => crash_points::run(rest).map(|()| ExitCode::SUCCESS),
+        "simulate" => simulate::run(rest),
         "man" => no_arguments(rest).and_then(|()| man::run()).map(|()| ExitCode::SUCCESS),
         "bench" => bench::run(rest).map(|()| ExitCode::SUCCESS),
         "mutants" => mutants::run(rest).map(|()| ExitCode::SUCCESS),
