@@ -303,7 +303,7 @@ async fn look_at(d: &Doing, kind: &StepKind, resumed: bool, intent: Option<&Valu
         StepKind::BootInstaller { .. } => {
             if !resumed {
                 let last = d.tool.last_reset.borrow().get(&d.node).cloned().flatten();
-                return Ok((Found::NotDone, json!({ "lastReset": last })));
+                return Ok((may_take(d).await?, json!({ "lastReset": last })));
             }
             if d.tool.desk.borrow().claim_of(&d.node).is_some() {
                 return Ok((Found::Done, json!("the installer has claimed")));
@@ -362,6 +362,10 @@ async fn may_wipe(d: &Doing) -> Result<Found, Failure> {
     if let Err(failure) = approval::allows(given.as_ref(), &wish, EPOCH_MS + d.ctx.now()) {
         return Ok(Found::Contradiction(failure));
     }
+    may_take(d).await
+}
+
+async fn may_take(d: &Doing) -> Result<Found, Failure> {
     if d.tool.node_record(&d.node)?.is_none_or(|r| r.phase != InstallPhase::Installed) {
         return Ok(Found::NotDone);
     }
