@@ -113,6 +113,21 @@ impl Wire {
         })
     }
 
+    /// The servers, in their namespace. The thread that starts them stays: its death is what they die of.
+    fn start(&self, table: &BootTable) -> (OrderSender, mpsc::Receiver<NetbootEvent>) {
+        let (tell, told) = std::sync::mpsc::channel();
+        let (name, table) = (self.server.clone(), table.clone());
+        std::thread::spawn(move || {
+            let file = fs::File::open(format!("/run/netns/{name}")).unwrap();
+            nix::sched::setns(file, nix::sched::CloneFlags::CLONE_NEWNET).unwrap();
+            let _ = tell.send(start(&table));
+            loop {
+                std::thread::park();
+            }
+        });
+        told.recv().unwrap()
+    }
+
     fn client(&self, argv: &[&str]) -> Output {
         Command::new("ip").args(["netns", "exec", &self.client]).args(argv).output().unwrap()
     }
@@ -234,7 +249,7 @@ fn text(bytes: &[u8]) -> String {
 fn serves_its_machines_and_nobody_else() {
     let Some(wire) = Wire::new() else { return };
     let table = wire.table();
-    let (mut orders, mut events) = Wire::inside(&wire.server, || start(&table));
+    let (mut orders, mut events) = wire.start(&table);
     ready(&mut events);
 
     // DHCP: a frame of our own, straight to the hardware address.
@@ -348,7 +363,7 @@ fn a_second_server_on_the_wire_keeps_us_quiet() {
         let stop = &stop;
         scope.spawn(move || Wire::inside(&name, || answer_everybody(stop)));
         let table = wire.table();
-        let (_orders, mut events) = Wire::inside(&wire.server, || start(&table));
+        let (_orders, mut events) = wire.start(&table);
         let rogue = wait(&mut events, |e| match e {
             NetbootEvent::RogueDhcp { server } => Some(*server),
             NetbootEvent::Ready { .. } => panic!("ready beside another server"),

@@ -272,7 +272,7 @@ fn playbook_failures_and_a_second_operator() {
     // What is wrong is said at once, before anything is begun.
     let runs = lab.store().runs().unwrap().len();
     let usage = lab.look(&["run", "failing", "--set", "logg=x", "--set", "go=maybe"]).exits(2);
-    usage.tells(&["did you mean `log`?", "parameter log: it has no value", "`maybe` is neither `true` nor `false`"]);
+    usage.tells(&["did you mean `log`?", "parameter log", "`maybe` is neither `true` nor `false`"]);
     lab.look(&["run", "bringupp"]).exits(2).tells(&["did you mean `bringup`?"]);
     assert_eq!(lab.store().runs().unwrap().len(), runs);
 

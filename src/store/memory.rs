@@ -332,7 +332,7 @@ impl Store for MemoryStore {
     }
 
     fn approvals(&self, plan_hash: &str) -> Result<Vec<Approval>, StoreError> {
-        Ok(self.content().approvals.values().filter(|a| a.plan_hash == plan_hash).cloned().collect())
+        Ok(self.content().approvals.values().filter(|a| a.plan_hash.starts_with(plan_hash)).cloned().collect())
     }
 
     fn node_records(&self) -> Result<Vec<(String, NodeRecord)>, StoreError> {

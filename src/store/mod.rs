@@ -130,7 +130,7 @@ pub trait Store: Send + Sync {
 
     /// A second one of the same approver for the same plan replaces the first.
     fn put_approval(&self, approval: &Approval) -> Result<(), StoreError>;
-    /// All for this plan, expired ones too, by approver.
+    /// All for the plans whose hash begins so, expired ones too, by approver: people type a dozen digits of it.
     fn approvals(&self, plan_hash: &str) -> Result<Vec<Approval>, StoreError>;
 
     fn node_records(&self) -> Result<Vec<(String, NodeRecord)>, StoreError>;

@@ -298,7 +298,7 @@ impl Store for EtcdStore {
     }
 
     fn approvals(&self, plan_hash: &str) -> Result<Vec<Approval>, StoreError> {
-        let all = self.all("read approvals", Kind::Approval, format!("{plan_hash}/"))?;
+        let all = self.all("read approvals", Kind::Approval, plan_hash.to_owned())?;
         Ok(all.into_iter().map(|(_, approval)| approval).collect())
     }
 

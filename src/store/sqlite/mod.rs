@@ -293,7 +293,7 @@ impl Store for SqliteStore {
 
     fn approvals(&self, plan_hash: &str) -> Result<Vec<Approval>, StoreError> {
         let all: Vec<Approval> = self.values(Kind::Approval)?;
-        Ok(all.into_iter().filter(|a| a.plan_hash == plan_hash).collect())
+        Ok(all.into_iter().filter(|a| a.plan_hash.starts_with(plan_hash)).collect())
     }
 
     fn node_records(&self) -> Result<Vec<(String, NodeRecord)>, StoreError> {
