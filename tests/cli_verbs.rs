@@ -267,11 +267,13 @@ fn a_state_file_that_is_none_is_named() {
     std::fs::write(&path, "buy milk and also some bread, for tomorrow is a holiday and shops are closed".repeat(9))
         .unwrap();
     let (code, _, err) = home.sample(&["get", "nodes", "--store", &format!("sqlite:{}", path.display())]);
-    assert_eq!(code, 1, "{err}");
-    assert!(err.contains("notes.txt") && err.contains("next: rackctl --store sqlite:PATH"), "{err}");
+    // Refused, never taken for a state in which nothing is installed.
+    assert_eq!(code, 3, "{err}");
+    assert!(err.contains("notes.txt") && err.contains("file is not a database"), "{err}");
     assert_eq!(home.sample(&["get", "nodes", "--store", "etcd://h:1"]).0, 2);
 }
 
+// invariant: I18 I20 harness: P
 #[test]
 fn messages_as_json_and_a_limit_for_the_whole_command() {
     let home = Home::new();

@@ -18,18 +18,21 @@ use rackctl::{
 };
 use uuid::Uuid;
 
+// fault: F46 invariant: I11 harness: E
 #[tokio::test]
 async fn one_member_grows_to_three_and_every_step_may_be_repeated() {
     let Some(binary) = etcd_binary() else { return };
     cluster_scenarios::one_member_grows_to_three_and_every_step_may_be_repeated(Members::real(binary)).await;
 }
 
+// fault: F45 invariant: I6 harness: E
 #[tokio::test]
 async fn two_bootstraps_are_seen_and_named() {
     let Some(binary) = etcd_binary() else { return };
     cluster_scenarios::two_bootstraps_are_seen_and_named(Members::real(binary)).await;
 }
 
+// fault: F40 invariant: I15 harness: E
 #[tokio::test]
 async fn without_quorum_the_outcome_is_unknown_and_the_members_are_still_listed() {
     let Some(binary) = etcd_binary() else { return };
@@ -43,6 +46,7 @@ async fn compare_and_create_has_one_winner() {
     cluster_scenarios::compare_and_create_has_one_winner(Members::real(binary)).await;
 }
 
+// fault: F45 invariant: I6 I15 harness: E
 #[tokio::test]
 async fn a_member_that_hangs_is_unknown_not_absent() {
     let Some(binary) = etcd_binary() else { return };

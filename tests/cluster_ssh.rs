@@ -99,6 +99,7 @@ async fn words_standard_input_and_status_arrive_as_they_were_sent() {
     assert_eq!(std::fs::read_dir(work.path()).unwrap().count(), 0);
 }
 
+// fault: F33 invariant: I17 harness: P
 #[tokio::test]
 async fn another_host_key_is_untrusted_and_both_are_named() {
     let Some(sshd) = Sshd::start() else { return };
@@ -129,6 +130,7 @@ async fn refusals_have_causes() {
     assert_eq!(failure.cause, Cause::Unreachable, "{failure}");
 }
 
+// invariant: I8 I18 harness: P
 #[tokio::test]
 async fn the_deadline_ends_it_and_leaves_no_process() {
     let Some(sshd) = Sshd::start() else { return };
@@ -157,6 +159,7 @@ fn processes_of(folder: &Path) -> usize {
     all.filter(|cmdline| String::from_utf8_lossy(cmdline).contains(&wanted)).count()
 }
 
+// fault: F52 invariant: I8 harness: K
 /// This test's own binary again, as the caller that is killed.
 #[test]
 fn after_kill_9_of_the_caller_no_ssh_is_left() {

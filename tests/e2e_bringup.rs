@@ -10,6 +10,7 @@ use e2e::{BRING_UP, Bench, Findings, LOOK, Said, until};
 use rackctl::{model::power::PowerState, store::Store};
 use serde_json::Value;
 
+// invariant: I5 I12 I20 harness: Q
 #[test]
 fn e2e_bringup() {
     let Some(lab) = e2e::bench("up", 3, 0) else { return };

@@ -37,6 +37,7 @@ impl Dice {
     }
 }
 
+// fault: F52 invariant: I6 I8 I9 I10 I11 I13 harness: K Q
 #[test]
 fn e2e_crash_resume_and_secrets() {
     let Some(lab) = e2e::bench("die", 3, 0) else { return };

@@ -28,6 +28,7 @@ const GOOD: &str = "n9";
 const FLIPPED: &str = "n10";
 const LABEL: &str = "customer-data";
 
+// fault: F13 F26 F31 F32 F54 F55 invariant: I5 I9 I13 harness: Q
 #[test]
 fn e2e_guards() {
     let Some(lab) = e2e::bench("no", 10, 0) else { return };

@@ -65,6 +65,7 @@ fn newest_drafts() -> Vec<Draft> {
     drafts
 }
 
+// fault: F60 invariant: I13 harness: D
 #[test]
 fn the_first_format_is_read_and_its_chain_holds() {
     let records = golden(FIRST);

@@ -97,6 +97,7 @@ async fn a_phase_gets_its_argv_the_short_environment_and_our_ssh() {
     assert_eq!(fs::read_dir(at.join("scratch")).unwrap().count(), 0, "the pins are removed");
 }
 
+// fault: F36 F37 invariant: I20 harness: P
 #[tokio::test]
 async fn an_exit_code_is_told_with_the_last_words() {
     let folder = tempfile::tempdir().unwrap();
@@ -136,6 +137,7 @@ fn assert_gone(mark: &str) {
     eprintln!("no child left after {} ms", began.elapsed().as_millis());
 }
 
+// fault: F36 invariant: I18 harness: P
 #[tokio::test]
 async fn the_deadline_kills_all_that_it_started() {
     let folder = tempfile::tempdir().unwrap();
@@ -183,6 +185,7 @@ fn sh(body: &str, deadline: Duration) -> Job {
     }
 }
 
+// invariant: I19 harness: P
 #[tokio::test]
 async fn much_output_is_heard_and_little_is_kept() {
     let mut lines = 0u32;
@@ -191,6 +194,7 @@ async fn much_output_is_heard_and_little_is_kept() {
     assert_eq!(ended.tail.len(), 40);
 }
 
+// fault: F52 invariant: I8 harness: K
 /// This test's own binary again, as the rackctl that is killed.
 #[test]
 fn after_kill_9_of_rackctl_no_child_is_left() {
@@ -262,6 +266,7 @@ async fn the_operators_program_reads_the_order_and_tells_how_it_goes() {
     assert_eq!(failure.cause, Cause::Deadline);
 }
 
+// fault: F33 invariant: I17 harness: P
 /// The rewritten argv, by real ssh against real sshd: the pin decides, whatever the caller said first.
 #[test]
 fn the_wrapper_lets_only_the_pinned_host_pass() {

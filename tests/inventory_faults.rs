@@ -25,6 +25,7 @@ fn all_faults_at_once() {
     insta::assert_snapshot!(error.to_string());
 }
 
+// fault: F17 F23 invariant: I5 harness: D
 #[test]
 fn duplicates_name_both_places() {
     let node = |name: &str, rest: &str| object("Node", name, rest);
@@ -104,6 +105,93 @@ fn each_of_these_is_one_fault() {
         assert!(said.iter().any(|f| f.contains(wanted)), "wanted {wanted:?} of {content}\n{said:#?}");
         assert!(!said.iter().any(|f| f.contains("hunter2")), "{said:#?}");
         assert!(said.len() <= 2, "{content}\n{said:#?}");
+    }
+}
+
+#[test]
+fn faults_of_playbooks_have_places() {
+    let nodes: String = ["n1", "n2"]
+        .map(|n| format!("apiVersion: rackctl.dev/v1alpha1\nkind: Node\nmetadata: {{ name: {n} }}\nspec: {{}}\n---\n"))
+        .concat();
+    let cluster = object(
+        "Cluster",
+        "core",
+        "{ driver: { etcd: { version: '3.4.23' } }, members: { selector: 'name=n1', size: 1 } }",
+    );
+    let head = "apiVersion: rackctl.dev/v1alpha1\nkind: Playbook\nmetadata: { name: p }\nspec:\n";
+    for (spec, wanted) in [
+        (
+            "  parameters: { m: { type: node, default: n9 } }\n  steps: [{ join: { node: '{{ m }}' } }]",
+            "no node: no Node is named `n9`; did you mean `n1`?",
+        ),
+        ("  parameters: { m: { type: nod } }\n  steps: [{ join: { node: '{{ m }}' } }]", "did you mean `node`?"),
+        (
+            "  parameters: { s: { type: duration, default: soon } }\n  steps: [{ wait: { duration: '{{ s }}' } }]",
+            "`soon` is not a duration",
+        ),
+        (
+            "  parameters: { s: { type: bool, default: 3 } }\n  steps: [{ when: '{{ s }}', pause: { message: x } }]",
+            "`3` is neither `true` nor `false`",
+        ),
+        (
+            "  parameters: { s: { type: number, default: true } }\n  steps: [{ pause: { message: '{{ s }}' } }]",
+            "`true` is no number",
+        ),
+        (
+            "  parameters: { c: { type: cluster } }\n  steps: [{ join: { node: '{{ c }}' } }]",
+            "a node is wanted here; the parameter `c` is a cluster",
+        ),
+        (
+            "  parameters: { c: { type: cluster } }\n  steps: [{ gate: { cluster: '{{ c }}', healthy: '{{ c }}' } }]",
+            "a duration is wanted here",
+        ),
+        (
+            "  parameters: { n: { type: node } }\n  steps: [{ when: '{{ n }}', pause: { message: x } }]",
+            "a bool is wanted here",
+        ),
+        (
+            "  parameters: { '1 x': { type: node } }\n  steps: [{ pause: { message: '{{ 1 x }}' } }]",
+            "is no name for a parameter",
+        ),
+        ("  steps: [{ join: { node: n3 } }]", "no Node is named `n3`"),
+        ("  steps: [{ join: { nodes: ['n[1-3]'] } }]", "no node matches `n3`"),
+        ("  steps: [{ gate: { cluster: cor, healthy: 5s } }]", "did you mean `core`?"),
+        ("  steps: [{ gate: { cluster: core, healthy: 5 } }]", "write the value in quotes"),
+        ("  steps: [{ gate: { cluster: core, healthy: 10m, deadline: 1m } }]", "the deadline ends before"),
+        ("  steps: [{ jion: { node: n1 } }]", "did you mean `join`?"),
+        ("  steps: [{ join: { node: n1 }, power: { node: n1, action: cycle } }]", "exclude each other"),
+        ("  steps: [{ join: { node: n1, nodes: [n2] } }]", "exclude each other"),
+        ("  steps: [{ apply: { node: n1, selector: a=b } }]", "exclude each other"),
+        ("  steps: []", "0 values where 1 to 200 are wanted"),
+        ("  steps: [{ wait: { for: { node: n1 } } }]", "`power` is missing"),
+        ("  steps: [{ wait: { duration: 5s, deadline: 9s } }]", "a duration has no deadline beside it"),
+        ("  steps: [{ wait: { for: { cluster: core, power: 'on' } } }]", "`power` belongs to `node`"),
+        ("  steps: [{ notify: { message: m, url: 'https://h/x' } }]", "wants a `pin`"),
+        ("  steps: [{ notify: { message: m, url: 'ftp://h/x' } }]", "begins with http://"),
+        ("  steps: [{ when: perhaps, pause: { message: m } }]", "this condition cannot be read"),
+        ("  steps: [{ pause: { message: '{{ x }}' } }]", "unknown template variable `x`"),
+        ("  steps: [{ pause: { message: m }, onFailure: maybe }]", "one of `stop`, `continue`"),
+        ("  steps: [{ pause: { message: m }, onFailure: 3 }]", "text or a list or a map is wanted here"),
+        ("  steps: [{ pause: { message: m }, onFailure: { retry: 101 } }]", "out of range: 0 to 100"),
+        ("  steps: [{ pause: { message: m }, onFailure: { rety: 1 } }]", "did you mean `retry`?"),
+        ("  steps: [{ pause: { message: m }, onFailure: [{ join: { node: n7 } }] }]", "no Node is named `n7`"),
+        ("  steps: [{ pause: { message: m }, onFailure: { steps: [{ exec: {} }] } }]", "`command` is missing"),
+        (
+            "  steps: [{ pause: { message: m }, onFailure: [{ pause: { message: m }, onFailure: stop }] }]",
+            "unknown field `onFailure`",
+        ),
+        ("  steps: [{ install: { node: n1, reinstall: 'yes' } }]", "is not true, false, or a parameter"),
+    ] {
+        let content = format!("{nodes}{cluster}{head}{spec}\n");
+        let lines = content.lines().count();
+        let said = faults(&content);
+        assert!(said.iter().any(|f| f.contains(wanted)), "wanted {wanted:?} of {spec}\n{said:#?}");
+        assert!(said.len() <= 2, "{spec}\n{said:#?}");
+        let first = lines - spec.lines().count() + 1;
+        assert!(
+            said.iter().all(|f| (first..=lines).any(|l| f.starts_with(&format!("stdin:{l}:")))),
+            "lines {first} to {lines}: {said:#?}"
+        );
     }
 }
 

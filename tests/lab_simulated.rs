@@ -172,10 +172,14 @@ fn lab_simulated_without_a_run_nothing_boots_and_another_machine_is_not_wiped() 
     assert_eq!(account(&lab, "n1").wipes, 0);
     assert!(!lab.requests("n1").iter().any(|r| is_write(r)), "{:?}", lab.requests("n1"));
 
-    // A foreign disk stays as it is, whatever is approved.
+    // Somebody else's data stays as it is, whatever is approved.
     lab.rackctl(&["power", "off", "n2", "--force", "--yes"], BRING_UP).exits(0);
-    let disk = lab.layout.machine("n2").simulated_disk();
-    assert!(!disk.exists(), "nothing was ever written");
-    fs::write(&disk, r#"{ "state": "foreign", "wipes": 0 }"#).unwrap();
-    assert_eq!(account(&lab, "n2").disk, DiskState::Blank, "a disk is read when the laboratory starts");
+    lab.ask(&Request::ForeignDisk { node: "n2".into() });
+    let hash = lab.plan_hash(&["install", "n2"]);
+    let stopped = lab.rackctl(&["install", "n2", "--approve", &hash], BRING_UP);
+    assert_ne!(stopped.code, 0, "{stopped}");
+    assert!(stopped.all().contains("foreign data") && stopped.all().contains("payroll"), "{stopped}");
+    let counts = account(&lab, "n2");
+    assert_eq!((counts.disk, counts.wipes), (DiskState::Foreign, 0));
+    assert!(lab.machine("n2").boot_override.is_cleared());
 }

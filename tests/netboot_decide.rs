@@ -61,6 +61,7 @@ fn table(machines: Vec<BootMachine>) -> BootTable {
             }],
             dhcp: DhcpMode::Authoritative,
             lease_s: 3600,
+            probe_ms: rackctl::model::fleet::PROBE_MS,
             mtu: 1500,
             http_port: 8080,
             api: SocketAddrV4::new(SERVER, 8443),
@@ -189,6 +190,7 @@ fn every_client_of_the_captures_is_told_its_loader() {
     insta::assert_snapshot!("captures", seen);
 }
 
+// fault: F34 invariant: I9 harness: N
 #[test]
 fn withdrawn_machines_get_an_address_and_nothing_that_boots() {
     let Some(captures) = captures() else { return };
@@ -278,6 +280,7 @@ impl Ask {
     }
 }
 
+// fault: F24 harness: N
 #[test]
 fn replies_go_where_rfc_2131_says() {
     let relay = Ipv4Addr::new(10, 77, 0, 2);
@@ -308,6 +311,7 @@ fn states_of_rfc_2131_are_told_apart() {
     assert!(Ask::new(7).ignored().contains("released"));
 }
 
+// fault: F11 F24 invariant: I5 harness: N
 #[test]
 fn unknown_relays_and_machines_get_nothing() {
     assert!(Ask { giaddr: Ipv4Addr::new(10, 9, 9, 9), ..Ask::new(1) }.ignored().contains("no relay"));
@@ -315,6 +319,7 @@ fn unknown_relays_and_machines_get_nothing() {
     assert!(matches!(strange, Decision::Ignore { mac: Some(MAC), .. }), "{strange:?}");
 }
 
+// fault: F24 harness: N
 #[test]
 fn relay_information_goes_back_to_the_relay_last() {
     let ask = Ask { giaddr: Ipv4Addr::new(10, 77, 0, 2), ..Ask::new(1) }.with(82, &[1, 2, 7, 8, 151, 1, 3]);
@@ -324,6 +329,7 @@ fn relay_information_goes_back_to_the_relay_last() {
     assert_eq!(message[end - 9..end - 7], [82, 7]);
 }
 
+// fault: F23 invariant: I5 harness: N
 #[test]
 fn another_uuid_is_another_machine() {
     let uuid: uuid::Uuid = "00112233-4455-6677-8899-aabbccddeeff".parse().unwrap();
@@ -400,6 +406,7 @@ fn every_script_ends_and_never_with_success() {
 }
 
 proptest! {
+    // invariant: I19 harness: D
     #[test]
     fn any_bytes_are_decided_without_panic(bytes in proptest::collection::vec(any::<u8>(), 0..600)) {
         let live = live(vec![machine(MAC, Arch::Amd64, installer())]);

@@ -164,6 +164,7 @@ impl Wire {
                 }],
                 dhcp: DhcpMode::Authoritative,
                 lease_s: 3600,
+                probe_ms: rackctl::model::fleet::PROBE_MS,
                 mtu: 1500,
                 http_port: 8080,
                 api: SocketAddrV4::new(SERVER, 8443),
@@ -228,6 +229,7 @@ fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
+// fault: F11 invariant: I8 harness: N
 #[test]
 fn serves_its_machines_and_nobody_else() {
     let Some(wire) = Wire::new() else { return };
@@ -336,6 +338,7 @@ fn serves_its_machines_and_nobody_else() {
     assert!(!Path::new(&format!("/proc/{id}")).exists());
 }
 
+// fault: F21 invariant: I8 harness: N
 #[test]
 fn a_second_server_on_the_wire_keeps_us_quiet() {
     let Some(wire) = Wire::new() else { return };
@@ -380,6 +383,7 @@ fn answer_everybody(stop: &std::sync::atomic::AtomicBool) {
     }
 }
 
+// fault: F28 harness: N
 #[test]
 fn a_taken_port_is_named_with_its_holder() {
     let Some(wire) = Wire::new() else { return };
@@ -397,6 +401,7 @@ fn a_taken_port_is_named_with_its_holder() {
     assert!(failure.next.is_some());
 }
 
+// fault: F52 invariant: I8 harness: K N
 #[test]
 fn killing_the_parent_frees_every_port_within_a_second() {
     let Some(wire) = Wire::new() else { return };

@@ -334,7 +334,7 @@ fn picture(dice: &mut Dice) -> (Picture, Deed) {
     (picture, deed)
 }
 
-// fault: F40 F47 F48 invariant: I4 harness: S
+// fault: F40 F47 F48 invariant: I4 harness: D
 #[test]
 fn a_million_memberships_agree_with_the_reference() {
     let began = Instant::now();
@@ -421,7 +421,7 @@ fn let_through(picture: &Picture, deed: &Deed) {
     assert_eq!(broken(picture, deed), BTreeSet::new(), "{deed:?}");
 }
 
-// invariant: I4 harness: S
+// invariant: I4 harness: D
 #[test]
 fn one_grows_to_two_three_and_five() {
     let mut picture = healthy(1, 5);
@@ -437,7 +437,7 @@ fn one_grows_to_two_three_and_five() {
     }
 }
 
-// invariant: I4 harness: S
+// invariant: I4 harness: D
 #[test]
 fn a_member_is_replaced_by_a_spare_without_losing_tolerance() {
     let mut picture = healthy(3, 3);
@@ -450,7 +450,7 @@ fn a_member_is_replaced_by_a_spare_without_losing_tolerance() {
     let_through(&picture, &Deed::Remove(1));
 }
 
-// fault: F42 invariant: I4 harness: S
+// fault: F42 invariant: I4 harness: D
 #[test]
 fn a_dead_member_is_removed_first_and_replaced_then() {
     let mut picture = healthy(3, 3);
@@ -466,7 +466,7 @@ fn a_dead_member_is_removed_first_and_replaced_then() {
     let_through(&picture, &Deed::Promote(4));
 }
 
-// fault: F48 invariant: I4 harness: S
+// fault: F48 invariant: I4 harness: D
 #[test]
 fn an_alarm_refuses_everything() {
     let mut picture = healthy(3, 5);
@@ -476,7 +476,7 @@ fn an_alarm_refuses_everything() {
     }
 }
 
-// fault: F40 invariant: I4 harness: S
+// fault: F40 invariant: I4 harness: D
 #[test]
 fn without_a_leader_or_a_quorum_nothing_is_touched() {
     let mut picture = healthy(3, 5);
@@ -495,7 +495,7 @@ fn without_a_leader_or_a_quorum_nothing_is_touched() {
     }
 }
 
-// invariant: I4 harness: S
+// invariant: I4 harness: D
 #[test]
 fn within_the_settle_time_nothing_is_touched() {
     let mut picture = healthy(3, 5);
@@ -508,7 +508,7 @@ fn within_the_settle_time_nothing_is_touched() {
     }
 }
 
-// invariant: I4 harness: S
+// invariant: I4 harness: D
 #[test]
 fn another_learner_or_an_unnamed_member_is_waited_for() {
     let mut picture = healthy(4, 5);
@@ -524,7 +524,7 @@ fn another_learner_or_an_unnamed_member_is_waited_for() {
     let_through(&picture, &Deed::Remove(5));
 }
 
-// fault: F47 invariant: I4 harness: S
+// fault: F47 invariant: I4 harness: D
 #[test]
 fn the_leader_is_never_the_victim() {
     let picture = healthy(3, 3);
@@ -534,7 +534,7 @@ fn the_leader_is_never_the_victim() {
     let_through(&picture, &Deed::Stop(2));
 }
 
-// invariant: I4 harness: S
+// invariant: I4 harness: D
 #[test]
 fn two_voters_are_passed_through_and_are_no_end() {
     let mut up = healthy(1, 1);
@@ -548,7 +548,7 @@ fn two_voters_are_passed_through_and_are_no_end() {
     let_through(&healthy(3, 2), &Deed::Remove(3));
 }
 
-// fault: F41 invariant: I4 harness: S
+// fault: F41 invariant: I4 harness: D
 #[test]
 fn a_learner_votes_only_when_it_is_named_in_sync_and_alive() {
     for seat in [
@@ -569,13 +569,13 @@ fn a_learner_votes_only_when_it_is_named_in_sync_and_alive() {
     assert!(refused(&picture, &Deed::Promote(4)).contains(&Refusal::Quorum { voters: 4, healthy: 2, needed: 3 }));
 }
 
-// fault: F46 invariant: I4 harness: S
+// fault: F46 invariant: I4 harness: D
 #[test]
 fn a_peer_url_is_given_once() {
     assert_eq!(refused(&healthy(3, 5), &Deed::Add { url_of: 2 }), [Refusal::PeerUrlTaken { by: hex(2) }]);
 }
 
-// invariant: I4 harness: S
+// invariant: I4 harness: D
 #[test]
 fn the_last_voter_and_the_last_majority_stay() {
     assert_eq!(refused(&healthy(1, 1), &Deed::Remove(1)), [Refusal::LastVoter]);

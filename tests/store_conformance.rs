@@ -1,6 +1,6 @@
 //! What every store does, whatever it keeps its content in. To add a back end: a type with `Backend`, and one
 //! `#[test]` at the end of this file that runs `conform` on it.
-
+#![allow(clippy::type_complexity)] // lists of closures, read where they stand
 #![allow(clippy::unwrap_used, clippy::panic)] // A store that does not do what is said here fails the test.
 
 mod cluster_support;
@@ -26,7 +26,7 @@ use rackctl::{
     },
     store::{
         self, Approval, BmcSession, ClusterRecord, Control, ControlKind, Draft, Export, Fence, Head, Holder, LEASE,
-        MemoryStore, RecordKind, RunRecord, RunState, SqliteStore, Store, StoreError,
+        MemoryStore, RecordKind, RunHead, RunRecord, RunState, SqliteStore, Standings, Store, StoreError,
     },
 };
 use serde_json::json;
@@ -65,6 +65,7 @@ const SUITE: &[(&str, Case)] = &[
     ("node records are replaced", node_records),
     ("sessions in BMCs are noted and dropped", bmc_sessions),
     ("observations are replaced", observations),
+    ("the outline is that of the runs and of the chain", outline),
     ("an export fills an empty store with the same", transfer),
     ("an import into a store in use is refused", import_in_use),
     ("an export whose chain is broken is refused", import_broken),
@@ -558,6 +559,54 @@ fn observations(backend: &dyn Backend) {
     assert_eq!(seen, [("n1".into(), 2, json!(null)), ("n2".into(), 3, json!({ "power": "off" }))]);
 }
 
+/// What views read, however it is kept: always what the runs and the chain say.
+fn outline(backend: &dyn Backend) {
+    let store = backend.fresh();
+    let agrees = || {
+        let (runs, chain) = (store.runs().unwrap(), store.chain().unwrap());
+        assert_eq!(store.run_heads().unwrap(), runs.iter().map(RunHead::from).collect::<Vec<_>>());
+        let mut standings = Standings::new();
+        store::outline::fold(&mut standings, &chain);
+        assert_eq!(store.standings().unwrap(), standings);
+        assert_eq!(store.last_records(None, 2).unwrap(), chain[chain.len().saturating_sub(2)..]);
+        let mine: Vec<_> = chain.iter().filter(|r| r.subject == "n1").cloned().collect();
+        assert_eq!(store.last_records(Some("n1"), 1).unwrap(), mine[mine.len().saturating_sub(1)..]);
+        let mut seen = Vec::new();
+        let mut each = |node: &str, text: &str| {
+            let value: serde_json::Value = serde_json::from_str(text).unwrap();
+            seen.push((node.to_owned(), value["atMs"].as_u64().unwrap(), value["facts"].clone()));
+        };
+        store.each_observed(&mut each).unwrap();
+        assert_eq!(seen, store.observed().unwrap());
+    };
+    agrees();
+    store.create_run(&run_record("r", 1)).unwrap();
+    store.create_run(&run_record("s", 2)).unwrap();
+    store.put_observed("n1", 7, &json!({ "a": "b" })).unwrap();
+    agrees();
+    let fence = lock(&*store, &["node/n1"], "r", &me()).unwrap();
+    for (step, kind) in [
+        ("n1/power-on", RecordKind::Intent),
+        ("n1/power-on", RecordKind::Done),
+        ("cluster/c/verify-member-n1", RecordKind::Failed),
+        ("n1/power-on", RecordKind::Fact),
+    ] {
+        let subject = if step.starts_with("n1") { "n1" } else { "c" };
+        let draft = Draft { subject: subject.into(), kind, ..draft(step, json!({ "failure": step })) };
+        store.append("r", 5, &fence, draft).unwrap();
+        agrees();
+    }
+    store.set_run_state("r", RunState::Succeeded, Some(9)).unwrap();
+    append(&*store, "r", &fence, "n1/set-boot").unwrap();
+    agrees();
+    // Into another store, whose outline is of nothing yet.
+    let other = backend.fresh();
+    assert_eq!(other.standings().unwrap(), Standings::new());
+    other.import(&store.export().unwrap()).unwrap();
+    assert_eq!(other.standings().unwrap(), store.standings().unwrap());
+    assert_eq!(other.run_heads().unwrap(), store.run_heads().unwrap());
+}
+
 /// One of everything.
 fn fill(store: &dyn Store) {
     store.create_run(&run_record("r-1", 1)).unwrap();
@@ -715,16 +764,19 @@ fn in_etcd(binary: Option<PathBuf>) -> Option<InEtcd> {
     binary.map(|binary| InEtcd(store_support::Server::start(&binary), AtomicU32::new(0)))
 }
 
+// fault: F45 F54 invariant: I1 I2 I6 I13 harness: E
 #[test]
 fn etcd_3_4_conforms() {
     in_etcd(cluster_support::etcd_binary()).inspect(|backend| conform(backend));
 }
 
+// fault: F45 F54 invariant: I1 I2 I6 I13 harness: E
 #[test]
 fn etcd_3_5_conforms() {
     in_etcd(cluster_support::etcd_351_binary()).inspect(|backend| conform(backend));
 }
 
+// fault: F45 F54 invariant: I1 I2 I6 I13 harness: P
 #[test]
 fn sqlite_conforms() {
     conform(&Sqlite(Mutex::default()));

@@ -185,6 +185,7 @@ fn sweep(name: &str, cases: usize, one: impl Fn(&Path, usize) -> Came + Sync) {
     assert!(count(&Came::Whole) < cases, "{name}: no damage was noticed at all");
 }
 
+// fault: F57 invariant: I13 harness: P
 #[test]
 fn every_byte_of_the_files_tail_garbled() {
     let files = files(true);
@@ -196,6 +197,7 @@ fn every_byte_of_the_files_tail_garbled() {
     });
 }
 
+// fault: F57 invariant: I13 harness: P
 #[test]
 fn the_file_cut_at_every_byte_of_its_tail() {
     let files = files(true);
@@ -205,6 +207,7 @@ fn the_file_cut_at_every_byte_of_its_tail() {
     });
 }
 
+// fault: F57 invariant: I13 harness: P
 #[test]
 fn every_byte_of_the_logs_tail_garbled() {
     let files = files(false);
@@ -216,6 +219,7 @@ fn every_byte_of_the_logs_tail_garbled() {
     });
 }
 
+// fault: F57 invariant: I13 harness: P
 #[test]
 fn the_log_cut_at_every_byte_of_its_tail() {
     let files = files(false);
@@ -225,6 +229,7 @@ fn the_log_cut_at_every_byte_of_its_tail() {
     });
 }
 
+// fault: F57 invariant: I13 harness: P
 /// The tail alone may hold pages that matter little: bits all over the file, from a fixed seed.
 #[test]
 fn bits_all_over_the_file_flipped() {
@@ -249,6 +254,7 @@ fn assert_unwritten(store: &dyn Store, error: StoreError, step: &str, head: u64)
     assert!(store.journal("r-1").unwrap().iter().all(|r| r.step != step));
 }
 
+// fault: F58 invariant: I1 harness: K
 #[test]
 fn a_full_file_system_loses_nothing_that_was_said_to_be_kept() {
     if !nix::unistd::geteuid().is_root() {
@@ -329,6 +335,7 @@ fn child_that_appends() {
     }
 }
 
+// fault: F58 invariant: I1 I13 harness: K
 #[test]
 fn injected_errors_lose_nothing_that_was_said_to_be_kept() {
     let works =

@@ -16,7 +16,7 @@ use std::{
 use cluster_support::{Etcd, etcd_binary, signal};
 use rackctl::{
     cluster::etcd::member::bootstrap,
-    model::failure::Cause,
+    model::{Stamp, failure::Cause},
     store::{
         self, ClusterRecord, EtcdStore, EtcdUrl, Export, Holder, RecordKind, Store, StoreError, clock,
         etcd::OPERATION_DEADLINE,
@@ -40,6 +40,7 @@ fn cluster_record(generation: u64, token: &str) -> ClusterRecord {
     ClusterRecord { generation, run: "r".into(), bootstrap_member: "n1".into(), token: token.into(), cluster_id: None }
 }
 
+// fault: F59 invariant: I2 I18 harness: E
 #[test]
 fn a_store_that_stops_answering_fails_in_time_and_goes_on_afterwards() {
     let Some(binary) = etcd_binary() else { return };
@@ -84,6 +85,7 @@ async fn calls_end_inside_a_runtime() {
     assert_eq!(cause(&gone), Cause::Unreachable, "{gone}");
 }
 
+// fault: F59 invariant: I11 harness: E
 #[test]
 fn what_is_written_although_its_answer_was_lost_is_written_once() {
     let Some(binary) = etcd_binary() else { return };
@@ -141,6 +143,45 @@ fn what_is_written_although_its_answer_was_lost_is_written_once() {
     assert_eq!(times(&direct, "never answered"), 1, "the first request came through, its repetitions did not");
     append(&store, "r", &fence, "next").unwrap();
     assert_eq!(times(&direct, "next"), 1);
+}
+
+#[test]
+fn a_request_that_comes_late_changes_nothing() {
+    let Some(binary) = etcd_binary() else { return };
+    let server = Server::start(&binary);
+    let proxy = Proxy::to(server.port);
+    let store = EtcdStore::open(&url(&[proxy.port], "late")).unwrap();
+    let (me, seen) = (Holder::this(), |text: &str| serde_json::json!({ "seen": text }));
+    let fence = lock(&store, &["node/n1"], "r", &me).unwrap();
+    append(&store, "r", &fence, "first").unwrap();
+    let late = |what: &str| assert_eq!(proxy.bring_late(), 1, "nothing was kept: {what}");
+
+    proxy.hold_back(1);
+    store.put_observed("n1", 1, &seen("old")).unwrap();
+    store.put_observed("n1", 2, &seen("new")).unwrap();
+    late("observation");
+    assert_eq!(store.observed().unwrap(), [("n1".to_owned(), 2, seen("new"))]);
+
+    proxy.hold_back(1);
+    append(&store, "r", &fence, "again").unwrap();
+    late("append");
+    assert_eq!(times(&store, "again"), 1);
+
+    proxy.hold_back(1);
+    store.renew(&fence, &clock::stamp()).unwrap();
+    let now = clock::stamp();
+    store.renew(&fence, &now).unwrap();
+    late("renewal");
+    assert_eq!(store.locks().unwrap()[0].renewed, now);
+
+    // What was released is taken again before the release comes a second time.
+    let kept = names(&["node/n2"]);
+    let fence = store.lock(&kept, "r", &me, &clock::stamp(), store::LEASE).unwrap();
+    proxy.hold_back(1);
+    store.unlock(&fence).unwrap();
+    let taken = store.lock(&kept, "r", &me, &clock::stamp(), store::LEASE).unwrap();
+    late("unlock");
+    append(&store, "r", &taken, "still held").unwrap();
 }
 
 #[test]
@@ -205,14 +246,17 @@ fn another_process() {
     let mut line = String::new();
     match role.as_str() {
         "hold" => {
-            let fence = store.lock(&names(&["node/n1"]), "r-1", &me, &clock::stamp(), SHORT).unwrap();
+            // As if on another host, whose clocks nobody here can judge by: etcd's lease alone tells that it is over.
+            let me = elsewhere("ann");
+            let stamp = || Stamp { boot_id: "of another host".into(), boot_ms: 1, ..clock::stamp() };
+            let fence = store.lock(&names(&["node/n1"]), "r-1", &me, &stamp(), SHORT).unwrap();
             append(&store, "r-1", &fence, "held").unwrap();
             println!("\nholding");
             // Renews as a run would, until it is told to do something with its lock.
             let (tell, told) = std::sync::mpsc::channel();
             thread::spawn(move || tell.send(std::io::stdin().read_line(&mut line).is_ok()));
             while told.recv_timeout(SHORT / 4).is_err() {
-                if let Err(refused) = store.renew(&fence, &clock::stamp()) {
+                if let Err(refused) = store.renew(&fence, &stamp()) {
                     println!("\nrenewal: {refused}");
                     break;
                 }
@@ -262,6 +306,7 @@ fn two_processes_make_one_chain() {
     }
 }
 
+// fault: F53 F54 invariant: I2 harness: E
 #[test]
 fn a_holder_that_slept_too_long_finds_its_lock_stolen() {
     let Some(binary) = etcd_binary() else { return };

@@ -66,6 +66,7 @@ fn rebuild_is_next(path: &Path) -> String {
     failure.why
 }
 
+// fault: F57 harness: P
 #[test]
 fn a_state_that_is_gone_is_missed() {
     let folder = tempfile::tempdir().unwrap();
@@ -91,6 +92,7 @@ fn a_fresh_state_in_which_nothing_was_kept_is_not_missed() {
     assert_eq!(SqliteStore::open(&path).unwrap().head().unwrap().seq, 1);
 }
 
+// fault: F57 harness: P
 #[test]
 fn an_older_copy_is_noticed_by_records_and_by_other_writes() {
     let folder = tempfile::tempdir().unwrap();
@@ -168,6 +170,7 @@ fn records_removed_at_the_end_are_noticed_even_with_a_witness_that_was_removed_t
     assert!(why.contains("record 3"), "{why}");
 }
 
+// fault: F57 invariant: I5 harness: P
 #[test]
 fn a_node_record_that_went_away_is_not_nothing_installed() {
     let folder = tempfile::tempdir().unwrap();
@@ -300,6 +303,7 @@ fn first_schema(folder: &Path, holder: &Holder) -> PathBuf {
     path
 }
 
+// fault: F60 invariant: I13 harness: P
 #[test]
 fn a_file_of_the_first_schema_is_refused_then_migrated_with_its_chain() {
     let folder = tempfile::tempdir().unwrap();

@@ -28,6 +28,7 @@ pub fn stage_name(stage: Stage) -> &'static str {
         Stage::ReadBack => "reading back",
         Stage::BootSetup => "setting up the boot",
         Stage::Written => "written",
+        Stage::Restarting => "restarting",
         Stage::Failed => "failed",
     }
 }

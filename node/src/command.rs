@@ -61,7 +61,7 @@ fn ask(request: &Request) -> Result<Option<EtcdStatus>> {
     match serde_json::from_slice(&line).doing("reading PID 1's answer")? {
         Answer::Etcd(status) => Ok(status.map(|status| *status)),
         Answer::Error { kind, message } => {
-            let known = ["wrongGeneration", "protocol", "invalid", "io"];
+            let known = ["wrongGeneration", "otherCluster", "protocol", "invalid", "io"];
             let kind = known.into_iter().find(|name| *name == kind).unwrap_or("failed");
             Err(NodeError::new(kind, message))
         }
@@ -75,7 +75,7 @@ fn start() -> Result<i32> {
         serde_json::from_slice(&text).map_err(|error| NodeError::new("invalid", format!("the member: {error}")))?;
     // Looked at here, too: a stale node says so even where PID 1 is out of order.
     let config: NodeConfig = marker::read(&Path::new("/data").join(marker::NODE))?;
-    etcd::check(&member, config.generation)?;
+    etcd::check(&member, config.generation, None)?;
     let status = ask(&Request::Start { member: Box::new(member) })?;
     print(&status)?;
     Ok(if status.is_some_and(|status| status.running) { 0 } else { EXIT_NOT_RUNNING })

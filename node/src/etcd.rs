@@ -21,9 +21,10 @@ pub fn data_dir(member: &EtcdMember) -> Result<PathBuf> {
     Ok(Path::new(DATA).join(rackctl_wire::member::folder(member).map_err(refused)?))
 }
 
-/// Refuses what must not run here. `generation` is that of the installation.
-pub fn check(member: &EtcdMember, generation: u64) -> Result<()> {
-    rackctl_wire::member::check(member, generation).map_err(refused)
+/// Refuses what must not run here. `generation` is that of the installation, `known` the member that it was told to
+/// run before.
+pub fn check(member: &EtcdMember, generation: u64, known: Option<&EtcdMember>) -> Result<()> {
+    rackctl_wire::member::check(member, generation, known).map_err(refused)
 }
 
 /// Options after the program's name: `--flag=value`, so that no value can be taken for a flag.
@@ -82,16 +83,16 @@ pub mod tests {
 
     #[test]
     fn what_is_refused() {
-        assert!(check(&member(), 3).is_ok());
-        assert_eq!(check(&member(), 4).unwrap_err().kind, "wrongGeneration");
+        assert!(check(&member(), 3, None).is_ok());
+        assert_eq!(check(&member(), 4, None).unwrap_err().kind, "wrongGeneration");
         for token in ["", "..", "a/b", "a b", &"x".repeat(129)] {
             let mut bad = member();
             bad.initial_cluster_token = token.into();
-            assert_eq!(check(&bad, 3).unwrap_err().kind, "invalid", "{token}");
+            assert_eq!(check(&bad, 3, None).unwrap_err().kind, "invalid", "{token}");
         }
         let mut bad = member();
         bad.initial_cluster_state = "force".into();
-        assert_eq!(check(&bad, 3).unwrap_err().kind, "invalid");
+        assert_eq!(check(&bad, 3, None).unwrap_err().kind, "invalid");
     }
 
     #[test]

@@ -200,6 +200,7 @@ mod tests {
         runtime.block_on(object(url, &digest, path, |_, _| {}))
     }
 
+    // fault: F26 harness: P
     #[test]
     fn a_broken_transfer_is_taken_up_again() {
         let (url, thread) = serve(vec![
@@ -228,6 +229,7 @@ mod tests {
         thread.join().unwrap();
     }
 
+    // fault: F26 invariant: I5 harness: P
     #[test]
     fn a_wrong_digest_leaves_nothing() {
         let (url, thread) =

@@ -104,6 +104,7 @@ pub mod tests {
         }
     }
 
+    // fault: F35 harness: D
     #[test]
     fn the_marker_is_of_one_ticket_and_one_system() {
         let dir = tempfile::tempdir().unwrap();

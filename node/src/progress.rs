@@ -5,7 +5,7 @@ use crate::console::say;
 use crate::node_error::NodeError;
 use rackctl_wire::{Disk, PROTOCOL, Report, Stage, StageError};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 
 /// More stages than a boot can pass through.
 const STAGES_MAX: usize = 64;
@@ -25,6 +25,8 @@ pub struct Progress {
     boot_id: String,
     state: Arc<Mutex<State>>,
     changed: Arc<Notify>,
+    /// Stage of the last report that was answered.
+    answered: Arc<watch::Sender<Option<Stage>>>,
 }
 
 impl Progress {
@@ -37,7 +39,13 @@ impl Progress {
             error: None,
             started: vec![(Stage::Claimed, uptime_ms())],
         };
-        Self { node, boot_id, state: Arc::new(Mutex::new(state)), changed: Arc::new(Notify::new()) }
+        Self {
+            node,
+            boot_id,
+            state: Arc::new(Mutex::new(state)),
+            changed: Arc::new(Notify::new()),
+            answered: Arc::new(watch::channel(None).0),
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -86,6 +94,16 @@ impl Progress {
 
     pub async fn changed(&self) {
         self.changed.notified().await;
+    }
+
+    pub fn answered(&self, stage: Stage) {
+        self.answered.send_replace(Some(stage));
+    }
+
+    /// Waits until the server has heard of this stage.
+    pub async fn told(&self, stage: Stage) {
+        // The sender is ours: it does not go away.
+        let _ = self.answered.subscribe().wait_for(|last| *last == Some(stage)).await;
     }
 
     pub fn report(&self) -> Report {

@@ -245,6 +245,7 @@ fn what_was_written_is_known_again_and_only_for_its_ticket() {
     assert!(!already_written(&volume, &other, &IDENTITY).unwrap());
 }
 
+// fault: F52 invariant: I11 harness: K
 #[test]
 fn a_write_that_breaks_off_anywhere_is_never_called_complete_and_can_be_repeated() {
     let mut broken = 0;

@@ -220,6 +220,7 @@ mod tests {
         assert!(!as_asked(BootOverride::CLEARED, pxe(OverrideFor::Once)));
     }
 
+    // fault: F7 harness: D
     #[test]
     fn read_back_must_agree_in_target_duration_and_mode() {
         let want = pxe(OverrideFor::Once);

@@ -118,6 +118,7 @@ mod tests {
         assert!(!compare(&identity("A", SerialFrom::SerialNumber), &facts("A", "", UUID)).unwrap().uuid_byte_swapped);
     }
 
+    // fault: F55 invariant: I5 harness: D
     #[test]
     fn what_cannot_be_checked_is_not_proven() {
         let list =

@@ -63,6 +63,7 @@ mod tests {
         assert_eq!(choose(PowerAction::On, &list(&["ForceOn"])), Ok("ForceOn"));
     }
 
+    // fault: F20 invariant: I15 harness: D
     #[test]
     fn transitions_are_not_arrival() {
         assert!(reached(true, PowerState::On) && reached(false, PowerState::Off));

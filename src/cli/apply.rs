@@ -70,19 +70,19 @@ pub fn apply(globals: &Globals, args: &Apply) -> Result<Exit, Stop> {
             goal(globals, &session, word, &targets, args.goal.reinstall, args.goal.allow)?
         }
     };
-    run(globals, &session, &goal, &args.limits, kept.as_ref())
+    run(globals, &session, &Order { kept: kept.as_ref(), ..Order::of(&goal, &args.limits) })
 }
 
 pub fn install(globals: &Globals, args: &Install) -> Result<Exit, Stop> {
     let session = Session::open(globals)?;
     let goal = goal(globals, &session, GoalWord::Install, &args.targets, args.reinstall, None)?;
-    run(globals, &session, &goal, &args.limits, None)
+    run(globals, &session, &Order::of(&goal, &args.limits))
 }
 
 pub fn join(globals: &Globals, args: &Join) -> Result<Exit, Stop> {
     let session = Session::open(globals)?;
     let goal = goal(globals, &session, GoalWord::Join, &args.targets, false, None)?;
-    run(globals, &session, &goal, &args.limits, None)
+    run(globals, &session, &Order::of(&goal, &args.limits))
 }
 
 /// `apply` means all active nodes unless some are named; the others want names.
@@ -108,7 +108,38 @@ fn goal(
     })
 }
 
-fn run(globals: &Globals, session: &Session, goal: &Goal, limits: &Limits, kept: Option<&Plan>) -> Result<Exit, Stop> {
+/// A run as it is asked for: by a verb, or by a step of a playbook.
+pub struct Order<'a> {
+    pub goal: &'a Goal,
+    pub limits: &'a Limits,
+    pub kept: Option<&'a Plan>,
+    pub step: Option<Step<'a>>,
+}
+
+/// The run of a playbook's step: its id follows from the playbook's, and so do the approvals.
+pub struct Step<'a> {
+    pub run: &'a str,
+    /// Of the playbook.
+    pub parent: &'a str,
+    /// Hashes of plans, or their beginnings; any may be meant for another step.
+    pub approvals: &'a [String],
+    /// Whether the playbook was asked to stop meanwhile: then nothing is begun.
+    pub stopped: &'a (dyn Fn() -> bool + Sync),
+}
+
+impl<'a> Order<'a> {
+    fn of(goal: &'a Goal, limits: &'a Limits) -> Order<'a> {
+        Order { goal, limits, kept: None, step: None }
+    }
+
+    fn id(&self) -> String {
+        self.step.as_ref().map_or_else(run_id, |step| step.run.to_owned())
+    }
+}
+
+/// Begins a run and carries it to its end. On the thread that is to be in the machines' namespace.
+pub fn run(globals: &Globals, session: &Session, order: &Order<'_>) -> Result<Exit, Stop> {
+    let Order { goal, limits, .. } = order;
     let names = &goal.scope().0;
     let built = prepare::build_ahead(session, goal)?;
     let space = session.enter(names)?;
@@ -116,7 +147,7 @@ fn run(globals: &Globals, session: &Session, goal: &Goal, limits: &Limits, kept:
     // From the main thread: its death is what the child waits for.
     let child = if dry || !goal.installs() { None } else { Some(Servers::spawn(space.as_deref())?) };
     block_on(async {
-        let id = run_id();
+        let id = order.id();
         let mut locks: Vec<String> = names.iter().map(|n| format!("node/{n}")).collect();
         locks.extend(session.networks(names).iter().map(|n| format!("network/{n}")));
         locks.extend(
@@ -137,7 +168,7 @@ fn run(globals: &Globals, session: &Session, goal: &Goal, limits: &Limits, kept:
             }
             Some(fence)
         };
-        let result = begin(globals, session, goal, limits, kept, built, id, fence.clone(), child).await;
+        let result = begin(globals, session, order, built, id, fence.clone(), child).await;
         // A run releases its locks when it ends; what never became one does it here.
         if let Some(fence) = &fence {
             session.store.unlock(fence).map_err(|e| stop(&e))?;
@@ -146,18 +177,16 @@ fn run(globals: &Globals, session: &Session, goal: &Goal, limits: &Limits, kept:
     })
 }
 
-#[allow(clippy::too_many_arguments)]
 async fn begin(
     globals: &Globals,
     session: &Session,
-    goal: &Goal,
-    limits: &Limits,
-    kept: Option<&Plan>,
+    order: &Order<'_>,
     built: Option<Built>,
     id: String,
     fence: Option<Fence>,
     child: Option<Servers>,
 ) -> Result<Exit, Stop> {
+    let Order { goal, limits, kept, .. } = *order;
     let names = &goal.scope().0;
     let passwords = session.passwords(names).await?;
     if fence.is_some() {
@@ -210,14 +239,18 @@ async fn begin(
             } else {
                 "Nothing was done."
             });
-        } else {
+        } else if !globals.within_playbook {
             stdout::print(&globals.format.render_one(&output::report::value(&done), |_| String::new()))?;
         }
         return Ok(refusal_exit(&plan));
     }
-    confirm(&plan, limits, &place)?;
+    confirm(&plan, order, &place)?;
     let approval = approve::of_this_operator(session, &plan, limits.expires)?;
     approve::second_operator(session, &plan)?;
+    if let Some(step) = order.step.as_ref().filter(|s| (s.stopped)()) {
+        let failure = Failure::new(Cause::Interrupted, format!("run {}", step.run), "it was not begun");
+        return Err(failure.next(format!("rackctl resume {}", step.parent)).into());
+    }
     let record = RunRecord {
         id: id.clone(),
         started_ms: clock::unix_ms(),
@@ -263,9 +296,9 @@ pub fn to_value<T: serde::Serialize>(value: &T) -> Result<serde_json::Value, Fai
 
 /// A run that did not end is gone on with, not overtaken: only it knows what is in hand.
 fn no_open_run(session: &Session, names: &[String]) -> Result<(), Stop> {
-    let runs = session.store.runs().map_err(|e| stop(&e))?;
+    let runs = session.store.run_heads().map_err(|e| stop(&e))?;
     // A short run (power, boot) leaves nothing in hand that another one would not see.
-    for run in runs.iter().filter(|r| r.state.is_open() && !r.goal.is_short()) {
+    for run in runs.iter().filter(|r| r.state.is_open() && !r.goal.is_short() && !r.goal.is_playbook()) {
         let touched = run.goal.scope().0.iter().any(|n| names.contains(n));
         if touched {
             let why = format!(
@@ -274,8 +307,10 @@ fn no_open_run(session: &Session, names: &[String]) -> Result<(), Stop> {
                 run.actor,
                 crate::model::clock::utc(run.started_ms)
             );
+            // A step is gone on with by its playbook.
+            let id = run.id.split_once('.').map_or(run.id.as_str(), |(playbook, _)| playbook);
             return Err(Failure::new(Cause::Guard, "apply", why)
-                .next(format!("rackctl resume {0}, or rackctl abort {0}", run.id))
+                .next(format!("rackctl resume {id}, or rackctl abort {id}"))
                 .into());
         }
     }
@@ -304,8 +339,12 @@ fn refusal_exit(plan: &Plan) -> Exit {
 }
 
 /// Reversible plans need `--yes` or a yes; destroying ones the hash, or the fleet's word typed at a terminal.
-fn confirm(plan: &Plan, limits: &Limits, place: &output::plan::Place) -> Result<(), Stop> {
+fn confirm(plan: &Plan, order: &Order<'_>, place: &output::plan::Place) -> Result<(), Stop> {
     let hash = plan.hash();
+    let limits = order.limits;
+    if order.step.as_ref().is_some_and(|s| s.approvals.iter().any(|a| hash.starts_with(a.as_str()))) {
+        return Ok(());
+    }
     if let Some(approved) = &limits.approve {
         if hash.starts_with(approved.as_str()) {
             return Ok(());
@@ -322,7 +361,8 @@ fn confirm(plan: &Plan, limits: &Limits, place: &output::plan::Place) -> Result<
             "the plan needs approval{}; its hash is {hash}",
             if destroys { ", for it destroys data" } else { "" }
         );
-        let next = format!("rackctl apply … --approve {}", plan.short_hash());
+        let again = order.step.as_ref().map_or_else(|| "apply …".to_owned(), |s| format!("resume {}", s.parent));
+        let next = format!("rackctl {again} --approve {}", plan.short_hash());
         return Err(Stop::with(Exit::NeedsApproval, Failure::new(Cause::Guard, "approval", why).next(next)));
     }
     let word = if destroys {
@@ -364,4 +404,23 @@ fn read_plan(path: &Path) -> Result<Plan, Stop> {
         return Err(fault("its content is not what its hash names: it was edited, or made by another version".into()));
     }
     Ok(plan)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::{StepKind, Subject, Track};
+
+    // invariant: I12 harness: D
+    #[test]
+    fn the_limit_of_wipes_is_the_number_that_was_said() {
+        let mut plan = Plan::empty("f", &Goal::Join { nodes: Scope(vec![]) });
+        for node in ["n1", "n2"] {
+            let mut track = Track::new(Subject::Node(node.into()));
+            track.push(StepKind::WriteDisk { system_sha256: String::new(), generation: 1 }, String::new());
+            plan.tracks.push(track);
+        }
+        assert!(too_many_wipes(&plan, None).is_ok() && too_many_wipes(&plan, Some(2)).is_ok());
+        assert_eq!(too_many_wipes(&plan, Some(1)).unwrap_err().cause, Cause::Guard);
+    }
 }

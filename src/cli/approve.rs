@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     model::{Failure, approval::Envelope, clock::utc, failure::Cause},
-    output::{Exit, Stop, Table, stdout},
+    output::{Exit, Stop, Table, clean, stdout},
     plan::{
         Plan,
         approval::{APPROVAL_MS, covers, envelope},
@@ -102,7 +102,12 @@ pub fn approve(globals: &Globals, args: &Approve) -> Result<Exit, Stop> {
         let system = asked.envelope.artifacts.get(node).map(|a| &a[..a.len().min(12)]).unwrap_or("-");
         table.row([node.as_str(), disk, system]);
     }
-    stdout::note(&table.render(stdout::width()));
+    if asked.envelope.nodes.is_empty() {
+        // A step of a playbook that asks: its words are all there is to it.
+        asked.envelope.kinds.iter().for_each(|words| stdout::note(&clean::lines(words)));
+    } else {
+        stdout::note(&table.render(stdout::width()));
+    }
     stdout::note(&format!("{} asked for it on {}: {} disks", asked.approver, utc(asked.at_ms), asked.envelope.wipes));
     if !args.yes {
         if !stdout::stdin_is_terminal() {

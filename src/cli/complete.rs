@@ -44,6 +44,19 @@ pub fn nodes(current: &OsStr) -> Vec<CompletionCandidate> {
     matching(current, names_of(Kind::Node))
 }
 
+pub fn playbooks(current: &OsStr) -> Vec<CompletionCandidate> {
+    matching(current, names_of(Kind::Playbook))
+}
+
+/// `NAME=` of the playbook that stands on the line.
+pub fn parameters(current: &OsStr) -> Vec<CompletionCandidate> {
+    let words = words();
+    let Some(fleet) = super::globals::for_completion(&words) else { return Vec::new() };
+    let playbook = words.iter().find_map(|word| fleet.playbooks.get(word));
+    let names = playbook.map(|p| p.parameters.keys().map(|name| format!("{name}=")).collect::<Vec<_>>());
+    matching(current, names.unwrap_or_default())
+}
+
 pub fn images(current: &OsStr) -> Vec<CompletionCandidate> {
     matching(current, names_of(Kind::Image))
 }

@@ -98,6 +98,8 @@ pub async fn conduct(globals: &Globals, session: &Session, run: Run) -> Result<E
         lease: session.lease,
         approval: run.approval,
     }));
+    // Before the first answer to anybody: an installer whose claim is not known yet would take the refusal as final.
+    run::restore(&world, &run.records)?;
     let mut background = tokio::task::JoinSet::new();
     if boots {
         let child =
@@ -271,7 +273,7 @@ async fn finish(
         text.push_str(&report::summary(&report));
         text.push('\n');
         stdout::print(&text)?;
-    } else {
+    } else if !globals.within_playbook {
         stdout::print(&globals.format.render_one(&report::value(&report), |_| report::summary(&report)))?;
     }
     let past = run::past(&records);

@@ -23,7 +23,11 @@ const POLL: Duration = Duration::from_millis(300);
 pub fn open_run(session: &Session, id: Option<&str>, doing: &str) -> Result<Option<RunRecord>, Stop> {
     let Some(id) = id else {
         let runs = session.store.runs().map_err(|e| stop(&e))?;
-        return Ok(runs.into_iter().find(|r| r.state.is_open()));
+        let newest = runs.iter().find(|r| r.state.is_open());
+        // A step of a playbook is gone on with by the playbook.
+        let playbook = newest.and_then(|r| r.id.split_once('.')).map(|(playbook, _)| playbook);
+        let parent = runs.iter().find(|r| Some(r.id.as_str()) == playbook && r.state.is_open());
+        return Ok(parent.or(newest).cloned());
     };
     let run = session.store.run(id).map_err(|e| stop(&e))?.ok_or_else(|| {
         Stop::usage(Failure::new(Cause::Refused, format!("run {id}"), "there is no such run").next("rackctl runs"))

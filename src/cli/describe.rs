@@ -8,7 +8,7 @@ use crate::{
 
 pub fn run(globals: &Globals, args: &Describe) -> Result<Exit, Stop> {
     let kind = Kind::parse(&args.kind).map_err(Stop::usage)?;
-    let fleet = globals.fleet()?;
+    let fleet = globals.fleet_with_origins()?;
     if !kind.is_desired() {
         return records(globals, &fleet, kind, &args.names);
     }

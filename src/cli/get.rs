@@ -24,12 +24,15 @@ pub fn run(globals: &Globals, args: &Get) -> Result<Exit, Stop> {
     let (kind, names) = split(args)?;
     let fleet = globals.fleet()?;
     let mut view = View::look(globals, &fleet, kind, &names, args)?;
-    if view.items.is_empty() && globals.format.is_for_people() {
+    if view.is_empty() && globals.format.is_for_people() {
         stdout::note(&format!("no {} found", kind.plural()));
     } else {
-        stdout::print(&view.render(globals, &view.items))?;
+        stdout::print(&view.render(globals, None))?;
     }
     if !args.watch {
+        // The process ends: what ten thousand nodes filled need not be emptied.
+        std::mem::forget(view);
+        std::mem::forget(fleet);
         return Ok(Exit::Done);
     }
     // Until ^C, a closed pipe or a fault.
@@ -38,9 +41,9 @@ pub fn run(globals: &Globals, args: &Get) -> Result<Exit, Stop> {
         let now = View::look(globals, &fleet, kind, &names, args)?;
         let news = news(&view.items, &now.items);
         if !news.is_empty() {
-            let text = now.render(globals, &news);
+            let text = now.render(globals, Some(&news));
             // The header stands above already.
-            let rows = if globals.format.is_for_people() && !view.items.is_empty() {
+            let rows = if globals.format.is_for_people() && !view.is_empty() {
                 text.split_once('\n').map_or("", |(_, rows)| rows)
             } else {
                 &text
@@ -62,45 +65,66 @@ fn split(args: &Get) -> Result<(Kind, Vec<String>), Stop> {
     }
 }
 
-/// The table of some of the items; `true`: wide.
-type Rows = Box<dyn Fn(&[serde_json::Value], bool) -> Table>;
+/// The table of some of the items, or of all; `true`: wide.
+type Rows<'a> = Box<dyn Fn(Option<&[serde_json::Value]>, bool) -> Table + 'a>;
 
 /// What is shown at one moment.
-struct View {
+struct View<'a> {
+    count: usize,
+    /// Empty where nothing but the table is shown.
     items: Vec<serde_json::Value>,
-    table: Rows,
+    table: Rows<'a>,
 }
 
-impl View {
-    fn look(globals: &Globals, fleet: &Fleet, kind: Kind, names: &[String], args: &Get) -> Result<View, Stop> {
+impl<'a> View<'a> {
+    fn look(globals: &Globals, fleet: &'a Fleet, kind: Kind, names: &[String], args: &Get) -> Result<View<'a>, Stop> {
         let now = age::now();
         if !kind.is_desired() {
             let mut found = seen::records(globals, fleet, kind)?;
             found.retain(|r| names.is_empty() || names.iter().any(|name| r.is_about(name)));
             return Ok(View {
+                count: found.len(),
                 items: found.iter().map(Record::item).collect(),
-                table: Box::new(move |items, _| {
-                    let shown: Vec<Record> = found.iter().filter(|r| items.contains(&r.item())).cloned().collect();
-                    records::table(kind, &shown, now)
+                table: Box::new(move |items, _| match items {
+                    None => records::table(kind, &found, now),
+                    Some(items) => {
+                        let shown: Vec<Record> = found.iter().filter(|r| items.contains(&r.item())).cloned().collect();
+                        records::table(kind, &shown, now)
+                    }
                 }),
             });
         }
         let status = seen::status(globals, fleet, now, args.refresh)?;
         let chosen = targets::choose(fleet, &status, kind, names, &args.select)?;
-        let items = chosen.iter().filter_map(|name| resource::item(fleet, &status, kind, name)).collect();
-        let fleet = fleet.clone();
+        // A watch compares items whatever it shows.
+        let items = match globals.format.is_for_people() && !args.watch {
+            true => Vec::new(),
+            false => chosen.iter().filter_map(|name| resource::item(fleet, &status, kind, name)).collect(),
+        };
         Ok(View {
+            count: chosen.len(),
             items,
             table: Box::new(move |items, wide| {
                 let name = |item: &serde_json::Value| item["metadata"]["name"].as_str().map(str::to_owned);
-                let names: Vec<String> = items.iter().filter_map(name).collect();
-                resource::table(&fleet, &status, kind, &names, wide)
+                match items {
+                    None => resource::table(fleet, &status, kind, &chosen, wide),
+                    Some(items) => {
+                        let names: Vec<String> = items.iter().filter_map(name).collect();
+                        resource::table(fleet, &status, kind, &names, wide)
+                    }
+                }
             }),
         })
     }
 
-    fn render(&self, globals: &Globals, items: &[serde_json::Value]) -> String {
-        globals.format.render(items, stdout::width(), |wide| (self.table)(items, wide))
+    fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+
+    /// Some of the items, or all.
+    fn render(&self, globals: &Globals, some: Option<&[serde_json::Value]>) -> String {
+        let items = some.unwrap_or(&self.items);
+        globals.format.render(items, stdout::width(), |wide| (self.table)(some, wide))
     }
 }
 

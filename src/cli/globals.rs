@@ -14,7 +14,7 @@ use super::{
     context::{self, ConfigFile},
 };
 use crate::{
-    inventory::{self, Source},
+    inventory::{self, Faults, Loaded, Source},
     model::{Failure, Fleet, failure::Cause},
     output::{Format, Stop, stdout},
 };
@@ -39,6 +39,8 @@ pub struct Globals {
     pub timeout: Option<Duration>,
     /// `None`: each verb's own default.
     pub concurrency: Option<usize>,
+    /// It is a step of a playbook that speaks: programs get the playbook's report, which is one document, and not this.
+    pub within_playbook: bool,
 }
 
 /// Where escape sequences may be sent.
@@ -110,6 +112,7 @@ impl Globals {
             color: Color::decide(args.color, env),
             timeout: args.timeout,
             concurrency: args.concurrency.map(|n| n as usize),
+            within_playbook: false,
         })
     }
 
@@ -143,7 +146,16 @@ impl Globals {
 
     /// The inventory, checked. Its warnings go to standard error.
     pub fn fleet(&self) -> Result<Fleet, Stop> {
-        let loaded = inventory::load(&sources(&self.filenames)?).map_err(super::validate::stop)?;
+        self.loaded(inventory::load_values)
+    }
+
+    /// [`Globals::fleet`], and where each value of its nodes comes from.
+    pub fn fleet_with_origins(&self) -> Result<Fleet, Stop> {
+        self.loaded(inventory::load)
+    }
+
+    fn loaded(&self, load: impl Fn(&[Source]) -> Result<Loaded, Faults>) -> Result<Fleet, Stop> {
+        let loaded = load(&sources(&self.filenames)?).map_err(super::validate::stop)?;
         for warning in &loaded.warnings {
             stdout::note(&format!("warning: {warning}"));
         }
@@ -217,7 +229,7 @@ pub fn for_completion(words: &[String]) -> Option<Fleet> {
     let path = context::path().ok()?;
     let config = context::load().ok()?;
     let globals = Globals::resolve(&args, &Env::read(), &config, path.parent()?).ok()?;
-    inventory::load(&sources(&globals.filenames).ok()?).ok().map(|loaded| loaded.fleet)
+    inventory::load_values(&sources(&globals.filenames).ok()?).ok().map(|loaded| loaded.fleet)
 }
 
 #[cfg(test)]

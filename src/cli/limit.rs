@@ -13,7 +13,10 @@ const LAST_WORDS: Duration = Duration::from_secs(3);
 
 /// Watches from a thread of its own, so that nothing that blocks can outlast it.
 pub fn start(after: Duration, verb: &Verb, color: bool) {
-    let runs = matches!(verb, Verb::Apply(_) | Verb::Install(_) | Verb::Join(_) | Verb::Resume(_));
+    let runs = matches!(
+        verb,
+        Verb::Apply(_) | Verb::Install(_) | Verb::Join(_) | Verb::Run(_) | Verb::Playbook(_) | Verb::Resume(_)
+    );
     let grace = if matches!(verb, Verb::Power(_)) { LAST_WORDS } else { Duration::ZERO };
     thread::spawn(move || {
         thread::sleep(after + grace);

@@ -5,12 +5,13 @@ use std::process::ExitCode;
 use clap::{CommandFactory, Parser};
 
 use crate::output::{Exit, Stop, stdout};
-use args::{Cli, Verb, globals::LogFormat};
+use args::{Cli, Verb, globals::LogFormat, run::PlaybookVerb};
 use globals::{Color, Env, Globals};
 
 pub mod apply;
 pub mod approve;
 pub mod args;
+pub mod audit;
 pub mod bmc;
 pub mod complete;
 pub mod completion;
@@ -27,9 +28,12 @@ pub mod globals;
 pub mod image;
 pub mod lab;
 pub mod limit;
+pub mod lock;
 pub mod logs;
 pub mod man;
+pub mod opened;
 pub mod paths;
+pub mod play;
 pub mod power;
 pub mod prepare;
 pub mod requests;
@@ -40,6 +44,8 @@ pub mod session;
 pub mod short;
 pub mod ssh;
 pub mod standing;
+pub mod state;
+pub mod store;
 pub mod targets;
 pub mod validate;
 pub mod version;
@@ -110,7 +116,10 @@ fn run(cli: &Cli) -> Result<Exit, Stop> {
         Verb::Doctor(args) => doctor::run(&full()?, args),
         Verb::Image(args) => image::run(&full()?, args),
         Verb::Runs(_) => get::run(&full()?, &get::of("runs")),
-        Verb::Lock(_) => get::run(&full()?, &get::of("locks")),
+        Verb::Lock(args) => lock::lock(&full()?, args),
+        Verb::Audit(args) => audit::audit(&cli.globals, args),
+        Verb::Store(args) => store::store(&full()?, args),
+        Verb::State(args) => state::state(&full()?, args),
 
         // What plans, runs, or speaks to machines.
         Verb::Diff(args) => diff::run(&full()?, args),
@@ -124,6 +133,11 @@ fn run(cli: &Cli) -> Result<Exit, Stop> {
         Verb::Console(args) => ssh::console(&full()?, args),
         Verb::Ssh(args) => ssh::ssh(&full()?, args),
         Verb::Logs(args) => logs::logs(&full()?, args),
+        Verb::Run(args) => play::run(&full()?, args),
+        Verb::Playbook(args) => match &args.verb {
+            PlaybookVerb::Run(args) => play::run(&full()?, args),
+            PlaybookVerb::List => get::run(&full()?, &get::of("playbooks")),
+        },
         Verb::Resume(args) => resume::resume(&full()?, args),
         Verb::Pause(args) => control::pause(&full()?, args),
         Verb::Abort(args) => control::abort(&full()?, args),

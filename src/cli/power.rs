@@ -230,13 +230,15 @@ pub(super) fn show(globals: &Globals, rows: Vec<Row>, heading: &str, field: &str
             json!({ "apiVersion": "rackctl.dev/v1alpha1", "kind": "Node", "metadata": { "name": name }, "spec": {}, "status": status })
         })
         .collect();
-    globals.print(&items, |_| {
-        let mut table = Table::new(["NAME", heading]);
-        for (name, result) in &rows {
-            table.row([name.as_str(), result.as_ref().map_or("unknown", String::as_str)]);
-        }
-        table
-    })?;
+    if globals.format.is_for_people() || !globals.within_playbook {
+        globals.print(&items, |_| {
+            let mut table = Table::new(["NAME", heading]);
+            for (name, result) in &rows {
+                table.row([name.as_str(), result.as_ref().map_or("unknown", String::as_str)]);
+            }
+            table
+        })?;
+    }
     let exit = Exit::combine(rows.iter().map(|(_, r)| r.as_ref().err().map_or(Exit::Done, |f| Exit::of(f.cause))));
     let failures: Vec<Failure> = rows.into_iter().filter_map(|(_, r)| r.err()).collect();
     if failures.is_empty() { Ok(exit) } else { Err(Stop { exit, failures }) }

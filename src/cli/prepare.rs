@@ -60,10 +60,11 @@ pub async fn prepare(
         for network in networks {
             let spec = &fleet.networks[&network];
             let Some(address) = servers.get(&network).copied() else { continue };
-            if spec.dhcp == DhcpMode::Authoritative {
+            if spec.dhcp == DhcpMode::Authoritative && spec.probe_ms > 0 {
                 let interface = spec.interface.clone();
+                let time = ROGUE_PROBE.min(Duration::from_millis(spec.probe_ms.into()));
                 let probed =
-                    tokio::task::spawn_blocking(move || netboot::rogue::probe(&interface, address, ROGUE_PROBE)).await;
+                    tokio::task::spawn_blocking(move || netboot::rogue::probe(&interface, address, time)).await;
                 match probed {
                     Ok(Ok(found)) if found.is_empty() => {}
                     Ok(Ok(found)) => {
@@ -77,11 +78,10 @@ pub async fn prepare(
             }
         }
     }
-    let generations: BTreeMap<String, u64> = fleet
-        .clusters
-        .keys()
-        .filter_map(|c| Some((c.clone(), session.store.cluster_record(c).ok()??.generation)))
-        .collect();
+    // A bootstrap that was permitted and of which nothing came is none: what it may do again, the run finds out.
+    let made = |c: &String| session.store.cluster_record(c).ok()?.filter(|r| r.cluster_id.is_some());
+    let generations: BTreeMap<String, u64> =
+        fleet.clusters.keys().filter_map(|c| Some((c.clone(), made(c)?.generation))).collect();
     let digests: BTreeMap<String, Artifacts> = built.iter().map(|(name, a)| (name.clone(), digests(a))).collect();
     let plan = plan::plan(fleet, &facts, goal, &Known { artifacts: &digests, cluster_generations: &generations });
     if let Some(network) = plan.networks.keys().find(|n| !servers.contains_key(*n)) {

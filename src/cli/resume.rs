@@ -6,7 +6,7 @@ use super::{
     conduct::{self, Run},
     control,
     globals::Globals,
-    prepare,
+    play, prepare,
     session::{Session, block_on, stop},
 };
 use crate::{
@@ -25,11 +25,22 @@ pub fn resume(globals: &Globals, args: &Resume) -> Result<Exit, Stop> {
         stdout::note("No run is open: nothing to resume.");
         return Ok(Exit::Done);
     };
+    if record.goal.is_playbook() {
+        return play::resume(globals, session, &record, args);
+    }
     go_on(globals, session, &record, Some(args))
+}
+
+/// A run that a step of a playbook made, gone on with by the playbook.
+pub fn step(globals: &Globals, session: Session, record: &RunRecord, args: &Resume) -> Result<Exit, Stop> {
+    go_on(globals, session, record, Some(args))
 }
 
 /// The end of a run whose process is dead and that was given up: its finalizers, and nothing else.
 pub fn finish_off(globals: &Globals, session: Session, record: RunRecord) -> Result<Exit, Stop> {
+    if record.goal.is_playbook() {
+        return play::give_up(globals, session, &record);
+    }
     go_on(globals, session, &record, None)
 }
 
@@ -61,6 +72,10 @@ fn go_on(globals: &Globals, found: Session, record: &RunRecord, args: Option<&Re
     block_on(async {
         let mut locks = plan.locks();
         locks.extend(names.iter().map(|n| format!("node/{n}")));
+        // What the process that died held beyond the plan's (the network, before it was known that no machine boots):
+        // nobody else gives it back.
+        let held = session.store.locks().map_err(|e| stop(&e))?;
+        locks.extend(held.into_iter().filter(|lock| lock.run == record.id).map(|lock| lock.name));
         locks.sort();
         locks.dedup();
         let fence = session.lock(&locks, &record.id)?;
@@ -68,8 +83,8 @@ fn go_on(globals: &Globals, found: Session, record: &RunRecord, args: Option<&Re
             let records = session.store.journal(&record.id).map_err(|e| stop(&e))?;
             let mut approval = approve::recorded(&records);
             if let Some(args) = args {
-                if let Some(hash) = &args.approve {
-                    if !record.plan_hash.starts_with(hash.as_str()) {
+                if let Some(hash) = args.approve.first() {
+                    if !args.approve.iter().any(|hash| record.plan_hash.starts_with(hash.as_str())) {
                         let why = format!("--approve {hash} names another plan; this one is {}", record.plan_hash);
                         let failure = Failure::new(Cause::Guard, "approval", why).next("rackctl runs");
                         return Err(Stop::with(Exit::NeedsApproval, failure));

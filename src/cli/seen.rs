@@ -1,19 +1,24 @@
 //! What the store remembers, as `get` and `describe` show it; with `--refresh` the machines are asked first.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
+
+use serde::{Deserialize, de::IgnoredAny};
 
 use super::{
     args::Targets,
     globals::Globals,
-    logs,
+    logs, opened,
     session::{Session, block_on, stop},
-    standing::Memory,
+    standing::{Memory, OpenRun, Seen, events},
 };
 use crate::{
+    engine::play::{self, Standing},
     model::{
         Failure, Fleet,
-        facts::{InstallPhase, NodeFacts, UnixMs},
+        facts::{InstallPhase, NodeFacts, Observed, UnixMs},
         failure::Cause,
+        goal::Goal,
+        power::PowerState,
     },
     output::{
         Kind, Stop,
@@ -22,7 +27,7 @@ use crate::{
     },
     plan::Plan,
     run::{self, observe},
-    store::{self, RunRecord, RunState},
+    store::{self, RunHead, RunState, Standings, Store},
 };
 
 /// Events that `describe` shows, and `get events` at most.
@@ -30,9 +35,11 @@ const LAST_EVENTS: usize = 12;
 const EVENTS_MAX: usize = 500;
 
 pub fn status(globals: &Globals, fleet: &Fleet, now: UnixMs, refresh: bool) -> Result<Status, Stop> {
-    let session = Session::with_fleet(globals, fleet.clone())?;
     let mut status = Status { now, ..Status::default() };
-    if refresh {
+    let session;
+    let opened;
+    let store: &dyn Store = if refresh {
+        session = Session::with_fleet(globals, fleet.clone())?;
         let names: Vec<String> = fleet.nodes.keys().cloned().collect();
         session.enter(&names)?;
         let facts = block_on(async {
@@ -56,27 +63,49 @@ pub fn status(globals: &Globals, fleet: &Fleet, now: UnixMs, refresh: bool) -> R
             }
             status.clusters.insert(name.clone(), view);
         }
-    }
-    let runs = session.store.runs().map_err(|e| stop(&e))?;
-    let chain = session.store.chain().map_err(|e| stop(&e))?;
-    let seen = facts(&session)?;
-    let held = held(&session)?;
-    let memory = Memory { fleet, runs: &runs, chain: &chain, alive: &|run| held.contains(&run.id) };
-    for name in fleet.nodes.keys() {
-        let (at, facts) = seen
-            .iter()
-            .find(|(n, _, _)| n == name)
-            .map_or((None, NodeFacts::default()), |(_, at, f)| (Some(*at), f.clone()));
-        status.nodes.insert(name.clone(), memory.node(name, at, &facts));
-    }
+        &*session.store
+    } else {
+        opened = opened::open(globals.store.as_deref(), fleet)?;
+        &*opened.store
+    };
+    let seen = facts(store)?;
+    let recalled = Recalled::of(store)?;
+    let alive = |run: &str| recalled.held.contains(run);
+    let memory = Memory::new(fleet, &recalled.runs, &recalled.open, &recalled.standings, &alive);
+    let nothing = Seen::default();
+    let views = fleet.nodes.keys().map(|name| (name.clone(), memory.node(name, seen.get(name).unwrap_or(&nothing))));
+    status.nodes = views.collect();
     let installed = |node: &str| {
-        let (_, _, facts) = seen.iter().find(|(n, _, _)| n == node)?;
-        facts.record.as_ref().filter(|r| r.phase == InstallPhase::Installed).map(|r| r.at)
+        let record = seen.get(node).and_then(|seen| seen.record.as_ref());
+        record.filter(|r| r.phase == InstallPhase::Installed).map(|r| r.at)
     };
     for name in fleet.clusters.keys() {
         status.clusters.entry(name.clone()).or_insert_with(|| memory.cluster(name, installed));
     }
     Ok(status)
+}
+
+/// What runs left behind, as far as views show it.
+struct Recalled {
+    runs: Vec<RunHead>,
+    open: Vec<OpenRun>,
+    standings: Standings,
+    /// Runs whose locks are in the hands of a living process: who began a run may be dead, and another have resumed it.
+    held: BTreeSet<String>,
+}
+
+impl Recalled {
+    fn of(store: &dyn Store) -> Result<Recalled, Stop> {
+        let runs = store.run_heads().map_err(|e| stop(&e))?;
+        let mut open = Vec::new();
+        for head in runs.iter().filter(|r| r.state.is_open() && !r.goal.is_playbook()) {
+            let Some(run) = store.run(&head.id).map_err(|e| stop(&e))? else { continue };
+            let Ok(plan) = serde_json::from_value::<Plan>(run.plan) else { continue };
+            open.push(OpenRun::new(&head.id, plan, &store.journal(&head.id).map_err(|e| stop(&e))?));
+        }
+        let standings = store.standings().map_err(|e| stop(&e))?;
+        Ok(Recalled { runs, open, standings, held: held(store)? })
+    }
 }
 
 /// What choosing machines needs to know: something where fields are asked for, and nothing otherwise.
@@ -87,29 +116,68 @@ pub fn status_for(globals: &Globals, fleet: &Fleet, targets: &Targets) -> Result
     }
 }
 
-/// Runs whose locks are in the hands of a living process: who began a run may be dead, and another have resumed it.
-fn held(session: &Session) -> Result<BTreeSet<String>, Stop> {
-    let locks = session.store.locks().map_err(|e| stop(&e))?;
+/// Runs whose locks are in the hands of a living process.
+fn held(store: &dyn Store) -> Result<BTreeSet<String>, Stop> {
+    let locks = store.locks().map_err(|e| stop(&e))?;
     Ok(locks.into_iter().filter(|l| l.holder.alive()).map(|l| l.run).collect())
 }
 
-fn facts(session: &Session) -> Result<Vec<(String, UnixMs, NodeFacts)>, Stop> {
-    let observed = session.store.observed().map_err(|e| stop(&e))?;
-    let records = session.store.node_records().map_err(|e| stop(&e))?;
-    let mut all: Vec<(String, UnixMs, NodeFacts)> = observed
-        .into_iter()
-        .filter_map(|(name, at, value)| Some((name, at, serde_json::from_value(value).ok()?)))
-        .collect();
-    for (name, record) in records {
-        match all.iter_mut().find(|(n, _, _)| *n == name) {
-            Some((_, at, facts)) => {
-                *at = (*at).max(record.at);
-                facts.record = Some(record);
-            }
-            None => all.push((name, record.at, NodeFacts { record: Some(record), ..NodeFacts::default() })),
-        }
+/// An observation as it is kept, of which the rest is passed over.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Kept {
+    at_ms: UnixMs,
+    facts: KeptFacts,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct KeptFacts {
+    #[serde(default)]
+    bmc: Option<Observed<KeptBmc>>,
+    #[serde(default)]
+    identity_mismatches: Vec<String>,
+    #[serde(default)]
+    system: Option<Observed<IgnoredAny>>,
+}
+
+#[derive(Deserialize)]
+struct KeptBmc {
+    power: PowerState,
+}
+
+/// What was seen of each node, last. One that an other version wrote, and this one cannot read, was not seen.
+fn facts(store: &dyn Store) -> Result<HashMap<String, Seen>, Stop> {
+    let mut all: HashMap<String, Seen> = HashMap::new();
+    let mut each = |name: &str, text: &str| {
+        let Ok(Kept { at_ms, facts }) = serde_json::from_str::<Kept>(text) else { return };
+        let seen = Seen {
+            at: Some(at_ms),
+            bmc: facts.bmc.map(|b| (b.at, b.value.map(|b| b.power))),
+            mismatch: facts.identity_mismatches.into_iter().next(),
+            silence: facts.system.and_then(|s| s.value.err()),
+            record: None,
+        };
+        all.insert(name.to_owned(), seen);
+    };
+    store.each_observed(&mut each).map_err(|e| stop(&e))?;
+    for (name, record) in store.node_records().map_err(|e| stop(&e))? {
+        let seen = all.entry(name).or_default();
+        seen.at = seen.at.max(Some(record.at));
+        seen.record = Some(record);
     }
     Ok(all)
+}
+
+/// All that was observed of one node.
+fn facts_of(store: &dyn Store, node: &str) -> Result<NodeFacts, Stop> {
+    let observed = store.observed().map_err(|e| stop(&e))?.into_iter().find(|(name, _, _)| name == node);
+    let facts = observed.and_then(|(_, _, value)| serde_json::from_value(value).ok()).unwrap_or_default();
+    let record = store.node_records().map_err(|e| stop(&e))?.into_iter().find(|(name, _)| name == node);
+    Ok(match record {
+        Some((_, record)) => NodeFacts { record: Some(record), ..facts },
+        None => facts,
+    })
 }
 
 /// What `describe` shows besides: facts, last events, and how a person finishes the pending step.
@@ -117,17 +185,18 @@ pub fn observation(globals: &Globals, fleet: &Fleet, kind: Kind, name: &str) -> 
     if !matches!(kind, Kind::Node | Kind::Cluster) {
         return Ok(Observation::default());
     }
-    let session = Session::with_fleet(globals, fleet.clone())?;
-    let runs = session.store.runs().map_err(|e| stop(&e))?;
-    let chain = session.store.chain().map_err(|e| stop(&e))?;
-    let held = held(&session)?;
-    let memory = Memory { fleet, runs: &runs, chain: &chain, alive: &|run| held.contains(&run.id) };
-    let mut seen = Observation { events: memory.events(name, LAST_EVENTS), ..Observation::default() };
+    let opened = opened::open(globals.store.as_deref(), fleet)?;
+    let store = &*opened.store;
+    let recalled = Recalled::of(store)?;
+    let alive = |run: &str| recalled.held.contains(run);
+    let memory = Memory::new(fleet, &recalled.runs, &recalled.open, &recalled.standings, &alive);
+    let records = store.last_records(Some(name), LAST_EVENTS).map_err(|e| stop(&e))?;
+    let mut seen = Observation { events: events(&records), ..Observation::default() };
     let pending = if kind == Kind::Node {
-        seen.facts = facts(&session)?.into_iter().find(|(n, _, _)| n == name).map(|(_, _, f)| f).unwrap_or_default();
+        seen.facts = facts_of(store, name)?;
         memory.pending_of_node(name)
     } else {
-        let record = session.store.cluster_record(name).map_err(|e| stop(&e))?;
+        let record = store.cluster_record(name).map_err(|e| stop(&e))?;
         seen.cluster = record.map(|r| {
             serde_json::json!({ "generation": r.generation, "clusterId": r.cluster_id, "run": r.run,
                 "firstMember": r.bootstrap_member })
@@ -144,9 +213,13 @@ pub fn records(globals: &Globals, fleet: &Fleet, kind: Kind) -> Result<Vec<Recor
     let session = Session::with_fleet(globals, fleet.clone())?;
     match kind {
         Kind::Run => {
-            let held = held(&session)?;
-            let runs = session.store.runs().map_err(|e| stop(&e))?;
-            Ok(runs.into_iter().rev().map(|r| Record::Run(run_row(r, &held))).collect())
+            let held = held(&*session.store)?;
+            let runs = session.store.run_heads().map_err(|e| stop(&e))?;
+            let rows = runs.into_iter().rev().map(|run| {
+                let steps = if run.goal.is_playbook() { steps(&session, &run)? } else { Vec::new() };
+                Ok(Record::Run(run_row(run, &held, steps)))
+            });
+            rows.collect()
         }
         Kind::Lock => Ok(session
             .store
@@ -164,9 +237,8 @@ pub fn records(globals: &Globals, fleet: &Fleet, kind: Kind) -> Result<Vec<Recor
             })
             .collect()),
         Kind::Event => {
-            let chain = session.store.chain().map_err(|e| stop(&e))?;
-            let from = chain.len().saturating_sub(EVENTS_MAX);
-            Ok(chain[from..].iter().map(|r| Record::Event(event_row(r))).collect())
+            let records = session.store.last_records(None, EVENTS_MAX).map_err(|e| stop(&e))?;
+            Ok(records.iter().map(|r| Record::Event(event_row(r))).collect())
         }
         Kind::Member => {
             let names: Vec<String> = fleet.nodes.keys().cloned().collect();
@@ -195,11 +267,22 @@ fn whole(fleet: &Fleet) -> Plan {
     plan
 }
 
-fn run_row(run: RunRecord, held: &BTreeSet<String>) -> records::Run {
+/// Of a playbook's run: how each step stands.
+fn steps(session: &Session, run: &RunHead) -> Result<Vec<play::Row>, Stop> {
+    let Some(run) = session.store.run(&run.id).map_err(|e| stop(&e))? else { return Ok(Vec::new()) };
+    let Ok(bound) = serde_json::from_value(run.plan.clone()) else { return Ok(Vec::new()) };
+    let records = session.store.journal(&run.id).map_err(|e| stop(&e))?;
+    Ok(play::rows(&run.id, &bound, &run::play::marks(&records)))
+}
+
+fn run_row(run: RunHead, held: &BTreeSet<String>, steps: Vec<play::Row>) -> records::Run {
     let alive = held.contains(&run.id);
     records::Run {
         id: run.id,
-        goal: run.goal.word().to_owned(),
+        goal: match &run.goal {
+            Goal::Playbook { name, .. } => format!("playbook {name}"),
+            goal => goal.word().to_owned(),
+        },
         phase: match run.state {
             RunState::Running if !alive => "Crashed".to_owned(),
             state => format!("{state:?}"),
@@ -208,7 +291,12 @@ fn run_row(run: RunRecord, held: &BTreeSet<String>) -> records::Run {
         operator: format!("{}@{}", run.actor.user, run.actor.host),
         started: run.started_ms,
         ended: run.ended_ms,
-        reason: None,
+        // Of the step that the playbook stands at.
+        reason: steps
+            .iter()
+            .rfind(|s| matches!(s.standing, Standing::Failed | Standing::Parked | Standing::Delayed))
+            .and_then(|s| Some(format!("{}: {}", s.step, s.note.as_ref()?))),
+        steps,
     }
 }
 

@@ -9,7 +9,11 @@ use std::{
 
 use futures_util::{StreamExt, stream};
 
-use super::{globals::Globals, paths};
+pub(super) use super::opened::{named, store_path};
+use super::{
+    globals::Globals,
+    opened::{self, Opened},
+};
 use crate::{
     bmc,
     inventory::template::credential_for,
@@ -21,7 +25,7 @@ use crate::{
     output::{Exit, Stop, plan::Place, stdout},
     run::{StoreLedger, clock, netns, observe::Asking},
     secrets,
-    store::{Fence, Holder, SqliteStore, Store, StoreError},
+    store::{Fence, Holder, Store, StoreError},
 };
 
 /// Machines at the same time, unless `--concurrency` says otherwise.
@@ -30,6 +34,7 @@ pub const CONCURRENCY: usize = 64;
 /// Password helpers that run at the same time.
 const HELPERS_AT_ONCE: usize = 8;
 
+#[derive(Clone)]
 pub struct Session {
     pub fleet: Fleet,
     pub store: Arc<dyn Store>,
@@ -47,7 +52,7 @@ const LEASE: std::time::Duration = std::time::Duration::from_secs(60);
 /// Shorter leases, for rehearsals and tests: `RACKCTL_LEASE=6s`.
 const LEASE_VAR: &str = "RACKCTL_LEASE";
 
-fn lease() -> Result<std::time::Duration, Failure> {
+pub(super) fn lease() -> Result<std::time::Duration, Failure> {
     let Some(text) = std::env::var_os(LEASE_VAR) else { return Ok(LEASE) };
     let text = text.to_string_lossy();
     super::args::values::duration(&text).ok().filter(|d| d.as_secs() >= 1).ok_or_else(|| {
@@ -66,12 +71,10 @@ impl Session {
     }
 
     pub fn with_fleet(globals: &Globals, fleet: Fleet) -> Result<Session, Stop> {
-        let path = store_path(globals.store.as_deref(), &fleet)?;
-        let store = SqliteStore::open(&path).map_err(|e| stop(&named(e, &path)))?;
-        let folder = path.parent().unwrap_or(Path::new("/")).to_owned();
+        let Opened { store, folder } = opened::open(globals.store.as_deref(), &fleet)?;
         Ok(Session {
             fleet,
-            store: Arc::new(store),
+            store,
             folder,
             read_only: globals.read_only,
             concurrency: globals.concurrency.unwrap_or(CONCURRENCY),
@@ -250,34 +253,6 @@ async fn login(name: &str, credential: &Credential) -> Result<bmc::Login, Failur
     let password = Arc::new(password);
     secrets::remember(&password);
     Ok(bmc::Login { username: credential.username.clone(), password })
-}
-
-/// A state file that cannot be opened is named, and so is the way around it.
-fn named(error: StoreError, path: &Path) -> StoreError {
-    let StoreError::Failed(mut failure) = error else { return error };
-    let shown = path.display().to_string();
-    if !failure.what.contains(&shown) && !failure.why.contains(&shown) {
-        failure.what = format!("{} {shown}", failure.what);
-    }
-    if failure.next.is_none() {
-        failure.next = Some("rackctl --store sqlite:PATH …".to_owned());
-    }
-    StoreError::Failed(failure)
-}
-
-/// `sqlite:PATH`, or the file of this fleet in the state folder.
-fn store_path(url: Option<&str>, fleet: &Fleet) -> Result<PathBuf, Stop> {
-    match url {
-        None => Ok(paths::state()?.join("fleets").join(&fleet.id).join("state.db")),
-        Some(url) => match url.strip_prefix("sqlite:") {
-            Some(path) if !path.is_empty() => Ok(std::path::absolute(path)
-                .map_err(|e| Stop::usage(Failure::new(Cause::Local, format!("--store {url}"), e.to_string())))?),
-            _ => Err(Stop::usage(
-                Failure::new(Cause::Refused, format!("--store {url}"), "this version keeps its state in SQLite")
-                    .next("rackctl --store sqlite:PATH …"),
-            )),
-        },
-    }
 }
 
 /// Revision of the inventory's checkout, asked of git; `None` outside of one.

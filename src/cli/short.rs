@@ -65,17 +65,22 @@ pub fn run(
     if let Some(verb) = short.ask {
         power::confirm(&session, verb, &names)?;
     }
-    session.enter(&names)?;
-    let goal = goal(Scope(names.clone()));
+    let goal = goal(Scope(names));
+    begin(globals, &session, &goal, short, &apply::run_id())
+}
+
+/// The run itself, under a name that was chosen. On the thread that is to be in the machines' namespace.
+pub fn begin(globals: &Globals, session: &Session, goal: &Goal, short: &Short, id: &str) -> Result<Exit, Stop> {
+    let names = &goal.scope().0;
+    session.enter(names)?;
     block_on(async {
-        let id = apply::run_id();
         let locks: Vec<String> = names.iter().map(|n| format!("node/{n}")).collect();
-        let fence = session.lock(&locks, &id)?;
-        let rows = go(&session, &names, &goal, short, &id, &fence).await;
+        let fence = session.lock(&locks, id)?;
+        let rows = go(session, names, goal, short, id, &fence).await;
         session.store.unlock(&fence).map_err(|e| stop(&e))?;
         let (rows, outcome) = rows?;
         if short.field == "power" {
-            power::remember(&session, &rows);
+            power::remember(session, &rows);
         }
         let shown = power::show(globals, rows, short.heading, short.field);
         if outcome == Outcome::Interrupted {

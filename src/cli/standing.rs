@@ -1,27 +1,83 @@
 //! How a node or a cluster stands, folded from the journal, the store and what was last seen. Pure.
 
+use std::collections::{BTreeMap, HashMap};
+
 use super::logs;
 use crate::{
     model::{
         Failure, Fleet, clock,
-        facts::{InstallPhase, NodeFacts, UnixMs},
+        facts::{InstallPhase, NodeRecord, UnixMs},
         fleet::ClusterDriver,
         power::{BootTarget, PowerState},
     },
     output::resource::{ClusterView, NodeView},
     plan::{Class, Plan, Step, StepKind},
-    store::{Record, RecordKind, RunRecord, RunState},
+    store::{Record, RecordKind, RunHead, RunState, Standings},
 };
 
 /// What is remembered of a fleet.
 pub struct Memory<'a> {
-    pub fleet: &'a Fleet,
+    fleet: &'a Fleet,
     /// Newest first.
-    pub runs: &'a [RunRecord],
-    /// Oldest first, all runs.
-    pub chain: &'a [Record],
+    runs: &'a [RunHead],
+    open: BTreeMap<&'a str, &'a OpenRun>,
+    standings: &'a Standings,
     /// Whether a process that may still act holds the run: the one that began it, or one that resumed it.
-    pub alive: &'a dyn Fn(&RunRecord) -> bool,
+    alive: &'a dyn Fn(&str) -> bool,
+    /// Node → its newest run.
+    run_of: HashMap<&'a str, &'a RunHead>,
+    /// Node → clusters that it is a member of.
+    clusters_of: HashMap<&'a str, Vec<&'a str>>,
+}
+
+/// A run that has something to do yet, with its plan and what its journal says of each step.
+pub struct OpenRun {
+    pub id: String,
+    /// By subject: `n1`, `cluster/core`.
+    tracks: HashMap<String, Vec<Step>>,
+    steps: HashMap<String, Past>,
+}
+
+/// What a run's journal says of one step.
+struct Past {
+    /// The last of intent, done and failed.
+    last: RecordKind,
+    begun: Option<UnixMs>,
+    done: Option<UnixMs>,
+}
+
+impl OpenRun {
+    pub fn new(id: &str, plan: Plan, journal: &[Record]) -> OpenRun {
+        let mut steps: HashMap<String, Past> = HashMap::new();
+        for record in journal {
+            if !matches!(record.kind, RecordKind::Intent | RecordKind::Done | RecordKind::Failed) {
+                continue;
+            }
+            let past = steps.entry(record.step.clone()).or_insert(Past { last: record.kind, begun: None, done: None });
+            past.last = record.kind;
+            match record.kind {
+                RecordKind::Intent => past.begun = Some(record.at_ms),
+                RecordKind::Done => past.done = Some(record.at_ms),
+                _ => {}
+            }
+        }
+        let tracks = plan.tracks.into_iter().map(|t| (t.subject.to_string(), t.steps)).collect();
+        OpenRun { id: id.to_owned(), tracks, steps }
+    }
+}
+
+/// What was last seen of a node, as far as its standing depends on it.
+#[derive(Clone, Debug, Default)]
+pub struct Seen {
+    /// When it was last seen, if ever.
+    pub at: Option<UnixMs>,
+    /// When its BMC was asked, and the power that it told.
+    pub bmc: Option<(UnixMs, Result<PowerState, Failure>)>,
+    /// The first identity that is not the inventory's.
+    pub mismatch: Option<String>,
+    /// Why the installed system did not answer.
+    pub silence: Option<Failure>,
+    pub record: Option<NodeRecord>,
 }
 
 /// The step that an open run has in hand for a subject.
@@ -51,47 +107,60 @@ impl Pending {
     }
 }
 
-pub fn is_open(run: &RunRecord) -> bool {
-    matches!(run.state, RunState::Running | RunState::Interrupted)
-}
+impl<'a> Memory<'a> {
+    pub fn new(
+        fleet: &'a Fleet,
+        runs: &'a [RunHead],
+        open: &'a [OpenRun],
+        standings: &'a Standings,
+        alive: &'a dyn Fn(&str) -> bool,
+    ) -> Memory<'a> {
+        let mut run_of = HashMap::new();
+        // A playbook's own run does nothing to a machine: the runs of its steps do.
+        for run in runs.iter().filter(|r| !r.goal.is_playbook()) {
+            for node in &run.goal.scope().0 {
+                run_of.entry(node.as_str()).or_insert(run);
+            }
+        }
+        let mut clusters_of: HashMap<&str, Vec<&str>> = HashMap::new();
+        for cluster in fleet.clusters.values() {
+            for member in &cluster.members {
+                clusters_of.entry(member).or_default().push(&cluster.name);
+            }
+        }
+        let open = open.iter().map(|run| (run.id.as_str(), run)).collect();
+        Memory { fleet, runs, open, standings, alive, run_of, clusters_of }
+    }
 
-impl Memory<'_> {
     /// The last run that names this node.
-    pub fn run_of(&self, node: &str) -> Option<&RunRecord> {
-        self.runs.iter().find(|r| r.goal.scope().0.iter().any(|n| n == node))
-    }
-
-    fn last(&self, run: &str, step: &str, of: &[RecordKind]) -> Option<&Record> {
-        self.chain.iter().rev().find(|r| r.run == run && r.step == step && of.contains(&r.kind))
-    }
-
-    fn is_done(&self, run: &str, step: &str) -> bool {
-        let last = self.last(run, step, &[RecordKind::Intent, RecordKind::Done, RecordKind::Failed]);
-        last.is_some_and(|r| r.kind == RecordKind::Done)
+    pub fn run_of(&self, node: &str) -> Option<&RunHead> {
+        self.run_of.get(node).copied()
     }
 
     /// The first step that is not done, of those that `mine` picks.
-    fn pending(&self, run: &RunRecord, subject: &str, mine: impl Fn(&Step) -> bool) -> Option<Pending> {
-        let plan = serde_json::from_value::<Plan>(run.plan.clone()).ok().filter(|_| is_open(run))?;
-        let track = plan.tracks.into_iter().find(|t| t.subject.to_string() == subject)?;
+    fn pending(&self, run: &RunHead, subject: &str, mine: impl Fn(&Step) -> bool) -> Option<Pending> {
+        let open = self.open.get(run.id.as_str())?;
         let mut before: Option<UnixMs> = None;
-        for step in track.steps {
-            if self.is_done(&run.id, &step.id) {
-                before = self.last(&run.id, &step.id, &[RecordKind::Done]).map(|r| r.at_ms);
+        for step in open.tracks.get(subject)? {
+            let past = open.steps.get(&step.id);
+            if let Some(done) = past.filter(|p| p.last == RecordKind::Done) {
+                before = done.done;
                 continue;
             }
-            if !mine(&step) {
+            if !mine(step) {
                 continue;
             }
-            let begun = self.last(&run.id, &step.id, &[RecordKind::Intent]).map(|r| r.at_ms);
+            let begun = past.and_then(|p| p.begun);
             // A step that only looks leaves no intent: it began when the one before it was done.
             let looks = (step.kind.class() == Class::Observe && step.awaits.is_empty()).then_some(before).flatten();
             let stopped = match run.state {
                 RunState::Interrupted => Some("was interrupted"),
-                _ if !(self.alive)(run) => Some("crashed"),
+                RunState::Paused => Some("is paused"),
+                RunState::Halted => Some("halted"),
+                _ if !(self.alive)(&run.id) => Some("crashed"),
                 _ => None,
             };
-            return Some(Pending { run: run.id.clone(), step, since: begun.or(looks), stopped });
+            return Some(Pending { run: run.id.clone(), step: step.clone(), since: begun.or(looks), stopped });
         }
         None
     }
@@ -112,47 +181,36 @@ impl Memory<'_> {
         self.runs.iter().find_map(|run| self.pending(run, &subject, |_| true))
     }
 
+    /// When a step of a subject was last done.
+    fn done(&self, subject: &str, word: &str) -> Option<UnixMs> {
+        self.standings.get(subject).and_then(|s| s.done.get(word)).copied()
+    }
+
     /// When a run last verified this node as a member, since it was installed.
     fn verified(&self, node: &str, installed: UnixMs) -> Option<UnixMs> {
-        let ours = |c: &str| format!("cluster/{c}/verify-member-{node}");
-        let steps: Vec<String> = self
-            .fleet
-            .clusters
-            .values()
-            .filter(|c| c.members.iter().any(|m| m == node))
-            .map(|c| ours(&c.name))
-            .collect();
-        let mut records = self.chain.iter().rev().filter(|r| r.kind == RecordKind::Done && r.at_ms >= installed);
-        records.find(|r| steps.contains(&r.step)).map(|r| r.at_ms)
+        let clusters = self.clusters_of.get(node)?.iter();
+        let verified = clusters.filter_map(|c| self.done(&format!("cluster/{c}"), &format!("verify-member-{node}")));
+        verified.filter(|at| *at >= installed).max()
     }
 
     /// A failure of the last run that nothing came after.
-    fn failed(&self, run: &RunRecord, subject: &str) -> Option<Failure> {
-        let mine = |r: &&Record| {
-            r.run == run.id
-                && r.subject == subject
-                && matches!(r.kind, RecordKind::Failed | RecordKind::Done | RecordKind::Intent)
-        };
-        let last = self.chain.iter().rev().find(mine).filter(|r| r.kind == RecordKind::Failed)?;
-        serde_json::from_value(last.body.get("failure")?.clone()).ok()
+    fn failed(&self, run: &RunHead, subject: &str) -> Option<Failure> {
+        let last = self.standings.get(subject)?.last.as_ref()?;
+        let failure = last.failure.as_ref().filter(|_| last.run == run.id && last.kind == RecordKind::Failed)?;
+        serde_json::from_value(failure.clone()).ok()
     }
 
     /// A step that leaves the machine on, later than the BMC was asked.
     fn switched_on(&self, node: &str, asked: UnixMs) -> Option<UnixMs> {
-        let on = |r: &&Record| {
-            let word = r.step.rsplit('/').next().unwrap_or_default();
-            r.kind == RecordKind::Done
-                && matches!(word, "boot-installer" | "await-claim" | "reboot-to-disk" | "await-installed" | "power-on")
-        };
-        self.chain.iter().rev().filter(|r| r.subject == node).find(on).map(|r| r.at_ms).filter(|at| *at > asked)
+        const ON: [&str; 5] = ["boot-installer", "await-claim", "reboot-to-disk", "await-installed", "power-on"];
+        ON.iter().filter_map(|word| self.done(node, word)).max().filter(|at| *at > asked)
     }
 
-    /// `at`: when the node was last seen, if ever.
-    pub fn node(&self, name: &str, at: Option<UnixMs>, facts: &NodeFacts) -> NodeView {
+    pub fn node(&self, name: &str, seen: &Seen) -> NodeView {
         let run = self.run_of(name);
         let failed = run.and_then(|r| self.failed(r, name));
         let pending = self.pending_of_node(name);
-        let installed = facts.record.as_ref().filter(|r| r.phase == InstallPhase::Installed);
+        let installed = seen.record.as_ref().filter(|r| r.phase == InstallPhase::Installed);
         let member = installed.and_then(|r| self.verified(name, r.at));
         let installing =
             pending.as_ref().is_some_and(|p| p.step.kind.member().is_none() && p.step.kind != StepKind::PowerOn);
@@ -163,27 +221,28 @@ impl Memory<'_> {
             (true, Some(_)) => "Member",
             (true, None) if joining => "Joining",
             (true, None) => "Installed",
-            (false, _) if facts.record.is_some() => "Installing",
-            (false, _) if at.is_some() => "Registered",
+            (false, _) if seen.record.as_ref().is_some_and(|r| r.phase == InstallPhase::Unknown) => "Unknown",
+            (false, _) if seen.record.is_some() => "Installing",
+            (false, _) if seen.at.is_some() => "Registered",
             (false, _) => "Unknown",
         };
-        let bmc = facts.bmc.as_ref();
-        let seen_on = self.switched_on(name, bmc.map_or(0, |b| b.at));
+        let bmc = seen.bmc.as_ref();
+        let seen_on = self.switched_on(name, bmc.map_or(0, |(at, _)| *at));
         let reason = failed
             .map(|f| f.to_string())
-            .or_else(|| bmc.and_then(|b| b.value.as_ref().err()).map(ToString::to_string))
-            .or_else(|| facts.identity_mismatches.first().cloned())
-            .or_else(|| facts.system.as_ref().and_then(|s| s.value.as_ref().err()).map(ToString::to_string))
+            .or_else(|| bmc.and_then(|(_, power)| power.as_ref().err()).map(ToString::to_string))
+            .or_else(|| seen.mismatch.clone())
+            .or_else(|| seen.silence.as_ref().map(ToString::to_string))
             .or_else(|| pending.as_ref().filter(|p| p.stopped.is_some()).map(Pending::words));
         NodeView {
             phase: Some(phase.to_owned()),
             power: match seen_on {
                 Some(_) => Some(PowerState::On),
-                None => bmc.and_then(|b| b.value.as_ref().ok()).map(|b| b.power),
+                None => bmc.and_then(|(_, power)| power.as_ref().ok()).copied(),
             },
-            generation: facts.record.as_ref().map(|r| r.generation),
+            generation: seen.record.as_ref().map(|r| r.generation),
             run: run.map(|r| r.id.clone()),
-            observed: at.max(seen_on).max(member),
+            observed: seen.at.max(seen_on).max(member),
             reason,
             waiting: pending.filter(|p| p.stopped.is_none()).map(|p| p.words()),
         }
@@ -203,13 +262,6 @@ impl Memory<'_> {
             reason: pending.or_else(|| Some("as runs verified it; --refresh asks the members".to_owned())),
             ..ClusterView::default()
         }
-    }
-
-    /// The last `most` things that happened to a subject, newest last.
-    pub fn events(&self, subject: &str, most: usize) -> Vec<(UnixMs, String)> {
-        let mine: Vec<&Record> = self.chain.iter().filter(|r| r.subject == subject).collect();
-        let told = |r: &&Record| (r.at_ms, format!("{:<14} {}", logs::kind_word(r.kind), logs::said(r)));
-        mine[mine.len().saturating_sub(most)..].iter().map(told).collect()
     }
 
     /// Commands with which a person finishes a step; none when nothing is pending.
@@ -249,6 +301,11 @@ impl Memory<'_> {
             _ => vec![status, format!("rackctl console {member}")],
         }
     }
+}
+
+/// Records as `describe` tells them.
+pub fn events(records: &[Record]) -> Vec<(UnixMs, String)> {
+    records.iter().map(|r| (r.at_ms, format!("{:<14} {}", logs::kind_word(r.kind), logs::said(r)))).collect()
 }
 
 fn machine_by_hand(kind: &StepKind, node: &str) -> Vec<String> {

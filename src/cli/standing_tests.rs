@@ -2,13 +2,13 @@ use super::*;
 use crate::{
     model::{
         Failure,
-        facts::{NodeRecord, Observed},
+        facts::NodeRecord,
         failure::Cause,
         fleet::BootMode,
         goal::{Goal, Scope},
     },
     plan::{Plan, Step, Subject, Track},
-    store::Holder,
+    store::{Holder, outline::fold},
 };
 
 const T0: UnixMs = 1_767_366_000_000;
@@ -42,16 +42,14 @@ fn plan() -> Plan {
     }
 }
 
-fn run(state: RunState) -> RunRecord {
-    RunRecord {
+fn run(state: RunState) -> RunHead {
+    RunHead {
         id: "r-1".into(),
         started_ms: T0,
         ended_ms: None,
         state,
         goal: plan().goal,
         plan_hash: String::new(),
-        fleet: serde_json::Value::Null,
-        plan: serde_json::to_value(plan()).unwrap(),
         actor: Holder::this(),
     }
 }
@@ -111,7 +109,11 @@ struct Case {
 impl Case {
     fn memory<T>(&self, ask: impl FnOnce(&Memory<'_>) -> T) -> T {
         let (fleet, runs) = (fleet(), [run(self.state)]);
-        ask(&Memory { fleet: &fleet, runs: &runs, chain: &self.chain, alive: &|_| self.alive })
+        let open: Vec<OpenRun> =
+            runs.iter().filter(|r| r.state.is_open()).map(|r| OpenRun::new(&r.id, plan(), &self.chain)).collect();
+        let mut standings = Standings::new();
+        fold(&mut standings, &self.chain);
+        ask(&Memory::new(&fleet, &runs, &open, &standings, &|_| self.alive))
     }
     fn view(&self) -> NodeView {
         let record = self.record.map(|phase| NodeRecord {
@@ -124,9 +126,9 @@ impl Case {
             system_sha256: String::new(),
             at: T0 + 30_000,
         });
-        let bmc = Observed { at: T0, value: Err(Failure::new(Cause::Unreachable, "n1: BMC", "no answer")) };
-        let facts = NodeFacts { record, bmc: self.chain.is_empty().then_some(bmc), ..NodeFacts::default() };
-        self.memory(|m| m.node("n1", Some(T0), &facts))
+        let bmc = (T0, Err(Failure::new(Cause::Unreachable, "n1: BMC", "no answer")));
+        let bmc = self.chain.is_empty().then_some(bmc);
+        self.memory(|m| m.node("n1", &Seen { at: Some(T0), record, bmc, ..Seen::default() }))
     }
 }
 
@@ -210,8 +212,5 @@ fn failures_stand_until_something_comes_after_them() {
 fn never_touched_and_not_answering() {
     let view = Case { state: RunState::Succeeded, alive: false, chain: vec![], record: None }.view();
     assert_eq!((view.phase.as_deref(), view.reason.as_deref()), (Some("Registered"), Some("n1: BMC: no answer")));
-    let events = Case { state: RunState::Succeeded, alive: false, chain: installed(), record: None }
-        .memory(|m| m.events("n1", 2));
-    assert_eq!(events.len(), 2);
-    assert_eq!(events[1], (T0 + 30_000, "done           n1/await-installed".to_owned()));
+    assert_eq!(events(&installed())[4], (T0 + 30_000, "done           n1/await-installed".to_owned()));
 }

@@ -135,14 +135,16 @@ pub fn cleared(node: &str, boot: BootOverride, words: &str) -> Result<(), Failur
     .next(format!("rackctl boot show {node}")))
 }
 
-/// `reboot-to-disk` after a crash: a machine that still reports has not restarted; a silent one has left the installer.
-pub fn rebooted(heard: bool) -> Found {
-    if heard { Found::NotDone } else { Found::Done }
+/// `reboot-to-disk` after a crash: a machine that still reports has not restarted; a silent one, or one whose last word
+/// is that it restarts, has left the installer.
+pub fn rebooted(heard: Option<&Report>) -> Found {
+    if heard.is_some_and(|report| report.stage != Stage::Restarting) { Found::NotDone } else { Found::Done }
 }
 
-/// `reboot-to-disk`: `silent` since the last report; `None`: it never reported to this process.
-pub fn has_left(silent: Option<Duration>, silence: Duration) -> bool {
-    silent.is_none_or(|s| s > silence)
+/// `reboot-to-disk`: it said that it restarts, or is `silent` since its last report for longer than `silence`; `None`:
+/// it never reported to this process.
+pub fn has_left(report: Option<&Report>, silent: Option<Duration>, silence: Duration) -> bool {
+    report.is_some_and(|r| r.stage == Stage::Restarting) || silent.is_none_or(|s| s > silence)
 }
 
 /// `power-on`
@@ -251,19 +253,26 @@ pub fn is_added(cluster: &str, name: &str, facts: &ClusterFacts, peer_url: &str)
     }
 }
 
-/// `start-member` after a crash. `generation`: of the machine's installation.
+/// `bootstrap` after a crash, with our own ticket: whether the machine runs with its token. Verified and not taken for
+/// done: this process has yet to learn the cluster's id and whom it can ask.
+pub fn bootstrapped(token: &str, status: &NodeStatus) -> Found {
+    let ours = status.etcd.as_ref().is_some_and(|e| e.running && e.configured.initial_cluster_token == token);
+    if ours { Found::UnderWay } else { Found::NotDone }
+}
+
+/// `start-member` after a crash. `generation`: of the machine's installation. Running is not yet joined: it is verified.
 pub fn started(cluster: &str, generation: u64, status: &NodeStatus) -> Found {
     let running = status
         .etcd
         .as_ref()
         .is_some_and(|e| e.running && e.configured.cluster == cluster && e.configured.generation == generation);
-    if running { Found::Done } else { Found::NotDone }
+    if running { Found::UnderWay } else { Found::NotDone }
 }
 
-/// `promote`
+/// `promote`. What was promoted before a crash is verified, so that this process asks it too from now on.
 pub fn promoted(cluster: &str, name: &str, facts: &ClusterFacts, peer_url: &str) -> Found {
     match member(facts, peer_url) {
-        Some(m) if !m.learner => Found::Done,
+        Some(m) if !m.learner => Found::UnderWay,
         Some(_) => Found::NotDone,
         None => Found::Contradiction(Failure::new(
             Cause::Mismatch,

@@ -83,9 +83,11 @@ fn written_means_this_ticket_and_a_failure_comes_first() {
 #[test]
 fn silence_longer_than_the_limit_is_leaving() {
     let limit = Duration::from_secs(4);
-    assert!(has_left(None, limit) && has_left(Some(Duration::from_secs(5)), limit));
-    assert!(!has_left(Some(limit), limit));
-    assert_eq!((rebooted(true), rebooted(false)), (Found::NotDone, Found::Done));
+    assert!(has_left(None, None, limit) && has_left(None, Some(Duration::from_secs(5)), limit));
+    assert!(!has_left(Some(&report(Stage::Written, None)), Some(limit), limit));
+    assert!(has_left(Some(&report(Stage::Restarting, None)), Some(Duration::ZERO), limit), "it says so itself");
+    assert_eq!((rebooted(Some(&report(Stage::Written, None))), rebooted(None)), (Found::NotDone, Found::Done));
+    assert_eq!(rebooted(Some(&report(Stage::Restarting, None))), Found::Done);
     assert_eq!((powered(PowerState::On), powered(PowerState::PoweringOn)), (Found::Done, Found::NotDone));
     assert!(withdrawn("n1", true).is_err() && withdrawn("n1", false).is_ok());
     assert!(cleared("n1", BootOverride::CLEARED, "").is_ok());
@@ -127,7 +129,7 @@ fn an_installed_system_is_held_to_all_four_marks() {
         etcd: None,
     };
     assert_eq!(is_the_installed_one("n1", &record, 2, &good), Ok(()));
-    let mut wrong = vec![good.clone(), good.clone(), good.clone(), good];
+    let mut wrong = [good.clone(), good.clone(), good.clone(), good];
     wrong[0].config.node = "n2".into();
     wrong[1].config.generation = 1;
     wrong[2].root_disk_guid = Uuid::nil();
@@ -144,7 +146,7 @@ fn membership_is_told_by_peer_url() {
     let seen = facts(&[("u1", false), ("u2", true)]);
     assert_eq!((added(&seen, "u2"), added(&seen, "u3")), (Found::Done, Found::NotDone));
     assert!(is_added("c", "n", &seen, "u2").is_ok() && is_added("c", "n", &seen, "u3").is_err());
-    assert_eq!(promoted("c", "n", &seen, "u1"), Found::Done);
+    assert_eq!(promoted("c", "n", &seen, "u1"), Found::UnderWay, "verified, not believed");
     assert_eq!(promoted("c", "n", &seen, "u2"), Found::NotDone);
     assert!(matches!(promoted("c", "n", &seen, "u3"), Found::Contradiction(_)));
     assert!(is_promoted("c", "n", &seen, "u1").is_ok() && is_promoted("c", "n", &seen, "u2").is_err());

@@ -8,6 +8,7 @@
 mod admission;
 mod budget;
 pub mod look;
+pub mod play;
 mod progress;
 pub mod retry;
 

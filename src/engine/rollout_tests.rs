@@ -122,6 +122,7 @@ impl World {
     }
 }
 
+// invariant: I3 harness: S
 #[test]
 fn never_more_at_once_than_the_budget_and_each_is_seen_healthy_before_the_next() {
     for max in 1..4 {
@@ -140,6 +141,7 @@ fn never_more_at_once_than_the_budget_and_each_is_seen_healthy_before_the_next()
     }
 }
 
+// fault: F50 invariant: I3 harness: S
 #[test]
 fn what_is_down_for_other_reasons_stops_a_rollout_until_it_is_up_again() {
     let mut world = World::new(&rolling(3, Rollout::default()), 64);
@@ -179,6 +181,7 @@ fn the_canary_is_alone_soaks_and_the_waves_grow() {
     assert!(waves.windows(2).all(|w| w[1].0 - w[0].0 >= 31_000), "{waves:?}");
 }
 
+// invariant: I14 harness: S
 #[test]
 fn a_broken_canary_halts_and_nothing_else_begins() {
     let mut world = World::new(&rolling(5, Rollout::default()), 64);
@@ -191,6 +194,7 @@ fn a_broken_canary_halts_and_nothing_else_begins() {
     assert!(matches!(&world.engine.step(&id(3)).unwrap().phase, Phase::Skipped { because } if because == HALT));
 }
 
+// invariant: I14 harness: S
 #[test]
 fn a_share_of_failures_is_a_limit_too() {
     let rollout = Rollout { halt_after: Count::Percent(50), min_healthy_s: 0, ..Rollout::default() };
@@ -203,6 +207,7 @@ fn a_share_of_failures_is_a_limit_too() {
     assert_eq!(world.names(), ["n0", "n1"]);
 }
 
+// invariant: I14 harness: S
 #[test]
 fn one_cause_that_stops_three_nodes_halts_a_run_without_any_limit() {
     let mut plan = rolling(10, Rollout { halt_after: Count::Number(100), min_healthy_s: 0, ..Rollout::default() });
@@ -214,6 +219,7 @@ fn one_cause_that_stops_three_nodes_halts_a_run_without_any_limit() {
     assert_eq!(world.begun.len(), 3);
 }
 
+// fault: F19 invariant: I3 harness: S
 #[test]
 fn machines_of_one_chassis_go_one_by_one_and_another_chassis_does_not_wait() {
     let mut plan = rolling(4, Rollout { max_unavailable: 4, min_healthy_s: 0, ..Rollout::default() });
@@ -263,6 +269,7 @@ fn a_pause_finishes_the_step_in_hand_and_an_abort_leaves_what_was_begun_safe() {
     }
 }
 
+// invariant: I18 harness: S
 #[test]
 fn what_a_guard_holds_back_is_looked_at_again_until_its_limit() {
     let plan = rolling(1, Rollout::default());

@@ -65,6 +65,7 @@ fn a_step_found_done_is_never_acted() {
     assert!(!effects.iter().any(|e| matches!(e, Effect::Act { .. })));
 }
 
+// fault: F4 invariant: I15 harness: S
 #[test]
 fn a_lost_answer_is_looked_at_and_a_refusal_fails_the_track_alone() {
     let mut engine = Engine::new(&two_tracks(), OPTIONS, &BTreeMap::new());
@@ -86,6 +87,7 @@ fn a_lost_answer_is_looked_at_and_a_refusal_fails_the_track_alone() {
     assert_eq!(engine.outcome(), Outcome::Failed);
 }
 
+// fault: F27 F7 invariant: I18 harness: S
 #[test]
 fn a_machine_that_never_claims_is_booted_again_a_bounded_number_of_times() {
     let mut engine = Engine::new(&two_tracks(), OPTIONS, &BTreeMap::new());
@@ -109,6 +111,7 @@ fn a_machine_that_never_claims_is_booted_again_a_bounded_number_of_times() {
     assert!(matches!(engine.step("n1/await-claim").unwrap().phase, Phase::Failed { .. }));
 }
 
+// fault: F52 invariant: I5 I11 harness: S
 #[test]
 fn a_destroying_step_begun_before_a_crash_is_never_begun_blindly() {
     let past = |intent_open| {
@@ -131,6 +134,7 @@ fn a_destroying_step_begun_before_a_crash_is_never_begun_blindly() {
     assert!(matches!(effects[0], Effect::Verify { .. }), "waited for, not begun again");
 }
 
+// fault: F51 harness: S
 #[test]
 fn an_interrupt_waits_for_the_effect_in_hand_and_begins_nothing() {
     let mut engine = Engine::new(&two_tracks(), OPTIONS, &BTreeMap::new());

@@ -141,6 +141,7 @@ mod tests {
         );
     }
 
+    // fault: F40 invariant: I15 harness: D
     #[test]
     fn no_quorum_is_unknown_and_a_refusal_is_not() {
         let lost = "etcdserver: request timed out, possibly due to previous leader failure";

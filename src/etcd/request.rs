@@ -33,6 +33,10 @@ pub enum Op {
     Get {
         key: Vec<u8>,
     },
+    /// The key without its value.
+    Exists {
+        key: Vec<u8>,
+    },
     /// All keys that begin with it: only where they are known to be few.
     GetPrefix {
         prefix: Vec<u8>,
@@ -48,7 +52,7 @@ impl Op {
     pub fn bytes(&self) -> usize {
         match self {
             Op::Put { key, value, .. } => key.len() + value.len(),
-            Op::Delete { key } | Op::Get { key } => key.len(),
+            Op::Delete { key } | Op::Get { key } | Op::Exists { key } => key.len(),
             Op::DeletePrefix { prefix } | Op::GetPrefix { prefix } => 2 * prefix.len(),
         }
     }
@@ -67,6 +71,7 @@ impl Op {
                 json!({ "request_delete_range": { "key": encode(prefix), "range_end": encode(&end(prefix)) } })
             }
             Op::Get { key } => json!({ "request_range": { "key": encode(key) } }),
+            Op::Exists { key } => json!({ "request_range": { "key": encode(key), "keys_only": true } }),
             Op::GetPrefix { prefix } => {
                 json!({ "request_range": { "key": encode(prefix), "range_end": encode(&end(prefix)) } })
             }

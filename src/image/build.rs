@@ -34,6 +34,7 @@ const CODE: &[&str] = &[
     include_str!("elf.rs"),
     include_str!("esp.rs"),
     include_str!("exec.rs"),
+    include_str!("files.rs"),
     include_str!("grub.rs"),
     include_str!("mod.rs"),
     include_str!("modules.rs"),

@@ -1,5 +1,7 @@
 //! A tree against the shape of its kind: every fault, with place and suggestion.
 
+use std::borrow::Cow;
+
 use super::{
     fault::{At, Report, did_you_mean},
     format,
@@ -25,8 +27,8 @@ pub(crate) fn document(tree: Tree, report: &mut Report, objects: &mut Vec<Object
         Value::Null => {}
         Value::Map(ref entries) => {
             if tree.get("kind").and_then(Tree::text) == Some("List") {
-                for entry in entries {
-                    match (entry.key.as_str(), &entry.value.value) {
+                for entry in entries.iter() {
+                    match (&*entry.key, &entry.value.value) {
                         ("items", Value::List(items)) => {
                             items.iter().for_each(|item| document(item.clone(), report, objects));
                         }
@@ -140,9 +142,13 @@ fn value(tree: &Tree, shape: &Shape, path: &str, report: &mut Report) {
             }
         }
         (Rule::Text { format: Some(name) }, Value::Text(text)) => {
-            // Addresses of endpoints are checked once they are filled in (`rules::machine`); nothing else with a form
-            // of its own takes templates.
-            let later = text.contains("{{") && matches!(name.as_str(), "rackctl-https-url" | "rackctl-host-port");
+            // Addresses of endpoints are checked once they are filled in (`rules::machine`), and so is what takes the
+            // parameters of playbooks; nothing else with a form of its own takes templates.
+            let (name, takes) = match name.strip_suffix("-or-template") {
+                Some(name) => (name, true),
+                None => (name.as_str(), matches!(name.as_str(), "rackctl-https-url" | "rackctl-host-port")),
+            };
+            let later = takes && text.contains("{{");
             if !later && let Err(want) = format::check(name, text) {
                 fault(format!("`{}` is not {want}", without_password(text)), None);
             }
@@ -170,18 +176,38 @@ fn value(tree: &Tree, shape: &Shape, path: &str, report: &mut Report) {
             }
             for (index, one) in items.iter().enumerate() {
                 if one.value == Value::Null {
-                    report.add(one.at, format!("{path}[{index}]"), wrong(wanted(&item.rule), one), None);
+                    report.add(one.at, format!("{path}[{index}]"), wrong(&wanted(&item.rule), one), None);
                 }
                 value(one, item, &format!("{path}[{index}]"), report);
             }
         }
         (Rule::Map(rule), Value::Map(_)) => map(tree, rule, path, report),
+        (Rule::Forms(forms), found) if *found != Value::Null => match forms.iter().find(|f| takes(&f.rule, found)) {
+            Some(form) => value(tree, form, path, report),
+            None => fault(wrong(&wanted(&shape.rule), tree), None),
+        },
         // A field without a value is a field that is not there (a required one was reported by its map).
         (_, Value::Null) if !path.is_empty() => {}
         (Rule::Words(_) | Rule::Text { .. }, Value::Int(_) | Value::Float(_) | Value::Bool(_)) => {
             fault(wrong("text", tree), Some("write the value in quotes".into()));
         }
-        (rule, _) => fault(wrong(wanted(rule), tree), None),
+        (rule, _) => fault(wrong(&wanted(rule), tree), None),
+    }
+}
+
+/// May a value of this kind stand here at all? What is said of its content comes after.
+fn takes(rule: &Rule, value: &Value) -> bool {
+    match (rule, value) {
+        (Rule::Forms(forms), _) => forms.iter().any(|f| takes(&f.rule, value)),
+        (Rule::Any, _)
+        | (Rule::Bool, Value::Bool(_))
+        | (Rule::Number, Value::Int(_) | Value::Float(_))
+        | (Rule::Integer { .. }, Value::Int(_))
+        | (Rule::Count, Value::Int(_) | Value::Text(_))
+        | (Rule::Text { .. } | Rule::Words(_), Value::Text(_))
+        | (Rule::List { .. }, Value::List(_))
+        | (Rule::Map(_), Value::Map(_)) => true,
+        _ => false,
     }
 }
 
@@ -242,8 +268,13 @@ fn unknown(key: &str, at: At, rule: &MapRule, path: &str, report: &mut Report) {
     report.add(at, path, format!("unknown field `{key}`"), help);
 }
 
-fn wanted(rule: &Rule) -> &'static str {
-    match rule {
+fn wanted(rule: &Rule) -> Cow<'static, str> {
+    let words = match rule {
+        Rule::Forms(forms) => {
+            let mut all: Vec<Cow<'static, str>> = forms.iter().map(|f| wanted(&f.rule)).collect();
+            all.dedup();
+            return all.join(" or ").into();
+        }
         Rule::Any => "a value",
         Rule::Bool => "true or false",
         Rule::Number => "a number",
@@ -252,7 +283,8 @@ fn wanted(rule: &Rule) -> &'static str {
         Rule::Text { .. } | Rule::Words(_) => "text",
         Rule::List { .. } => "a list",
         Rule::Map(_) => "a map",
-    }
+    };
+    words.into()
 }
 
 /// The value is not quoted: it may be a secret in the wrong place.

@@ -1,12 +1,16 @@
 //! Each node's values after site, hardware class and profile are laid below its own, templates filled in. Pure.
 
-use std::collections::{BTreeMap, HashMap};
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
 
 use super::{
     check::Object,
     fault::Report,
     kinds::Kind,
     merge::{Origins, lay},
+    parallel,
     template::{About, render},
     yaml::{Tree, Value},
 };
@@ -26,6 +30,7 @@ pub(crate) fn index(objects: &[Object]) -> Index<'_> {
 pub(crate) struct Effective<'a> {
     pub(crate) object: &'a Object,
     pub(crate) spec: Tree,
+    /// Empty unless asked for.
     pub(crate) origins: Origins,
     pub(crate) labels: BTreeMap<String, String>,
 }
@@ -36,7 +41,7 @@ impl Object {
     }
     pub(crate) fn labels(&self) -> BTreeMap<String, String> {
         let labels = self.root.dig(&["metadata", "labels"]).map(Tree::entries).unwrap_or_default();
-        labels.iter().filter_map(|e| Some((e.key.clone(), e.value.text()?.to_owned()))).collect()
+        labels.iter().filter_map(|e| Some((e.key.to_string(), e.value.text()?.to_owned()))).collect()
     }
     /// `Node/n1`
     pub(crate) fn id(&self) -> String {
@@ -44,12 +49,19 @@ impl Object {
     }
 }
 
-pub(crate) fn effective<'a>(objects: &'a [Object], index: &Index<'_>, report: &mut Report) -> Vec<Effective<'a>> {
-    objects.iter().filter(|o| o.kind == Kind::Node).map(|object| one(object, index, report)).collect()
+/// `origins`: also where each value comes from, which costs more than the rest.
+pub(crate) fn effective<'a>(
+    objects: &'a [Object],
+    index: &Index<'_>,
+    origins: bool,
+    report: &mut Report,
+) -> Vec<Effective<'a>> {
+    let nodes: Vec<&Object> = objects.iter().filter(|o| o.kind == Kind::Node).collect();
+    parallel::each(nodes, report, |object, report| one(object, index, origins, report))
 }
 
-fn one<'a>(object: &'a Object, index: &Index<'_>, report: &mut Report) -> Effective<'a> {
-    let mut spec = Tree { at: object.root.at, value: Value::Map(Vec::new()) };
+fn one<'a>(object: &'a Object, index: &Index<'_>, wanted: bool, report: &mut Report) -> Effective<'a> {
+    let mut spec = Tree { at: object.root.at, value: Value::Map(Arc::default()) };
     let mut origins = Origins::new();
     let own = object.spec();
     for (kind, field) in [(Kind::Site, "site"), (Kind::HardwareClass, "hardwareClass"), (Kind::Profile, "profile")] {
@@ -57,11 +69,11 @@ fn one<'a>(object: &'a Object, index: &Index<'_>, report: &mut Report) -> Effect
         if let Some(layer) = layer
             && let Some(values) = layer.spec()
         {
-            lay(&mut spec, values, &layer.id(), &mut origins);
+            lay(&mut spec, values, &layer.id(), wanted.then_some(&mut origins));
         }
     }
     if let Some(own) = own {
-        lay(&mut spec, own, &object.id(), &mut origins);
+        lay(&mut spec, own, &object.id(), wanted.then_some(&mut origins));
     }
     let labels = object.labels();
     let serial = spec.dig(&["identity", "serial"]).and_then(Tree::text).map(str::to_owned);
@@ -77,10 +89,12 @@ fn fill(tree: &mut Tree, about: About<'_>, path: &str, report: &mut Report) {
             Ok(filled) => *text = filled,
             Err(fault) => report.add(tree.at, path, fault.message, fault.help),
         },
-        Value::List(items) => items.iter_mut().for_each(|item| fill(item, about, path, report)),
-        Value::Map(entries) => {
-            for entry in entries {
-                // Most values have no template: the path is made only where one may be.
+        // Most values have no template: nothing is copied, and no path made, but where one may be.
+        Value::List(items) if items.iter().any(has_template) => {
+            Arc::make_mut(items).iter_mut().for_each(|item| fill(item, about, path, report));
+        }
+        Value::Map(entries) if entries.iter().any(|e| has_template(&e.value)) => {
+            for entry in Arc::make_mut(entries) {
                 if has_template(&entry.value) {
                     fill(&mut entry.value, about, &format!("{path}.{}", entry.key), report);
                 }

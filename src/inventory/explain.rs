@@ -117,6 +117,11 @@ fn map_of(shape: &Shape) -> Option<&MapRule> {
     match &shape.rule {
         Rule::Map(map) => Some(map),
         Rule::List { item, .. } => map_of(item),
+        // The map that stands here itself, before one inside of a list.
+        Rule::Forms(forms) => {
+            let own = forms.iter().find(|f| matches!(f.rule, Rule::Map(_)));
+            own.or_else(|| forms.iter().find(|f| map_of(f).is_some())).and_then(map_of)
+        }
         _ => None,
     }
 }
@@ -133,7 +138,14 @@ fn render(kind: Kind, path: &str, shape: &Shape) -> String {
     }
     let _ = writeln!(text, "\nDESCRIPTION:");
     indent(&mut text, shape.description.as_deref().unwrap_or("No more is said."), 4);
-    if let Rule::Words(words) = &shape.rule {
+    let words = match &shape.rule {
+        Rule::Forms(forms) => {
+            forms.iter().find_map(|f| if let Rule::Words(words) = &f.rule { Some(words) } else { None })
+        }
+        Rule::Words(words) => Some(words),
+        _ => None,
+    };
+    if let Some(words) = words {
         let _ = writeln!(text, "\nWORDS:");
         for (word, note) in words {
             let _ = writeln!(text, "    {word}{}", note.as_ref().map(|n| format!(" — {n}")).unwrap_or_default());
@@ -168,6 +180,7 @@ fn type_of(rule: &Rule) -> String {
             format!("map of {}", type_of(&rest.rule))
         }
         Rule::Map(_) => "object".into(),
+        Rule::Forms(forms) => forms.iter().map(|f| type_of(&f.rule)).collect::<Vec<_>>().join(" | "),
     }
 }
 

@@ -90,6 +90,11 @@ impl Report {
     pub(crate) fn is_empty(&self) -> bool {
         self.faults.is_empty()
     }
+    /// Those of another report behind these.
+    pub(crate) fn join(&mut self, other: Report) {
+        let room = MAX_FAULTS.saturating_sub(self.faults.len());
+        self.faults.extend(other.faults.into_iter().take(room));
+    }
     /// Sorted by place, without repetitions.
     pub(crate) fn into_faults(self, files: &[PathBuf]) -> Vec<Fault> {
         let mut faults: Vec<_> = self.faults;

@@ -32,6 +32,8 @@ pub fn check(format: &str, text: &str) -> Result<(), String> {
             "`sha256:` and 64 hex digits (`rackctl bmc trust` prints it)",
         ),
         "rackctl-https-url" => https_url(text),
+        "rackctl-webhook-url" => webhook_url(text),
+        "rackctl-template" => ok(text.contains("{{"), "true, false, or a parameter, as in \"{{ again }}\""),
         "rackctl-host-port" => ok(is_host_port(text), "HOST or HOST:PORT"),
         "rackctl-file-mode" => ok(
             (3..=4).contains(&text.len()) && text.bytes().all(|b| (b'0'..=b'7').contains(&b)),
@@ -124,6 +126,18 @@ fn https_url(text: &str) -> Result<(), String> {
         return Err("an address without a path: https://HOST[:PORT]".into());
     }
     if is_host_port(host) || is_ipv6(host) { Ok(()) } else { Err("https://HOST[:PORT]".into()) }
+}
+
+/// `http://HOST[:PORT][/PATH]` or https; parameters may stand behind the host.
+fn webhook_url(text: &str) -> Result<(), String> {
+    let Some(rest) = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://")) else {
+        return Err("an address that begins with http:// or https://".into());
+    };
+    if rest.contains('@') {
+        return Err("an address without user or password".into());
+    }
+    let host = rest.split(['/', '?']).next().unwrap_or(rest);
+    if is_host_port(host) || is_ipv6(host) { Ok(()) } else { Err("http://HOST[:PORT]/PATH".into()) }
 }
 
 const DURATION: &str = "a duration with its unit, as in 30s, 10m, 1h30m";

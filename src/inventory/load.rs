@@ -5,6 +5,7 @@ use std::{
     fs,
     io::Read,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use sha2::{Digest, Sha256};
@@ -13,7 +14,7 @@ use super::{
     check::{self, Object},
     effective::{self, effective},
     fault::{At, Fault, Faults, Report},
-    paths, resolve, rules,
+    parallel, paths, resolve, rules,
     yaml::{self, Entry, Tree, Value},
 };
 use crate::model::Fleet;
@@ -59,11 +60,25 @@ struct Text {
     bytes: Vec<u8>,
 }
 
+/// Files that are worth a thread.
+const MIN_FILES_EACH: usize = 4;
+/// Objects that are worth a thread, only to be forgotten.
+const MIN_OBJECTS_EACH: usize = 1_000;
+
 /// Reads, checks and resolves. Without sources: [`default_sources`] of the working directory.
 ///
 /// # Errors
 /// Every fault that was found, in all files, with file, line and suggestion.
 pub fn load(sources: &[Source]) -> Result<Loaded, Faults> {
+    whole(sources, true)
+}
+
+/// As [`load`], without `Fleet::origins`: nobody asks where the values of all nodes come from.
+pub fn load_values(sources: &[Source]) -> Result<Loaded, Faults> {
+    whole(sources, false)
+}
+
+fn whole(sources: &[Source], origins: bool) -> Result<Loaded, Faults> {
     let here =
         std::env::current_dir().map_err(|e| alone(".", format!("the working directory cannot be read: {e}"), None))?;
     let defaults;
@@ -85,7 +100,7 @@ pub fn load(sources: &[Source]) -> Result<Loaded, Faults> {
     let home = std::env::var_os("HOME").map(PathBuf::from).filter(|h| h.is_absolute());
     let mut faults = Vec::new();
     let texts = texts(sources, &here, &mut faults);
-    let loaded = read(texts, home.as_deref(), faults);
+    let loaded = read(texts, home.as_deref(), origins, faults);
     loaded.map(|mut loaded| {
         if loaded.fleet.id.is_empty() {
             loaded.fleet.id = fleet_id(sources, &here);
@@ -212,38 +227,28 @@ fn file(path: &Path, here: &Path, seen: &mut Seen, texts: &mut Vec<Text>, faults
 }
 
 /// Everything behind the reading of files: the same for files, standard input and tests.
-fn read(texts: Vec<Text>, home: Option<&Path>, mut faults: Vec<Fault>) -> Result<Loaded, Faults> {
+fn read(texts: Vec<Text>, home: Option<&Path>, origins: bool, mut faults: Vec<Fault>) -> Result<Loaded, Faults> {
     let files: Vec<PathBuf> = texts.iter().map(|t| t.name.clone()).collect();
     let (mut report, mut warnings) = (Report::default(), Report::default());
-    let mut objects = Vec::new();
-    for (number, text) in texts.into_iter().enumerate() {
-        let number = u32::try_from(number).unwrap_or(u32::MAX);
-        let before = objects.len();
-        match std::str::from_utf8(&text.bytes) {
-            Ok(content) => {
-                for tree in yaml::read(number, content, &mut report) {
-                    check::document(tree, &mut report, &mut objects);
-                }
-            }
-            Err(error) => {
-                let line = text.bytes[..error.valid_up_to()].iter().filter(|b| **b == b'\n').count() + 1;
-                let at = At { file: number, line: u32::try_from(line).unwrap_or(u32::MAX), column: 1 };
-                report.add(at, "", "the file is not UTF-8 text", None);
-            }
-        }
-        for object in &mut objects[before..] {
-            anchor(object, &text.base, home);
-        }
-    }
+    let numbered: Vec<(u32, Text)> = (0..).zip(texts).collect();
+    let objects = parallel::pieces(numbered, MIN_FILES_EACH, &mut report, |piece, report| {
+        piece.into_iter().flat_map(|(number, text)| objects(number, &text, home, report)).collect()
+    });
     let index = effective::index(&objects);
-    let nodes = effective(&objects, &index, &mut report);
+    let nodes = effective(&objects, &index, origins, &mut report);
     rules::check(&objects, &index, &nodes, &files, &mut report, &mut warnings);
     let mut fleet = Fleet::default();
     if report.is_empty() && faults.is_empty() {
-        fleet = resolve::fleet(&objects, &nodes, &mut report);
+        fleet = resolve::fleet(&objects, nodes, &mut report);
         fleet.places = places(&objects, &files);
         name(&objects, &mut fleet);
     }
+    drop(index);
+    // To give the memory of ten thousand trees back takes as long as to check them.
+    parallel::pieces(objects, MIN_OBJECTS_EACH, &mut report, |piece, _| {
+        drop(piece);
+        Vec::<()>::new()
+    });
     faults.extend(report.into_faults(&files));
     if faults.is_empty() {
         Ok(Loaded { fleet, warnings: warnings.into_faults(&files), files })
@@ -252,9 +257,30 @@ fn read(texts: Vec<Text>, home: Option<&Path>, mut faults: Vec<Fault>) -> Result
     }
 }
 
+/// The objects of one file, checked against their schemas.
+fn objects(number: u32, text: &Text, home: Option<&Path>, report: &mut Report) -> Vec<Object> {
+    let mut objects = Vec::new();
+    match std::str::from_utf8(&text.bytes) {
+        Ok(content) => {
+            for tree in yaml::read(number, content, report) {
+                check::document(tree, report, &mut objects);
+            }
+        }
+        Err(error) => {
+            let line = text.bytes[..error.valid_up_to()].iter().filter(|b| **b == b'\n').count() + 1;
+            let at = At { file: number, line: u32::try_from(line).unwrap_or(u32::MAX), column: 1 };
+            report.add(at, "", "the file is not UTF-8 text", None);
+        }
+    }
+    for object in &mut objects {
+        anchor(object, &text.base, home);
+    }
+    objects
+}
+
 fn anchor(object: &mut Object, base: &Path, home: Option<&Path>) {
     let Value::Map(entries) = &mut object.root.value else { return };
-    for Entry { value, .. } in entries.iter_mut().filter(|e| e.key == "spec") {
+    for Entry { value, .. } in Arc::make_mut(entries).iter_mut().filter(|e| e.key == "spec") {
         paths::anchor(object.kind, value, base, home);
     }
 }

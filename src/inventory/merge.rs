@@ -1,6 +1,6 @@
 //! Values flow site → hardware class → profile → node: maps merge, lists replace. Pure.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use super::yaml::{Entry, Tree, Value};
 
@@ -12,15 +12,15 @@ const OWN: &[&str] = &["changeWindows", "disruption", "approval"];
 /// Which object a value comes from: path → `Kind/name`.
 pub(crate) type Origins = BTreeMap<String, String>;
 
-/// Lays `from` (a spec) over `into`, and notes where each value comes from.
-pub(crate) fn lay(into: &mut Tree, from: &Tree, origin: &str, origins: &mut Origins) {
+/// Lays `from` (a spec) over `into`, and notes where each value comes from, where that is asked for.
+pub(crate) fn lay(into: &mut Tree, from: &Tree, origin: &str, mut origins: Option<&mut Origins>) {
     let mut path = String::new();
-    for entry in from.entries().iter().filter(|e| !OWN.contains(&e.key.as_str())) {
-        merge_entry(into, entry, &mut path, origin, origins);
+    for entry in from.entries().iter().filter(|e| !OWN.contains(&&*e.key)) {
+        merge_entry(into, entry, &mut path, origin, &mut origins);
     }
 }
 
-fn merge_entry(into: &mut Tree, entry: &Entry, path: &mut String, origin: &str, origins: &mut Origins) {
+fn merge_entry(into: &mut Tree, entry: &Entry, path: &mut String, origin: &str, origins: &mut Option<&mut Origins>) {
     if entry.value.value == Value::Null {
         return;
     }
@@ -30,22 +30,27 @@ fn merge_entry(into: &mut Tree, entry: &Entry, path: &mut String, origin: &str, 
     }
     path.push_str(&entry.key);
     let Value::Map(entries) = &mut into.value else { return path.truncate(length) };
+    let entries = Arc::make_mut(entries);
     let there = entries.iter_mut().find(|e| e.key == entry.key);
     match (there, &entry.value.value) {
         (Some(old), Value::Map(new)) if matches!(old.value.value, Value::Map(_)) && !WHOLE.contains(&path.as_str()) => {
-            for inner in new {
+            for inner in new.iter() {
                 merge_entry(&mut old.value, inner, path, origin, origins);
             }
         }
         (Some(old), _) => {
             old.value = entry.value.clone();
             old.key_at = entry.key_at;
-            forget(path, origins);
-            note(&entry.value, path, origin, origins);
+            if let Some(origins) = origins {
+                forget(path, origins);
+                note(&entry.value, path, origin, origins);
+            }
         }
         (None, _) => {
             entries.push(entry.clone());
-            note(&entry.value, path, origin, origins);
+            if let Some(origins) = origins {
+                note(&entry.value, path, origin, origins);
+            }
         }
     }
     path.truncate(length);
@@ -66,7 +71,7 @@ fn forget(path: &str, origins: &mut Origins) {
 fn note(tree: &Tree, path: &mut String, origin: &str, origins: &mut Origins) {
     match &tree.value {
         Value::Map(entries) if !entries.is_empty() => {
-            for entry in entries {
+            for entry in entries.iter() {
                 let length = path.len();
                 path.push('.');
                 path.push_str(&entry.key);

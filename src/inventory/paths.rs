@@ -1,6 +1,9 @@
 //! Paths inside a manifest are relative to it: made absolute before values flow from one manifest to another. Pure.
 
-use std::path::{Component, Path, PathBuf};
+use std::{
+    path::{Component, Path, PathBuf},
+    sync::Arc,
+};
 
 use super::{
     kinds::Kind,
@@ -48,7 +51,15 @@ fn places(kind: Kind) -> &'static [(&'static str, Is)] {
             ("files.system.path", Is::Path),
             ("files.loaders.*.path", Is::Path),
         ],
-        Kind::Network | Kind::Playbook => &[],
+        Kind::Playbook => &[
+            ("steps.*.exec.command", Is::Command),
+            ("steps.*.notify.command", Is::Command),
+            ("steps.*.onFailure.*.exec.command", Is::Command),
+            ("steps.*.onFailure.*.notify.command", Is::Command),
+            ("steps.*.onFailure.steps.*.exec.command", Is::Command),
+            ("steps.*.onFailure.steps.*.notify.command", Is::Command),
+        ],
+        Kind::Network => &[],
     }
 }
 
@@ -60,8 +71,9 @@ pub(crate) fn anchor(kind: Kind, spec: &mut Tree, base: &Path, home: Option<&Pat
             (Is::Path, Value::Text(text)) => *text = absolute(text, base, home),
             (Is::Flake, Value::Text(text)) => *text = flake(text, base, home),
             (Is::Command, Value::List(words)) => {
-                if let Some(Tree { value: Value::Text(program), .. }) = words.first_mut()
+                if let Some(Tree { value: Value::Text(program), .. }) = words.first()
                     && ["./", "../", "~/"].iter().any(|p| program.starts_with(p))
+                    && let Some(Tree { value: Value::Text(program), .. }) = Arc::make_mut(words).first_mut()
                 {
                     *program = absolute(program, base, home);
                 }
@@ -74,9 +86,9 @@ pub(crate) fn anchor(kind: Kind, spec: &mut Tree, base: &Path, home: Option<&Pat
 fn at(tree: &mut Tree, steps: &[&str], act: &mut dyn FnMut(&mut Tree)) {
     let Some((step, rest)) = steps.split_first() else { return act(tree) };
     match &mut tree.value {
-        Value::List(items) if *step == "*" => items.iter_mut().for_each(|item| at(item, rest, act)),
-        Value::Map(entries) => {
-            entries.iter_mut().filter(|e| e.key == *step).for_each(|e| at(&mut e.value, rest, act));
+        Value::List(items) if *step == "*" => Arc::make_mut(items).iter_mut().for_each(|item| at(item, rest, act)),
+        Value::Map(entries) if entries.iter().any(|e| e.key == *step) => {
+            Arc::make_mut(entries).iter_mut().filter(|e| e.key == *step).for_each(|e| at(&mut e.value, rest, act));
         }
         _ => {}
     }

@@ -2,13 +2,11 @@
 
 use std::{collections::BTreeMap, path::PathBuf};
 
-use serde::de::DeserializeOwned;
-
 use super::{
     check::Object,
     effective::Effective,
     fault::Report,
-    format::{cidr, duration_s, interface_address, ipv4, percent, size_bytes},
+    format::{cidr, duration_ms, duration_s, interface_address, ipv4, percent, size_bytes},
     kinds::Kind,
     manifest::{
         ClusterSpec, CredentialSpec, HardwareClassSpec, ImageSpec, NetworkSpec, NodeSpec, ProfileSpec, SiteSpec,
@@ -19,8 +17,9 @@ use super::{
         site::{ChangeWindow, DisruptionSpec, SshSpec},
         text::{Count, Duration, Sha256, Size},
     },
-    select::{self, Selector},
-    yaml::Tree,
+    parallel,
+    read::read,
+    select::{self, ByValue, Selector},
 };
 use crate::model::{
     fleet::{self, Fleet, Lifecycle},
@@ -34,24 +33,43 @@ type Fine<T> = Result<T, String>;
 const EXEC_DEADLINE_S: u64 = 1800;
 const IPMI_PORT: u16 = 623;
 
-pub(crate) fn fleet(objects: &[Object], nodes: &[Effective<'_>], report: &mut Report) -> Fleet {
+pub(crate) fn fleet(objects: &[Object], nodes: Vec<Effective<'_>>, report: &mut Report) -> Fleet {
     let mut fleet = Fleet::default();
-    for node in nodes {
-        match read(&node.spec).and_then(|spec| self::node(&node.object.name, node.labels.clone(), spec)) {
-            Ok(value) => drop(fleet.nodes.insert(node.object.name.clone(), value)),
-            Err(error) => report.add(node.object.root.at, "spec", error, None),
+    let resolved = parallel::each(nodes, report, |node, report| {
+        let name = node.object.name.clone();
+        let origins = (!node.origins.is_empty()).then(|| (name.clone(), node.origins));
+        match read(&node.spec).and_then(|spec| self::node(&name, node.labels, spec)) {
+            Ok(value) => (Some((name, value)), origins),
+            Err(error) => {
+                report.add(node.object.root.at, "spec", error, None);
+                (None, origins)
+            }
         }
-        fleet.origins.insert(node.object.name.clone(), node.origins.clone());
-    }
+    });
+    let (nodes, origins): (Vec<_>, Vec<_>) = resolved.into_iter().unzip();
+    fleet.nodes = nodes.into_iter().flatten().collect();
+    fleet.origins = origins.into_iter().flatten().collect();
+    let nodes = std::mem::take(&mut fleet.nodes);
+    let all: Vec<&fleet::Node> = nodes.values().collect();
+    let by_value = ByValue::new(&all, |node, key| select::value_of(node, key));
+    let choose = |selector: &Selector, lifecycle: Lifecycle| -> Vec<String> {
+        let matching = by_value.matching(selector).into_iter().filter(|n| n.lifecycle == lifecycle);
+        matching.map(|n| n.name.clone()).collect()
+    };
     for object in objects {
-        if let Err(error) = put(object, &mut fleet) {
+        if let Err(error) = put(object, &mut fleet, &choose) {
             report.add(object.root.at, "spec", error, None);
         }
     }
+    drop(all);
+    fleet.nodes = nodes;
     fleet
 }
 
-fn put(object: &Object, fleet: &mut Fleet) -> Fine<()> {
+/// Names of the nodes of one lifecycle that a selector matches.
+type Choose<'a> = &'a dyn Fn(&Selector, Lifecycle) -> Vec<String>;
+
+fn put(object: &Object, fleet: &mut Fleet, choose: Choose<'_>) -> Fine<()> {
     let name = object.name.clone();
     let Some(spec) = object.spec() else { return Err("`spec` is missing".into()) };
     match object.kind {
@@ -84,21 +102,13 @@ fn put(object: &Object, fleet: &mut Fleet) -> Fine<()> {
             fleet.profiles.insert(name, fleet::Profile { image, services: spec.services.unwrap_or_default() });
         }
         Kind::Cluster => {
-            let cluster = cluster(name.clone(), read(spec)?, &fleet.nodes)?;
+            let cluster = cluster(name.clone(), read(spec)?, choose)?;
             fleet.clusters.insert(name, cluster);
         }
         Kind::Image => drop(fleet.images.insert(name, image(read(spec)?)?)),
-        Kind::Playbook => {
-            let parameters = spec.get("parameters").map_or_else(|| serde_json::json!({}), Tree::to_json);
-            let steps = spec.get("steps").map(Tree::items).unwrap_or_default().iter().map(Tree::to_json).collect();
-            fleet.playbooks.insert(name, fleet::Playbook { parameters, steps });
-        }
+        Kind::Playbook => drop(fleet.playbooks.insert(name, read(spec)?)),
     }
     Ok(())
-}
-
-fn read<T: DeserializeOwned>(spec: &Tree) -> Fine<T> {
-    serde_json::from_value(spec.to_json()).map_err(|e| e.to_string())
 }
 
 fn node(name: &str, labels: BTreeMap<String, String>, spec: NodeSpec) -> Fine<fleet::Node> {
@@ -305,12 +315,16 @@ fn network(spec: NetworkSpec) -> Fine<fleet::Network> {
         mtu: spec.mtu.unwrap_or(1500),
         dhcp: dhcp.mode,
         lease_s: seconds(dhcp.lease_time.as_ref(), 600)?,
+        probe_ms: match dhcp.probe_time {
+            Some(text) => u32::try_from(duration_ms(&text.0)?).map_err(|_| "a probe time of weeks".to_owned())?,
+            None => fleet::PROBE_MS,
+        },
         http_port: spec.http_port.unwrap_or(8080),
         api_port: spec.api_port.unwrap_or(8443),
     })
 }
 
-fn cluster(name: String, spec: ClusterSpec, nodes: &BTreeMap<String, fleet::Node>) -> Fine<fleet::Cluster> {
+fn cluster(name: String, spec: ClusterSpec, choose: Choose<'_>) -> Fine<fleet::Cluster> {
     let driver = match (spec.driver.etcd, spec.driver.http, spec.driver.exec) {
         (Some(etcd), None, None) => fleet::ClusterDriver::Etcd {
             version: etcd.version.0.trim_start_matches('v').to_owned(),
@@ -320,10 +334,6 @@ fn cluster(name: String, spec: ClusterSpec, nodes: &BTreeMap<String, fleet::Node
         (None, Some(http), None) => fleet::ClusterDriver::Other { kind: format!("http/{}", http.preset) },
         (None, None, Some(_)) => fleet::ClusterDriver::Other { kind: "exec".into() },
         _ => return Err("a cluster's driver is exactly one of `etcd`, `http` and `exec`".into()),
-    };
-    let chosen = |selector: &Selector, lifecycle: Lifecycle| -> Vec<String> {
-        let matching = nodes.values().filter(|n| n.lifecycle == lifecycle && selector.matches(n));
-        matching.map(|n| n.name.clone()).collect()
     };
     let members = select::selector(&spec.members.selector.0).map_err(|e| e.to_string())?;
     let pool = spec.members.pool.map(|p| select::selector(&p.0)).transpose().map_err(|e| e.to_string())?;
@@ -341,9 +351,9 @@ fn cluster(name: String, spec: ClusterSpec, nodes: &BTreeMap<String, fleet::Node
     Ok(fleet::Cluster {
         name,
         driver,
-        members: chosen(&members, Lifecycle::Active),
+        members: choose(&members, Lifecycle::Active),
         size: spec.members.size,
-        spares: pool.map(|p| chosen(&p, Lifecycle::Spare)).unwrap_or_default(),
+        spares: pool.map(|p| choose(&p, Lifecycle::Spare)).unwrap_or_default(),
         depends_on: spec.depends_on.into_iter().map(|n| n.0).collect(),
         rollout: Rollout {
             max_unavailable,

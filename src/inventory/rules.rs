@@ -47,7 +47,7 @@ pub(super) fn check(
     network::check(&rules, report, warnings);
     machine::check(&rules, report, warnings);
     cluster::check(&rules, report, warnings);
-    playbook::check(&rules, report);
+    playbook::check(&rules, report, warnings);
     references(&rules, report);
     templates(&rules, report);
 }
@@ -65,7 +65,7 @@ impl Rules<'_> {
     }
 
     /// A name that stands at `tree` must be that of an object.
-    pub(super) fn refer(&self, kind: Kind, tree: Option<&Tree>, path: &str, report: &mut Report) {
+    pub(super) fn refer(&self, kind: Kind, tree: Option<&Tree>, path: impl FnOnce() -> String, report: &mut Report) {
         let Some((tree, name)) = tree.and_then(|t| t.text().map(|n| (t, n))) else { return };
         if name.contains("{{") || self.index.contains_key(&(kind, name)) {
             return;
@@ -75,7 +75,7 @@ impl Rules<'_> {
             [] => Some(format!("there is no {} at all: is its file among those read?", kind.name())),
             _ => None,
         });
-        report.add(tree.at, path, format!("no {} is named `{name}`", kind.name()), help);
+        report.add(tree.at, path(), format!("no {} is named `{name}`", kind.name()), help);
     }
 }
 
@@ -83,7 +83,7 @@ fn references(rules: &Rules<'_>, report: &mut Report) {
     for object in rules.objects {
         let Some(spec) = object.spec() else { continue };
         let mut refer = |kind, path: &[&str]| {
-            rules.refer(kind, spec.dig(path), &format!("spec.{}", path.join(".")), report);
+            rules.refer(kind, spec.dig(path), || format!("spec.{}", path.join(".")), report);
         };
         match object.kind {
             Kind::Node | Kind::Profile => {
@@ -97,12 +97,13 @@ fn references(rules: &Rules<'_>, report: &mut Report) {
             refer(Kind::HardwareClass, &["hardwareClass"]);
             refer(Kind::Profile, &["profile"]);
             for (index, endpoint) in items(spec, &["bmc", "endpoints"]) {
-                let path = format!("spec.bmc.endpoints[{index}].credential");
-                rules.refer(Kind::Credential, endpoint.get("credential"), &path, report);
+                let path = || format!("spec.bmc.endpoints[{index}].credential");
+                rules.refer(Kind::Credential, endpoint.get("credential"), path, report);
             }
             for list in ["interfaces", "bonds", "vlans"] {
                 for (index, one) in items(spec, &[list]) {
-                    rules.refer(Kind::Network, one.get("network"), &format!("spec.{list}[{index}].network"), report);
+                    let path = || format!("spec.{list}[{index}].network");
+                    rules.refer(Kind::Network, one.get("network"), path, report);
                 }
             }
         }

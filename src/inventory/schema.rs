@@ -82,6 +82,8 @@ pub enum Rule {
         max: usize,
     },
     Map(MapRule),
+    /// One of several kinds of value; no two of them take the same kind but by what stands first.
+    Forms(Vec<Shape>),
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -138,13 +140,25 @@ fn target<'a>(schema: &'a Value, defs: &'a Value) -> Option<&'a Value> {
     if let Some(name) = schema.get("$ref").and_then(Value::as_str).and_then(|r| r.strip_prefix("#/$defs/")) {
         return defs.get(name);
     }
-    let any = schema.get("anyOf")?.as_array()?;
-    any.iter().find(|s| s.get("type").and_then(Value::as_str) != Some("null"))
+    match forms(schema).as_slice() {
+        [one] => Some(one),
+        _ => None,
+    }
+}
+
+/// The branches of an `anyOf`, without null.
+fn forms(schema: &Value) -> Vec<&Value> {
+    let any = schema.get("anyOf").and_then(Value::as_array).into_iter().flatten();
+    any.filter(|s| s.get("type").and_then(Value::as_str) != Some("null")).collect()
 }
 
 fn rule(schema: &Value, defs: &Value, depth: usize) -> Rule {
     if let Some(target) = target(schema, defs) {
         return compile(target, defs, depth + 1).rule;
+    }
+    let several = forms(schema);
+    if !several.is_empty() {
+        return Rule::Forms(several.into_iter().map(|s| compile(s, defs, depth + 1)).collect());
     }
     let words = words(schema);
     if !words.is_empty() {

@@ -1,7 +1,11 @@
 //! Choosing nodes: by name, glob and range (`n[001-040]`, `!n017`), and by label (`role=control-plane,rack!=r1,gpu`).
 //! Pure.
 
-use std::collections::HashSet;
+use std::{
+    cell::RefCell,
+    collections::{HashMap, HashSet},
+    rc::Rc,
+};
 
 use super::fault::nearest;
 use crate::model::fleet::{Lifecycle, Management, Node};
@@ -239,6 +243,50 @@ impl Selector {
                 k.as_str()
             }
         })
+    }
+}
+
+/// Things by the values that selectors ask for: a hundred selectors need not look at ten thousand nodes each.
+pub(crate) struct ByValue<'a, T, F> {
+    things: &'a [T],
+    value_of: F,
+    /// Of each key that was asked for.
+    known: RefCell<HashMap<String, Rc<Values<'a, T>>>>,
+}
+
+type Values<'a, T> = HashMap<&'a str, Vec<&'a T>>;
+
+impl<'a, T, F: Fn(&'a T, &str) -> Option<&'a str>> ByValue<'a, T, F> {
+    pub(crate) fn new(things: &'a [T], value_of: F) -> Self {
+        ByValue { things, value_of, known: RefCell::default() }
+    }
+
+    /// Those that the selector matches, in their order.
+    pub(crate) fn matching(&self, selector: &Selector) -> Vec<&'a T> {
+        let wanted = selector.0.iter().find_map(|r| if let Requirement::Is(k, v) = r { Some((k, v)) } else { None });
+        let matches = |thing: &&'a T| selector.matches_with(|key| (self.value_of)(thing, key));
+        match wanted {
+            Some((key, value)) => {
+                let values = self.values(key);
+                values.get(value.as_str()).into_iter().flatten().copied().filter(matches).collect()
+            }
+            None => self.things.iter().filter(matches).collect(),
+        }
+    }
+
+    fn values(&self, key: &str) -> Rc<Values<'a, T>> {
+        if let Some(values) = self.known.borrow().get(key) {
+            return Rc::clone(values);
+        }
+        let mut values: Values<'a, T> = HashMap::new();
+        for thing in self.things {
+            if let Some(value) = (self.value_of)(thing, key) {
+                values.entry(value).or_default().push(thing);
+            }
+        }
+        let values = Rc::new(values);
+        self.known.borrow_mut().insert(key.to_owned(), Rc::clone(&values));
+        values
     }
 }
 

@@ -54,6 +54,26 @@ fn pieces(text: &str) -> Result<Vec<(&str, Option<&str>)>, TemplateFault> {
     Ok(found)
 }
 
+/// Fills a text in with what `value` gives for each variable.
+pub fn fill(text: &str, value: &mut dyn FnMut(&str) -> Result<String, TemplateFault>) -> Result<String, TemplateFault> {
+    let mut out = String::with_capacity(text.len());
+    for (before, variable) in pieces(text)? {
+        out.push_str(before);
+        if let Some(variable) = variable {
+            out.push_str(&value(variable)?);
+        }
+    }
+    Ok(out)
+}
+
+/// The one variable that a text is, if it is nothing else.
+pub fn alone(text: &str) -> Option<&str> {
+    match pieces(text.trim()).ok()?.as_slice() {
+        [("", Some(variable)), ("", None)] => Some(variable),
+        _ => None,
+    }
+}
+
 /// Is it a variable about a node? The error says which there are.
 pub fn known(variable: &str) -> Result<(), TemplateFault> {
     let label = variable.strip_prefix("node.labels.").is_some_and(super::format::is_label_key);

@@ -1,10 +1,13 @@
 //! Text → tree of values, each with its line and column. YAML 1.2 (core schema), of which JSON is a part.
 
-use std::collections::HashMap;
+use std::{borrow::Cow, collections::HashMap, sync::Arc};
 
 use saphyr_parser::{Event, Parser, ScalarStyle, ScanError, Tag};
 
-use super::fault::{At, Report};
+use super::{
+    fault::{At, Report},
+    words::known,
+};
 
 /// Longest file that is read, in bytes.
 pub const MAX_FILE_BYTES: usize = 4 << 20;
@@ -29,14 +32,16 @@ pub enum Value {
     Int(i64),
     Float(f64),
     Text(String),
-    List(Vec<Tree>),
+    List(Arc<Vec<Tree>>),
     /// In the order of the file. A key that stands twice was reported.
-    Map(Vec<Entry>),
+    ///
+    /// Shared: what a profile says stands in thousands of nodes, and is copied only where one of them differs.
+    Map(Arc<Vec<Entry>>),
 }
 
 #[derive(Clone, Debug, PartialEq)]
 pub struct Entry {
-    pub key: String,
+    pub key: Cow<'static, str>,
     pub key_at: At,
     pub value: Tree,
 }
@@ -78,7 +83,7 @@ impl Tree {
             // A field without a value is a field that is not there.
             Value::Map(entries) => {
                 let said = entries.iter().filter(|e| e.value.value != Value::Null);
-                said.map(|e| (e.key.clone(), e.value.to_json())).collect()
+                said.map(|e| (e.key.to_string(), e.value.to_json())).collect()
             }
         }
     }
@@ -159,7 +164,29 @@ struct Stop {
 
 enum Open {
     List { at: At, anchor: usize, items: Vec<Tree> },
-    Map { at: At, anchor: usize, entries: Vec<Entry>, keys: HashMap<String, At>, key: Option<(String, At)> },
+    Map { at: At, anchor: usize, entries: Vec<Entry>, keys: Keys, key: Option<(Cow<'static, str>, At)> },
+}
+
+/// Maps of up to so many keys are searched as they are.
+const FEW_KEYS: usize = 16;
+
+/// Where the keys of a map stand, once there are many.
+#[derive(Default)]
+struct Keys(HashMap<Cow<'static, str>, At>);
+
+impl Keys {
+    // The key is kept as it is: a borrowed one costs nothing.
+    #[allow(clippy::ptr_arg)]
+    /// Notes a key, of a map that has these entries; where it stood before, if it did.
+    fn note(&mut self, entries: &[Entry], key: &Cow<'static, str>, at: At) -> Option<At> {
+        if entries.len() < FEW_KEYS {
+            return entries.iter().rev().find(|e| e.key == *key).map(|e| e.key_at);
+        }
+        if self.0.is_empty() {
+            self.0.extend(entries.iter().map(|e| (e.key.clone(), e.key_at)));
+        }
+        self.0.insert(key.clone(), at)
+    }
 }
 
 struct Reader<'a> {
@@ -228,7 +255,7 @@ impl Reader<'_> {
         match event {
             Event::Scalar(text, style, anchor, tag) => {
                 self.spend(at, 1)?;
-                let value = scalar(&text, style, tag.as_deref(), at, report);
+                let value = scalar(text, style, tag.as_deref(), at, report);
                 self.put(Tree { at, value }, anchor, report)
             }
             Event::SequenceStart(anchor, tag) => {
@@ -237,14 +264,14 @@ impl Reader<'_> {
             }
             Event::MappingStart(anchor, tag) => {
                 self.no_tag(tag.as_deref(), at, report);
-                self.open(at, Open::Map { at, anchor, entries: Vec::new(), keys: HashMap::new(), key: None })
+                self.open(at, Open::Map { at, anchor, entries: Vec::new(), keys: Keys::default(), key: None })
             }
             Event::SequenceEnd | Event::MappingEnd => match self.stack.pop() {
                 Some(Open::List { at, anchor, items }) => {
-                    self.put(Tree { at, value: Value::List(items) }, anchor, report)
+                    self.put(Tree { at, value: Value::List(Arc::new(items)) }, anchor, report)
                 }
                 Some(Open::Map { at, anchor, entries, .. }) => {
-                    self.put(Tree { at, value: Value::Map(entries) }, anchor, report)
+                    self.put(Tree { at, value: Value::Map(Arc::new(entries)) }, anchor, report)
                 }
                 None => Ok(()),
             },
@@ -294,17 +321,17 @@ impl Reader<'_> {
                 None => {
                     let at = tree.at;
                     let text = match tree.value {
-                        Value::Text(text) => text,
-                        Value::Bool(b) => b.to_string(),
-                        Value::Int(i) => i.to_string(),
-                        Value::Float(f) => f.to_string(),
+                        Value::Text(text) => known(&text).map_or(Cow::Owned(text), Cow::Borrowed),
+                        Value::Bool(b) => b.to_string().into(),
+                        Value::Int(i) => i.to_string().into(),
+                        Value::Float(f) => f.to_string().into(),
                         Value::Null => "null".into(),
                         Value::List(_) | Value::Map(_) => {
                             report.add(at, "", "a key of a map must be text", None);
-                            String::new()
+                            Cow::Borrowed("")
                         }
                     };
-                    if let Some(first) = keys.insert(text.clone(), at) {
+                    if let Some(first) = keys.note(entries, &text, at) {
                         let message = format!("duplicate key `{text}`: it stands on line {} already", first.line);
                         report.add(at, "", message, Some("keep one of the two".into()));
                     }
@@ -348,24 +375,24 @@ fn depth(tree: &Tree) -> usize {
 }
 
 /// YAML 1.2, 10.3.2: what a plain scalar is.
-fn scalar(text: &str, style: ScalarStyle, tag: Option<&Tag>, at: At, report: &mut Report) -> Value {
+fn scalar(text: Cow<'_, str>, style: ScalarStyle, tag: Option<&Tag>, at: At, report: &mut Report) -> Value {
     match tag {
-        Some(tag) if tag.is_yaml_core_schema() && tag.suffix == "str" => return Value::Text(text.to_owned()),
+        Some(tag) if tag.is_yaml_core_schema() && tag.suffix == "str" => return Value::Text(text.into_owned()),
         Some(tag) if !tag.is_yaml_core_schema() => {
             report.add(at, "", "tags (`!name`) mean nothing here", Some("leave the tag out".into()));
         }
         _ => {}
     }
     if style != ScalarStyle::Plain {
-        return Value::Text(text.to_owned());
+        return Value::Text(text.into_owned());
     }
-    match text {
+    match &*text {
         "" | "~" | "null" | "Null" | "NULL" => return Value::Null,
         "true" | "True" | "TRUE" => return Value::Bool(true),
         "false" | "False" | "FALSE" => return Value::Bool(false),
         _ => {}
     }
-    number(text).unwrap_or_else(|| Value::Text(text.to_owned()))
+    number(&text).unwrap_or_else(|| Value::Text(text.into_owned()))
 }
 
 fn number(text: &str) -> Option<Value> {

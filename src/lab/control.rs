@@ -54,6 +54,10 @@ pub enum Request {
         #[serde(default)]
         stdin: String,
     },
+    /// Somebody else's file system on the disk of a simulated machine.
+    ForeignDisk {
+        node: String,
+    },
     /// Ends the machines, the BMCs, the namespace and the supervisor; files stay.
     Shutdown,
 }

@@ -66,7 +66,7 @@ pub fn files(inputs: &Inputs<'_>) -> Vec<(&'static str, String)> {
                     "netns": lab.netns(),
                     "subnets": [{ "cidr": SUBNET, "gateway": GATEWAY, "pool": ["10.77.0.100", "10.77.0.199"] }],
                     "mtu": 1500,
-                    "dhcp": { "mode": "authoritative", "leaseTime": "10m" },
+                    "dhcp": dhcp(lab),
                 }),
             ),
         ),
@@ -119,6 +119,15 @@ const SYSTEM_PACKAGES: [&str; 3] = ["openssh-server", "etcd-server", "etcd-clien
 
 fn object(kind: &str, metadata: Value, spec: Value) -> Value {
     json!({ "apiVersion": API_VERSION, "kind": kind, "metadata": metadata, "spec": spec })
+}
+
+/// On the segment of simulated machines nobody else can be: nobody is listened for.
+fn dhcp(lab: &Lab) -> Value {
+    let mut dhcp = json!({ "mode": "authoritative", "leaseTime": "10m" });
+    if lab.simulated.is_some() {
+        dhcp["probeTime"] = json!("0s");
+    }
+    dhcp
 }
 
 const MEMBER: &str = "control-plane";
@@ -218,7 +227,7 @@ mod tests {
         }
         let fleet = load(&[Source::Path(folder)]).unwrap_or_else(|faults| panic!("{faults}")).fleet;
         assert_eq!((fleet.clusters["lab"].size, fleet.clusters["lab"].members.join(" ")), (2, "n1 n2".into()));
-        assert_eq!(fleet.nodes["n3"].profile.as_deref(), Some("worker"));
+        assert_eq!((fleet.nodes["n3"].profile.as_deref(), fleet.networks["prov"].probe_ms), (Some("worker"), 0));
         let Image::Files { kernel, system, loaders, .. } = &fleet.images["lab-system"] else { panic!("not files") };
         let at = |path: &Path| path.strip_prefix(dir.path().canonicalize().unwrap()).unwrap().display().to_string();
         assert_eq!(at(kernel), "images/kernel");

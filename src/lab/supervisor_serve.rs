@@ -157,6 +157,14 @@ async fn handle(floor: &Arc<Floor>, request: Request) -> Result<Response, Failur
                 "it is an emulated machine and has an SSH server of its own",
             )),
         },
+        Request::ForeignDisk { node } => match &floor.seat(&node)?.machine {
+            Machine::Simulated(machine) => machine.put_foreign_disk().map(|()| Response::Done),
+            Machine::Emulated(machine) => Err(Failure::new(
+                Cause::Refused,
+                format!("{node}: change its disk"),
+                format!("it is an emulated machine, its disk is {}", machine.files.disk().display()),
+            )),
+        },
         Request::Shutdown => {
             floor.end.notify_one();
             Ok(Response::Done)

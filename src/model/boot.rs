@@ -32,6 +32,8 @@ pub struct BootNetwork {
     pub subnets: Vec<BootSubnet>,
     pub dhcp: DhcpMode,
     pub lease_s: u32,
+    /// How long another DHCP server is listened for before the first answer; zero: not at all.
+    pub probe_ms: u32,
     pub mtu: u16,
     pub http_port: u16,
     /// The provisioning API in the main process (HTTPS).

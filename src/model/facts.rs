@@ -86,7 +86,7 @@ pub struct NodeRecord {
     pub run: String,
     /// `installing` from the wipe ticket on, `installed` once it was seen to come up from its disk.
     pub phase: InstallPhase,
-    /// `ssh-ed25519 AAAA…` of the installed system.
+    /// `ssh-ed25519 AAAA…` of the installed system; empty where it is not known (phase `unknown`).
     pub system_host_key: String,
     pub disk_guid: Uuid,
     pub disk_serial: Option<String>,
@@ -99,6 +99,8 @@ pub struct NodeRecord {
 pub enum InstallPhase {
     Installing,
     Installed,
+    /// The state was lost, and what is on the machine could not be told: nothing is installed on it by itself.
+    Unknown,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -12,6 +12,7 @@ use uuid::Uuid;
 
 use super::{
     Mac,
+    playbook::Playbook,
     rollout::{ChangeWindow, DomainLimits, Rollout},
 };
 
@@ -76,8 +77,18 @@ pub struct Network {
     pub mtu: u16,
     pub dhcp: DhcpMode,
     pub lease_s: u32,
+    /// How long another DHCP server is listened for before ours answers first; zero: not at all.
+    #[serde(default = "probe_ms")]
+    pub probe_ms: u32,
     pub http_port: u16,
     pub api_port: u16,
+}
+
+/// Servers that look whether an address is free before they offer it do so for three seconds.
+pub const PROBE_MS: u32 = 3_500;
+
+fn probe_ms() -> u32 {
+    PROBE_MS
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -405,13 +416,6 @@ pub enum SecretSource {
     Env(String),
     Age(PathBuf),
     Sops(PathBuf),
-}
-
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Playbook {
-    pub parameters: serde_json::Value,
-    pub steps: Vec<serde_json::Value>,
 }
 
 impl Fleet {

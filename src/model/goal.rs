@@ -1,5 +1,7 @@
 //! What a person asks for.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use super::power::{BootTarget, PowerAction};
@@ -18,6 +20,8 @@ pub enum Goal {
     Power { nodes: Scope, action: PowerAction, force: bool, wait: bool, lose_quorum: bool },
     /// What machines boot from, the next time or from now on.
     Boot { nodes: Scope, target: BootTarget, persistent: bool },
+    /// The steps of a playbook, each a run of its own. `nodes`: all that they may touch.
+    Playbook { name: String, parameters: BTreeMap<String, String>, nodes: Scope },
 }
 
 impl Goal {
@@ -28,7 +32,8 @@ impl Goal {
             | Goal::Install { nodes, .. }
             | Goal::Join { nodes }
             | Goal::Power { nodes, .. }
-            | Goal::Boot { nodes, .. } => nodes,
+            | Goal::Boot { nodes, .. }
+            | Goal::Playbook { nodes, .. } => nodes,
         }
     }
 
@@ -42,6 +47,11 @@ impl Goal {
         matches!(self, Goal::Power { .. } | Goal::Boot { .. })
     }
 
+    /// Its steps hold what they touch; itself it holds nothing.
+    pub fn is_playbook(&self) -> bool {
+        matches!(self, Goal::Playbook { .. })
+    }
+
     /// The word of the command line.
     pub fn word(&self) -> &'static str {
         match self {
@@ -50,6 +60,7 @@ impl Goal {
             Goal::Join { .. } => "join",
             Goal::Power { .. } => "power",
             Goal::Boot { .. } => "boot set",
+            Goal::Playbook { .. } => "playbook",
         }
     }
 }
@@ -59,7 +70,7 @@ impl Goal {
 pub struct Scope(pub Vec<String>);
 
 /// How destructive a run may be.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Ceiling {
     #[default]

@@ -9,6 +9,8 @@ pub mod fleet;
 pub mod goal;
 pub mod lease;
 pub mod mac;
+pub mod play;
+pub mod playbook;
 pub mod power;
 pub mod rollout;
 pub mod secret;

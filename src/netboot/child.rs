@@ -33,8 +33,6 @@ use crate::model::{
 
 /// One order on the pair: a table of some thousand machines with their seeds.
 const LONGEST_ORDER: u64 = 64 << 20;
-/// Servers that look whether an address is in use answer after up to three seconds.
-const PROBE: Duration = Duration::from_millis(3500);
 const PROBE_EVERY: Duration = Duration::from_secs(60);
 
 /// Takes the descriptor over. Returns when the pair is closed or the servers cannot start.
@@ -186,8 +184,8 @@ fn cannot_open(network: &BootNetwork, protocol: &str, port: u16, error: &io::Err
 /// Starts a thread a server. `Ready` is told once the look for another DHCP server has found none.
 fn start(sockets: Sockets, current: Current, events: &Events, version: u64) -> Result<Current, Failure> {
     let network = current.get().table.network.clone();
-    let authoritative = network.dhcp == DhcpMode::Authoritative;
-    let muzzled = Arc::new(AtomicBool::new(authoritative));
+    let probes = network.dhcp == DhcpMode::Authoritative && network.probe_ms > 0;
+    let muzzled = Arc::new(AtomicBool::new(probes));
 
     let Sockets { dhcp, tftp, http, router } = sockets;
     for (port, socket) in dhcp {
@@ -203,7 +201,7 @@ fn start(sockets: Sockets, current: Current, events: &Events, version: u64) -> R
     spawn("http", events, move || http::serve::run(http, table, told))?;
     let table = current.clone();
     spawn("router advertisements", events, move || advertise(&router, &table))?;
-    if authoritative {
+    if probes {
         let told = events.clone();
         spawn("rogue probe", events, move || watch(&network, &told, &muzzled, version))?;
     } else {
@@ -251,8 +249,9 @@ fn advertise(router: &PacketSocket, current: &Current) -> io::Result<()> {
 /// it is gone.
 fn watch(network: &BootNetwork, events: &Events, muzzled: &AtomicBool, version: u64) -> io::Result<()> {
     let mut ready = false;
+    let probe = Duration::from_millis(network.probe_ms.into());
     loop {
-        match rogue::probe(&network.interface, network.server, PROBE) {
+        match rogue::probe(&network.interface, network.server, probe) {
             Ok(found) if found.is_empty() => {
                 muzzled.store(false, Ordering::Release);
                 if !ready {

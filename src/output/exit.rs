@@ -84,12 +84,14 @@ impl From<Exit> for std::process::ExitCode {
 mod tests {
     use super::*;
 
+    // invariant: I20 harness: D
     #[test]
     fn numbers_are_the_contract() {
         let codes: Vec<u8> = MEANINGS.iter().map(|(e, _)| e.code()).collect();
         assert_eq!(codes, [0, 1, 2, 3, 4, 5, 6, 7, 130]);
     }
 
+    // invariant: I20 harness: D
     #[test]
     fn nodes_combine_to_one_code() {
         use Exit::*;

@@ -13,6 +13,7 @@ pub mod format;
 pub mod jsonpath;
 pub mod kind;
 pub mod plan;
+pub mod play;
 pub mod progress;
 pub mod records;
 pub mod report;

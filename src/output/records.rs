@@ -4,7 +4,10 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::{Kind, Table, age, format::API_VERSION};
-use crate::model::{Mac, facts::UnixMs};
+use crate::{
+    engine::play::Row,
+    model::{Mac, facts::UnixMs},
+};
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(untagged)]
@@ -29,6 +32,9 @@ pub struct Run {
     pub started: UnixMs,
     pub ended: Option<UnixMs>,
     pub reason: Option<String>,
+    /// Of a playbook, each step and how it stands.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub steps: Vec<Row>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -197,6 +203,7 @@ mod tests {
                 started: NOW - 400_000,
                 ended: Some(NOW - 300_000),
                 reason: Some("^C".into()),
+                steps: vec![],
             }),
             Record::Lock(Lock {
                 subject: "node/n1".into(),

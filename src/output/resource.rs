@@ -1,6 +1,6 @@
 //! Objects as scripts and tables see them: what should be from the Fleet, what is from a [`Status`].
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use serde::Serialize;
 use serde_json::{Map, Value, json};
@@ -68,6 +68,27 @@ pub fn cluster_of<'f>(fleet: &'f Fleet, node: &str) -> Option<&'f str> {
     let holds = |list: &[String]| list.iter().any(|n| n == node);
     let member = fleet.clusters.iter().find(|(_, c)| holds(&c.members));
     member.or_else(|| fleet.clusters.iter().find(|(_, c)| holds(&c.spares))).map(|(name, _)| name.as_str())
+}
+
+/// [`cluster_of`] for many nodes.
+struct Clusters<'f>(HashMap<&'f str, &'f str>);
+
+impl<'f> Clusters<'f> {
+    fn of(fleet: &'f Fleet) -> Self {
+        let mut clusters = HashMap::new();
+        for list in [|c: &Cluster| &c.members, |c: &Cluster| &c.spares] as [fn(&Cluster) -> &Vec<String>; 2] {
+            for (name, cluster) in &fleet.clusters {
+                for node in list(cluster) {
+                    clusters.entry(node.as_str()).or_insert(name.as_str());
+                }
+            }
+        }
+        Clusters(clusters)
+    }
+
+    fn get(&self, node: &str) -> Option<&'f str> {
+        self.0.get(node).copied()
+    }
 }
 
 /// One object with `apiVersion`, `kind`, `metadata`, `spec`, `status`; `None` when there is none of that name.
@@ -229,14 +250,15 @@ fn nodes(fleet: &Fleet, status: &Status, names: &[String], wide: bool) -> Table 
         headers.splice(reason..reason, NODE_COLUMNS_WIDE);
     }
     let mut table = Table::new(headers);
+    let (clusters, unknown) = (Clusters::of(fleet), NodeView::default());
     for (name, node) in names.iter().filter_map(|name| fleet.nodes.get_key_value(name)) {
-        let view = status.nodes.get(name).cloned().unwrap_or_default();
+        let view = status.nodes.get(name).unwrap_or(&unknown);
         let mut cells = vec![
             name.clone(),
-            phase(&view).to_owned(),
+            phase(view).to_owned(),
             view.power.map_or("unknown", power_word).to_owned(),
             node.profile.clone().unwrap_or_default(),
-            cluster_of(fleet, name).unwrap_or_default().to_owned(),
+            clusters.get(name).unwrap_or_default().to_owned(),
             view.generation.map(|g| g.to_string()).unwrap_or_default(),
             node.location.rack.clone().unwrap_or_default(),
             view.run.clone().unwrap_or_default(),
@@ -252,7 +274,7 @@ fn nodes(fleet: &Fleet, status: &Status, names: &[String], wide: bool) -> Table 
                 to_value(&node.lifecycle).as_str().unwrap_or_default().to_owned(),
             ]);
         }
-        cells.push(view.reason.or(view.waiting).unwrap_or_default());
+        cells.push(view.reason.as_ref().or(view.waiting.as_ref()).cloned().unwrap_or_default());
         table.row(cells);
     }
     table
@@ -309,7 +331,7 @@ fn others(fleet: &Fleet, kind: Kind, names: &[String]) -> Table {
         Kind::Image => &["NAME", "SOURCE", "NODES"],
         Kind::Site => &["NAME", "DOMAIN", "NODES"],
         Kind::Credential => &["NAME", "USER", "PASSWORD FROM"],
-        _ => &["NAME", "STEPS"],
+        _ => &["NAME", "STEPS", "PARAMETERS"],
     };
     let count = |matches: &dyn Fn(&Node) -> bool| fleet.nodes.values().filter(|n| matches(n)).count().to_string();
     let mut table = Table::new(headers.iter().copied());
@@ -347,7 +369,13 @@ fn others(fleet: &Fleet, kind: Kind, names: &[String]) -> Table {
             Kind::Credential => {
                 fleet.credentials.get(name).map(|c| vec![c.username.clone(), source(&c.password_from).to_owned()])
             }
-            Kind::Playbook => fleet.playbooks.get(name).map(|p| vec![p.steps.len().to_string()]),
+            Kind::Playbook => fleet.playbooks.get(name).map(|p| {
+                let words = p.parameters.iter().map(|(name, parameter)| {
+                    let default = parameter.default.as_ref().map(|d| format!("={d}")).unwrap_or_default();
+                    format!("{name}:{}{default}", parameter.of.word())
+                });
+                vec![p.steps.len().to_string(), words.collect::<Vec<_>>().join(" ")]
+            }),
             _ => None,
         };
         if let Some(cells) = cells {

@@ -234,6 +234,8 @@ pub fn plan(fleet: &Fleet, facts: &Facts, goal: &Goal, known: &Known<'_>) -> Pla
             converge(fleet, facts, known, &nodes.0, &wish, true, &mut plan);
         }
         Goal::Power { .. } | Goal::Boot { .. } => power::tracks(fleet, facts, goal, &mut plan),
+        // Its steps are planned, each when its turn comes.
+        Goal::Playbook { .. } => {}
     }
     pools::attach(fleet, facts, &mut plan);
     plan

@@ -80,6 +80,15 @@ pub(super) fn track(
             place(fleet, name).map(|p| format!("edit {p} and set management: full")),
         ));
     }
+    if seen.record.as_ref().is_some_and(|r| r.phase == InstallPhase::Unknown) && !wish.reinstall {
+        return Err(refuse(
+            "stateUnknown",
+            "the state was lost, and what is on its disk could not be told since: it is not taken for bare. Make it \
+             answer, then rebuild again; or say `rackctl install --reinstall`, which wipes it"
+                .into(),
+            Some("rackctl state rebuild".into()),
+        ));
+    }
     let bmc = bmc_facts(seen).map_err(|why| {
         refuse(
             "unreachable",

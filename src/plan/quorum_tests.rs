@@ -126,6 +126,16 @@ fn quorate(voters: &[bool]) -> bool {
 }
 
 #[test]
+fn a_dead_learner_is_never_promoted() {
+    let mut case = Case::voters(3, 5);
+    case.facts.members.push(member(4, true, true));
+    case.synced.insert("4".into());
+    assert_eq!(case.ask(&promote(4)), []);
+    case.dead.insert("4".into());
+    assert_eq!(case.ask(&promote(4)), [Refusal::DeadLearner("4".into())]);
+}
+
+#[test]
 fn machines_that_stop_together_are_counted_together() {
     let mut case = Case::voters(5, 5);
     case.facts.members.push(member(6, true, true));
@@ -157,6 +167,7 @@ fn machines_that_stop_together_are_counted_together() {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 2000, failure_persistence: None, ..ProptestConfig::default() })]
 
+    // fault: F40 invariant: I4 harness: D
     /// Whatever is let through leaves a quorum of healthy voters on the membership that results.
     #[test]
     fn what_is_let_through_keeps_a_quorum(

@@ -175,6 +175,7 @@ fn bare_machines_become_a_cluster_one_member_at_a_time() {
     assert_eq!(plan.locks(), ["cluster/core", "network/prov", "node/n1", "node/n2"]);
 }
 
+// fault: F48 invariant: I4 harness: D
 #[test]
 fn what_is_done_needs_no_step() {
     let fleet = fleet(&["n1"]);
@@ -198,6 +199,7 @@ fn what_is_done_needs_no_step() {
     assert_eq!(refusal(&make(&fleet, &facts, Ceiling::Reversible, true), "core").kind, "alarm");
 }
 
+// invariant: I5 I12 harness: D
 #[test]
 fn nothing_is_wiped_without_the_ceiling() {
     let fleet = fleet(&["n1"]);
@@ -208,6 +210,7 @@ fn nothing_is_wiped_without_the_ceiling() {
     }
 }
 
+// fault: F31 F55 invariant: I5 harness: D
 #[test]
 fn refusals_name_both_values_and_leave_the_others_alone() {
     let mut fleet = fleet(&["n1", "n2", "n3", "n4", "n5", "n6"]);
@@ -238,6 +241,7 @@ fn refusals_name_both_values_and_leave_the_others_alone() {
     assert!(words(&plan).contains(&"n6/write-disk".to_owned()));
 }
 
+// fault: F38 invariant: I5 harness: D
 #[test]
 fn an_installed_machine_that_is_silent_is_waited_for_and_never_installed() {
     let fleet = fleet(&["n1"]);
@@ -248,6 +252,7 @@ fn an_installed_machine_that_is_silent_is_waited_for_and_never_installed() {
     assert_eq!(plan.steps().last().unwrap().awaits, ["n1/await-installed"]);
 }
 
+// fault: F21 harness: D
 #[test]
 fn somebody_elses_dhcp_server_is_a_refusal() {
     let fleet = fleet(&["n1"]);
@@ -258,6 +263,7 @@ fn somebody_elses_dhcp_server_is_a_refusal() {
     assert!(refusal.why.contains("10.0.0.9"));
 }
 
+// fault: F56 invariant: I12 harness: D
 #[test]
 fn the_hash_covers_what_matters_and_nothing_else() {
     let fleet_a = fleet(&["n1"]);

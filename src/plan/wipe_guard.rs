@@ -235,6 +235,7 @@ mod tests {
         assert_ne!(target.disk_guid, disk_guid("r2", "n1", &disk("A")), "the mark is this run's");
     }
 
+    // fault: F31 invariant: I5 harness: D
     #[test]
     fn another_disk_is_refused_with_both_values() {
         let failure = super::disk(&by_serial("A"), "r", &[disk("B")], None, false).unwrap_err();
@@ -242,6 +243,23 @@ mod tests {
         assert!(failure.why.contains("serial A") && failure.why.contains('B'), "{}", failure.why);
     }
 
+    // fault: F32 invariant: I5 harness: D
+    #[test]
+    fn a_disk_of_another_size_is_another_disk() {
+        let sized = |min: serde_json::Value, max: serde_json::Value| {
+            node(
+                serde_json::json!({"serial": "A", "wwn": null, "model": null, "minSizeBytes": min, "maxSizeBytes": max, "useFor": "root"}),
+            )
+        };
+        let size = disk("A").size_bytes;
+        for (min, max, fits) in [(size, size, true), (size + 1, size + 1, false), (1, size - 1, false)] {
+            let chosen = super::disk(&sized(min.into(), max.into()), "r", &[disk("A")], None, false);
+            assert_eq!(chosen.is_ok(), fits, "{min} to {max}, it has {size}");
+            assert!(fits || chosen.unwrap_err().cause == Cause::Mismatch);
+        }
+    }
+
+    // fault: F32 invariant: I5 harness: D
     #[test]
     fn a_rule_that_two_disks_obey_chooses_none() {
         let any = node(
@@ -251,6 +269,7 @@ mod tests {
         assert_eq!(super::disk(&any, "r", &[disk("A"), disk("B")], None, false).unwrap_err().cause, Cause::Mismatch);
     }
 
+    // fault: F32 invariant: I5 harness: D
     #[test]
     fn foreign_data_is_never_destroyed_and_is_named() {
         let mut full = disk("A");
@@ -264,6 +283,7 @@ mod tests {
         assert!(super::disk(&by_serial("A"), "r", &[noise], None, false).unwrap_err().why.contains("byte 77"));
     }
 
+    // fault: F32 invariant: I5 harness: D
     #[test]
     fn our_own_table_is_ours_only_while_unfinished_or_when_asked() {
         let old = Uuid::from_u128(7);
@@ -297,6 +317,7 @@ mod tests {
     }
 
     proptest::proptest! {
+        // fault: F32 invariant: I5 harness: D
         /// Whatever the machine reports: a disk with content that is not ours is never chosen.
         #[test]
         fn never_a_disk_with_foreign_content(

@@ -12,4 +12,5 @@ pub mod client;
 pub mod diagnosis;
 pub mod key;
 pub mod node_client;
+pub mod scan_exec;
 mod spawn_exec;

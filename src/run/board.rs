@@ -50,6 +50,7 @@ pub fn table(frame: &Frame<'_>, network: &str, offers: &Offers, keys: &Keys) -> 
             .collect(),
         dhcp: spec.dhcp,
         lease_s: spec.lease_s,
+        probe_ms: spec.probe_ms,
         mtu: spec.mtu,
         http_port: spec.http_port,
         api: SocketAddrV4::new(frame.server, spec.api_port),

@@ -263,6 +263,7 @@ mod tests {
         }
     }
 
+    // fault: F34 invariant: I5 I9 harness: D
     #[test]
     fn one_claim_a_token_and_the_same_answer_to_the_same_boot() {
         let folder = tempfile::tempdir().unwrap();
@@ -291,6 +292,7 @@ mod tests {
         );
     }
 
+    // fault: F55 invariant: I5 harness: D
     #[test]
     fn another_machine_is_refused_with_both_values() {
         let folder = tempfile::tempdir().unwrap();
@@ -307,6 +309,29 @@ mod tests {
         assert!(desk.refusal_of("n1").is_some());
     }
 
+    // fault: F23 F55 invariant: I5 harness: D
+    #[test]
+    fn another_mac_or_a_mac_alone_is_no_identity() {
+        let folder = tempfile::tempdir().unwrap();
+        let keys = Keys::open(folder.path()).unwrap();
+        let fleet = fleet();
+        let mut desk = Desk::new("r", &fleet);
+        desk.offer("n1", 1, Duration::from_secs(100));
+        let good = claim(&keys.token("r", "n1", 1), "a");
+        let other = Claim { mac: "52:54:00:00:00:02".into(), ..good.clone() };
+        let bare = Claim { machine: MachineIds::default(), ..good.clone() };
+        for wrong in [other, bare] {
+            assert_eq!(kind(desk.claim(&fleet, &keys, &wrong, Duration::ZERO, 0)), "identityMismatch");
+        }
+        assert_eq!(kind(desk.claim(&fleet, &keys, &good, Duration::ZERO, 0)), "granted true");
+        desk.granted(good.clone());
+        let stranger = Claim { installer_host_key: "ssh-ed25519 other".into(), ..good.clone() };
+        assert_eq!(kind(desk.claim(&fleet, &keys, &stranger, Duration::ZERO, 0)), "tokenUsed");
+        desk.withdraw("n1");
+        assert_eq!(kind(desk.claim(&fleet, &keys, &good, Duration::ZERO, 0)), "unknownToken", "withdrawn");
+    }
+
+    // invariant: I17 harness: D
     #[test]
     fn reports_need_the_session_of_the_claim() {
         let folder = tempfile::tempdir().unwrap();
@@ -332,7 +357,17 @@ mod tests {
         let session = keys.session("r", "n1", "a");
         assert!(matches!(desk.report(&keys, &session, report.clone(), Duration::ZERO), Ok(Directive::Wait { .. })));
         desk.order("n1", Order::Reboot);
-        assert_eq!(desk.report(&keys, &session, report, Duration::ZERO), Ok(Directive::Reboot));
+        assert_eq!(desk.report(&keys, &session, report.clone(), Duration::ZERO), Ok(Directive::Reboot));
         assert!(desk.told_to_reboot("n1"));
+        let ticket: WriteTicket = serde_json::from_value(serde_json::json!({
+            "id": "t", "diskSerial": "D", "diskSizeBytes": 1, "diskGuid": uuid::Uuid::nil(), "systemSha256": "",
+            "node": { "protocol": PROTOCOL, "node": "n1", "fleet": "f", "run": "r", "generation": 1, "hostname": "n1",
+                "interfaces": [], "authorizedKeys": [], "dns": [] }
+        }))
+        .unwrap();
+        desk.order("n1", Order::Write(Box::new(ticket)));
+        let mut ask = |stage| desk.report(&keys, &session, Report { stage, ..report.clone() }, Duration::ZERO);
+        assert!(matches!(ask(Stage::Ready), Ok(Directive::Write(_))));
+        assert!(matches!(ask(Stage::Failed), Ok(Directive::Wait { .. })), "what failed does not write on");
     }
 }

@@ -41,7 +41,8 @@ pub fn intent(records: &[Record], step: &str) -> Option<serde_json::Value> {
 }
 
 /// Puts the world of a resumed run back to where the journal says it was: claims, targets, offers, orders, voters.
-pub(super) fn restore(world: &World, records: &[Record]) -> Result<(), Failure> {
+/// To be done before a server answers, and before [`super::execute`].
+pub fn restore(world: &World, records: &[Record]) -> Result<(), Failure> {
     let past = past(records);
     let done = |id: &str| past.get(id).is_some_and(|p| p.done);
     for track in &world.plan.tracks {
@@ -114,6 +115,7 @@ mod tests {
         }
     }
 
+    // fault: F52 invariant: I11 harness: D
     #[test]
     fn an_intent_without_an_end_stays_open_and_a_new_attempt_reopens_a_step() {
         use RecordKind::{Done, Intent};

@@ -131,6 +131,7 @@ pub fn same(a: &str, b: &str) -> bool {
 mod tests {
     use super::*;
 
+    // fault: F34 invariant: I9 harness: D
     #[test]
     fn the_same_after_a_restart_and_different_for_every_attempt() {
         let folder = tempfile::tempdir().unwrap();
@@ -140,6 +141,7 @@ mod tests {
         assert_eq!(Keys::open(folder.path()).unwrap().token("r", "n1", 1), token);
         assert_ne!(keys.token("r", "n1", 2), token);
         assert_ne!(keys.token("rn", "1", 1), token);
+        assert_ne!(keys.token("a", "bc", 1), keys.token("ab", "c", 1), "where a part ends counts");
         assert_ne!(keys.session("r", "n1", "1"), keys.derive("token", &["r", "n1", "1"]));
         use std::os::unix::fs::PermissionsExt;
         let mode = std::fs::metadata(folder.path().join("run.key")).unwrap().permissions().mode();

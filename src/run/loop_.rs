@@ -86,7 +86,6 @@ async fn drive(
     mut notify: impl FnMut(Notice),
 ) -> Result<Ended, Failure> {
     world.renew().map_err(|e| fenced(&e))?;
-    journal::restore(&world, records)?;
     world.publish().await?;
     let past = journal::past(records);
     let options = Options { concurrency: pace.concurrency, stagger_ms: pace.stagger.as_millis() as u64 };

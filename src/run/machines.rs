@@ -59,7 +59,8 @@ async fn look(
     match kind {
         StepKind::BootInstaller { .. } => {
             if !resumed {
-                return Ok((Found::NotDone, json!({ "lastReset": world.last_reset(node) })));
+                // Its power is cut first: from there on its cluster does without it.
+                return Ok((may_take(world, node).await?, json!({ "lastReset": world.last_reset(node) })));
             }
             if world.desk().claim_of(node).is_some() {
                 return Ok((Found::Done, json!("the installer has claimed")));
@@ -94,7 +95,7 @@ async fn look(
         StepKind::RebootToDisk if resumed => {
             let heard =
                 tokio::time::timeout(LISTEN, world.until_desk(POLL, |desk| desk.report_of(node).cloned())).await;
-            Ok((look::rebooted(heard.is_ok()), Value::Null))
+            Ok((look::rebooted(heard.ok().as_ref()), Value::Null))
         }
         StepKind::SetPower { action, .. } => super::power::look(world, node, *action, resumed, intent).await,
         StepKind::PowerOn => {
@@ -109,28 +110,30 @@ async fn look(
 
 /// The last guards before a disk is written: approval and the quorum of the cluster that it may belong to.
 async fn may_wipe(world: &World, node: &str) -> Result<Found, Failure> {
-    let doing = || format!("{node}: write its disk");
-    let target = world.target(node).ok_or_else(|| no_target(node))?;
+    world.target(node).ok_or_else(|| no_target(node))?;
     let digest = world.plan.artifacts.get(node).map(|a| a.system_sha256.as_str()).unwrap_or_default();
     let shown = world.plan.bound.get(node).map(String::as_str).unwrap_or_default();
     let wish = approval::Wish { node, disk: shown, artifact: digest, kind: "write-disk" };
     if let Err(failure) = approval::allows(world.approval.as_ref(), &wish, clock::unix_ms()) {
         return Ok(Found::Contradiction(failure));
     }
-    // Installed before: its data may be what a cluster's quorum stands on.
+    may_take(world, node).await
+}
+
+/// Installed before: its data, and its vote, may be what a cluster's quorum stands on.
+async fn may_take(world: &World, node: &str) -> Result<Found, Failure> {
     let Some(record) = world.record(node)?.filter(|r| r.phase == InstallPhase::Installed) else {
         return Ok(Found::NotDone);
     };
     for cluster in world.fleet.clusters.values().filter(|c| c.members.iter().any(|m| m == node)) {
         if let Some(failure) = super::members::may_lose(world, &cluster.name, node).await {
             return Ok(Found::Held(Failure {
-                what: doing(),
+                what: format!("{node}: write its disk"),
                 why: format!("{} (disk {})", failure.why, record.disk_serial.as_deref().unwrap_or("without a serial")),
                 ..failure
             }));
         }
     }
-    let _ = target;
     Ok(Found::NotDone)
 }
 
@@ -255,7 +258,8 @@ async fn proof(world: &World, node: &str, kind: &StepKind) -> Result<(), Failure
         StepKind::RebootToDisk => {
             world
                 .until_desk(Duration::from_millis(200), |desk: &Desk| {
-                    look::has_left(desk.silent_for(node, clock::since_boot()), SILENCE).then_some(Ok(()))
+                    let silent = desk.silent_for(node, clock::since_boot());
+                    look::has_left(desk.report_of(node), silent, SILENCE).then_some(Ok(()))
                 })
                 .await
         }

@@ -35,6 +35,8 @@ use crate::{
 };
 
 const CHANGE_DEADLINE: Duration = Duration::from_secs(90);
+/// A learner that was seen in sync so lately is not asked again.
+const SYNC_HOLDS: Duration = Duration::from_secs(3);
 /// For the look whether a learner that was in sync is so still.
 const STILL_SYNCED: Duration = Duration::from_secs(10);
 
@@ -97,14 +99,16 @@ async fn look(world: &World, cluster: &str, kind: &StepKind, resumed: bool) -> R
     match kind {
         StepKind::Bootstrap { .. } => {
             let record = world.store.cluster_record(cluster).map_err(|e| store_failure(&e))?;
-            let made = record.as_ref().map(|r| (r.run.as_str(), r.generation));
+            // A ticket that nobody is known to have used is passed on with its token: whatever came of it then is what
+            // comes of it now.
+            let unused = |r: &&ClusterRecord| r.cluster_id.is_none() && r.bootstrap_member == member;
+            let made = record.as_ref().filter(|r| r.run == world.run || !unused(r));
+            let made = made.map(|r| (r.run.as_str(), r.generation));
             if let Some(found) = look::bootstrap(cluster, member, &world.run, made, resumed) {
                 return Ok(found);
             }
-            Ok(match observe_etcd(&[seat.client_url()]).await {
-                Ok(_) => Found::Done,
-                Err(_) => Found::NotDone,
-            })
+            let Some(record) = record else { return Ok(Found::NotDone) };
+            Ok(look::bootstrapped(&record.token, &node_status(world, member).await?))
         }
         StepKind::AddLearner { .. } => {
             let facts = facts(world, cluster, member).await?;
@@ -140,7 +144,8 @@ async fn guard(world: &World, cluster: &str, member: &str, facts: &ClusterFacts,
             let own = seat(world, cluster, member)?.client_url();
             wait_synced(&voters(world, cluster, member)?, &own, id, Rule::default(), STILL_SYNCED, |_| {}).await
         };
-        if fresh.await.is_ok() {
+        let just_now = world.since_synced(cluster, member).is_some_and(|since| since < SYNC_HOLDS);
+        if just_now || fresh.await.is_ok() {
             synced.insert(id.clone());
         }
     }
@@ -158,9 +163,7 @@ async fn guard(world: &World, cluster: &str, member: &str, facts: &ClusterFacts,
 
 /// Whether the cluster can do without this node's member now, data and all; `None`: it can, or has no such member.
 pub(super) async fn may_lose(world: &World, cluster: &str, node: &str) -> Option<Failure> {
-    if world.store.cluster_record(cluster).ok().flatten().is_none() {
-        return None;
-    }
+    world.store.cluster_record(cluster).ok().flatten()?;
     let doing = || what(cluster, node, "do without");
     // A cluster that is silent has no quorum to spare.
     let facts = match facts(world, cluster, node).await {
@@ -239,9 +242,9 @@ pub(super) async fn verify(world: &World, cluster: &str, kind: &StepKind) -> Res
                 Failure::new(Cause::Mismatch, what(cluster, member, "wait for"), "it is not in the member list")
             })?;
             let rule = Rule::default();
-            wait_synced(&voters(world, cluster, member)?, &seat.client_url(), &id, rule, deadline, |_| {})
-                .await
-                .map(|_| ())
+            wait_synced(&voters(world, cluster, member)?, &seat.client_url(), &id, rule, deadline, |_| {}).await?;
+            world.note_synced(cluster, member);
+            Ok(())
         }
         StepKind::Promote { .. } => {
             let facts = facts(world, cluster, member).await?;
@@ -258,9 +261,17 @@ pub(super) async fn verify(world: &World, cluster: &str, kind: &StepKind) -> Res
                 Ok(others) => verify_member(&others[0], &own).await?.cluster_id,
                 Err(_) => serves_alone(&what(cluster, member, "verify"), &own).await?,
             };
-            let recorded =
-                world.store.cluster_record(cluster).map_err(|e| store_failure(&e))?.and_then(|r| r.cluster_id);
-            look::same_cluster(cluster, member, &seen, recorded.as_deref())
+            let record = world.store.cluster_record(cluster).map_err(|e| store_failure(&e))?;
+            let made = record.as_ref().and_then(|r| r.cluster_id.as_deref());
+            look::same_cluster(cluster, member, &seen, made)?;
+            match record {
+                // Its bootstrap was not seen to the end: from now on it is known that it was made.
+                Some(record) if record.cluster_id.is_none() => {
+                    let known = ClusterRecord { cluster_id: Some(seen), ..record };
+                    world.store.put_cluster_record(cluster, known.generation, &known).map_err(|e| store_failure(&e))
+                }
+                _ => Ok(()),
+            }
         }
         _ => Ok(()),
     }
@@ -288,12 +299,12 @@ async fn serves_alone(what: &str, endpoint: &str) -> Result<String, Failure> {
 /// One ticket per generation, durable before the first start; nobody else's data may be there.
 async fn bootstrap_ticket(world: &World, cluster: &str, member: &str) -> Result<Uuid, Failure> {
     let doing = || what(cluster, member, "bootstrap");
-    if let Some(record) = world.store.cluster_record(cluster).map_err(|e| store_failure(&e))? {
-        // `look` has refused another run's record.
-        return record
-            .token
-            .parse()
-            .map_err(|_| Failure::new(Cause::Malformed, doing(), "the recorded token is no UUID"));
+    let given = world.store.cluster_record(cluster).map_err(|e| store_failure(&e))?;
+    let token = |record: &ClusterRecord| {
+        record.token.parse().map_err(|_| Failure::new(Cause::Malformed, doing(), "the recorded token is no UUID"))
+    };
+    if let Some(record) = given.as_ref().filter(|record| record.run == world.run) {
+        return token(record);
     }
     let members = world.fleet.clusters.get(cluster).map(|c| c.members.clone()).unwrap_or_default();
     let written_now = |m: &str| {
@@ -307,21 +318,26 @@ async fn bootstrap_ticket(world: &World, cluster: &str, member: &str) -> Result<
     // Machines whose disks this run writes hold nothing; all others are asked.
     let others: Vec<String> = members
         .iter()
-        .filter(|m| *m == member || !written_now(m))
+        // What runs there under a ticket that is passed on is no other cluster; the node itself refuses others.
+        .filter(|m| if *m == member { given.is_none() } else { !written_now(m) })
         .filter_map(|m| seat(world, cluster, m).ok())
         .map(|s| s.client_url())
         .collect();
     let seen = probe_existing(&others).await?;
     may_bootstrap(&doing(), &seen)?;
-    let token = Uuid::new_v4();
+    // `look` has refused the record of another run that made a cluster.
+    let (before, token) = match &given {
+        Some(record) => (record.generation, token(record)?),
+        None => (0, Uuid::new_v4()),
+    };
     let record = ClusterRecord {
-        generation: 1,
+        generation: before.max(1),
         run: world.run.clone(),
         bootstrap_member: member.to_owned(),
         token: token.to_string(),
         cluster_id: None,
     };
-    match world.store.put_cluster_record(cluster, 0, &record) {
+    match world.store.put_cluster_record(cluster, before, &record) {
         Ok(()) => Ok(token),
         Err(StoreError::Conflict(why)) => {
             Err(Failure::new(Cause::Guard, doing(), why).next(format!("rackctl describe cluster {cluster}")))

@@ -19,9 +19,11 @@ pub mod machines;
 pub mod members;
 pub mod netns;
 pub mod observe;
+pub mod play;
 mod power;
+pub mod rebuild;
 mod world;
 
-pub use journal::past;
+pub use journal::{past, restore};
 pub use loop_::{Ended, Notice, Outside, Pace, execute};
 pub use world::{StoreLedger, World, WorldParts};

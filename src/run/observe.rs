@@ -94,7 +94,7 @@ async fn look(node: &Node, record: Option<NodeRecord>, asking: &Asking) -> NodeF
         }))
     };
     let system = async {
-        let record = record.as_ref()?;
+        let record = record.as_ref().filter(|r| !r.system_host_key.is_empty())?;
         Some(system_status(node, &record.system_host_key, &asking.scratch).await)
     };
     let (bmc, system) = tokio::join!(bmc, system);

@@ -95,6 +95,8 @@ pub struct World {
     voters: Mutex<BTreeMap<String, Vec<String>>>,
     /// When this process last restarted a voter of a cluster, since boot.
     restarted: Mutex<BTreeMap<String, Duration>>,
+    /// When this process last saw a learner (`cluster/member`) in sync, since boot.
+    synced: Mutex<BTreeMap<String, Duration>>,
 }
 
 fn unpoisoned<T>(lock: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -132,6 +134,7 @@ impl World {
             lease: parts.lease,
             approval: parts.approval,
             restarted: Mutex::default(),
+            synced: Mutex::default(),
         }
     }
 
@@ -166,6 +169,15 @@ impl World {
 
     pub fn scratch(&self) -> &std::path::Path {
         &self.scratch
+    }
+
+    /// The learner is in sync now.
+    pub fn note_synced(&self, cluster: &str, member: &str) {
+        unpoisoned(&self.synced).insert(format!("{cluster}/{member}"), clock::since_boot());
+    }
+    pub fn since_synced(&self, cluster: &str, member: &str) -> Option<Duration> {
+        let at = unpoisoned(&self.synced).get(&format!("{cluster}/{member}")).copied()?;
+        Some(clock::since_boot().saturating_sub(at))
     }
 
     /// A voter of the cluster was restarted now.

@@ -237,6 +237,7 @@ mod tests {
         assert!(password("x", &from(SecretSource::Exec { command: vec![] })).await.is_err());
     }
 
+    // invariant: I18 harness: P
     #[tokio::test]
     async fn a_helper_that_hangs_is_killed_with_its_children() {
         let folder = tempfile::tempdir().unwrap();

@@ -194,6 +194,7 @@ mod tests {
     }
 
     proptest! {
+        // invariant: I10 harness: D
         #[test]
         fn no_secret_survives(secret in "[ -~]{4,40}", before in "[a-z ]{0,20}", after in "[a-z ]{0,20}") {
             prop_assume!(secret.trim().len() >= MIN_LENGTH && !BLOT.contains(secret.trim()));

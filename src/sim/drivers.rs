@@ -303,7 +303,7 @@ async fn look_at(d: &Doing, kind: &StepKind, resumed: bool, intent: Option<&Valu
         StepKind::BootInstaller { .. } => {
             if !resumed {
                 let last = d.tool.last_reset.borrow().get(&d.node).cloned().flatten();
-                return Ok((Found::NotDone, json!({ "lastReset": last })));
+                return Ok((may_take(d).await?, json!({ "lastReset": last })));
             }
             if d.tool.desk.borrow().claim_of(&d.node).is_some() {
                 return Ok((Found::Done, json!("the installer has claimed")));
@@ -335,7 +335,7 @@ async fn look_at(d: &Doing, kind: &StepKind, resumed: bool, intent: Option<&Valu
         StepKind::RebootToDisk if resumed => {
             let node = d.node.clone();
             let heard = timeout(&d.ctx, LISTEN_MS, d.desk(move |desk| desk.report_of(&node).cloned())).await;
-            Ok((look::rebooted(heard.is_some()), Value::Null))
+            Ok((look::rebooted(heard.as_ref()), Value::Null))
         }
         StepKind::SetPower { action, .. } => {
             let (power, last) = with_bmc!(d, |c| Ok::<_, Failure>((c.power().await?, c.last_reset().await?)))?;
@@ -362,6 +362,10 @@ async fn may_wipe(d: &Doing) -> Result<Found, Failure> {
     if let Err(failure) = approval::allows(given.as_ref(), &wish, EPOCH_MS + d.ctx.now()) {
         return Ok(Found::Contradiction(failure));
     }
+    may_take(d).await
+}
+
+async fn may_take(d: &Doing) -> Result<Found, Failure> {
     if d.tool.node_record(&d.node)?.is_none_or(|r| r.phase != InstallPhase::Installed) {
         return Ok(Found::NotDone);
     }
@@ -465,7 +469,7 @@ async fn proof(d: &Doing, kind: &StepKind) -> Result<(), Failure> {
             look::cleared(&node, boot, &crate::bmc::boot::words(boot))
         }
         StepKind::RebootToDisk => {
-            while !look::has_left(d.tool.silent_for(&d.ctx, &node), SILENCE) {
+            while !look::has_left(None, d.tool.silent_for(&d.ctx, &node), SILENCE) {
                 sleep(&d.ctx, POLL_MS).await;
             }
             Ok(())

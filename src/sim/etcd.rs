@@ -172,7 +172,7 @@ fn join(world: &mut World, machine: usize, config: &EtcdMember) -> Result<(u64, 
     let url = &config.initial_advertise_peer_urls;
     let found = world.clusters.values().find_map(|c| {
         let member = c.members.iter().find(|m| m.peer_url == *url)?;
-        (c.name == config.cluster && c.has_quorum(world, None)).then(|| (c.id, member.id, member.had_data))
+        (c.name == config.cluster && c.has_quorum(world, None)).then_some((c.id, member.id, member.had_data))
     });
     let _ = machine;
     match found {

@@ -72,6 +72,7 @@ pub fn fleet(seed: u64, count: usize) -> Fleet {
         lease_s: 600,
         http_port: 80,
         api_port: 8_443,
+        probe_ms: 0,
     };
     let networks = BTreeMap::from([("prov".to_owned(), network)]);
     Fleet { id: "sim".into(), nodes, clusters, networks, ..Fleet::default() }

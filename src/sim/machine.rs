@@ -215,7 +215,8 @@ async fn boot(ctx: Ctx, machine: usize) {
         if ignored {
             m.faults.override_not_honoured -= 1;
         }
-        if over.lasts == OverrideFor::Once && !(m.faults.sticky && !healed) {
+        let sticks = m.faults.sticky && !healed;
+        if over.lasts == OverrideFor::Once && !sticks {
             m.bmc.boot = crate::model::power::BootOverride::CLEARED;
         }
         match over.target {

@@ -81,8 +81,11 @@ pub async fn ask_all(d: &Doing, machines: &[usize]) -> Vec<(String, Result<Answe
     answers
 }
 
+/// Who was asked, and what was answered.
+type Answers = Vec<(String, Result<Answer, Fault>)>;
+
 /// And whether one of them let the deadline go by.
-fn answers(d: &Doing, machines: &[usize]) -> (Vec<(String, Result<Answer, Fault>)>, bool) {
+fn answers(d: &Doing, machines: &[usize]) -> (Answers, bool) {
     let world = d.ctx.world();
     let all: Vec<_> =
         machines.iter().map(|m| (format!("http://{}", world.name(*m)), etcd::answer(&world, *m))).collect();
@@ -109,9 +112,8 @@ async fn look_at(d: &Doing, cluster: &str, kind: &StepKind, resumed: bool) -> Re
             if let Some(found) = look::bootstrap(cluster, member, &d.tool.run, made, resumed) {
                 return Ok(found);
             }
-            let seen = ask_all(d, &[machine_of(d, member)]).await;
-            let there = seen.iter().any(|(_, a)| a.is_ok());
-            Ok(if there { Found::Done } else { Found::NotDone })
+            let Some(record) = record else { return Ok(Found::NotDone) };
+            Ok(look::bootstrapped(&record.token, &status(d, member).await?))
         }
         StepKind::AddLearner { .. } => {
             let facts = facts(d, cluster, member).await?;

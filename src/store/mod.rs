@@ -3,6 +3,7 @@
 //! One trait, so that every back end is held to one conformance suite (`tests/store_conformance.rs`). Everything
 //! here is durable when the call returns: an effect may follow it (invariant 4).
 
+pub mod audit;
 mod chain;
 pub mod clock;
 mod error;
@@ -11,6 +12,7 @@ mod export;
 mod holder;
 mod lock;
 mod memory;
+pub mod outline;
 mod record;
 mod sqlite;
 
@@ -27,6 +29,7 @@ pub use export::{Approval, Export, Head, Lineage, Sighting};
 pub use holder::Holder;
 pub use lock::{Claim, Control, ControlKind, Fence, Lock, fenced, stolen};
 pub use memory::MemoryStore;
+pub use outline::{RunHead, Standing, Standings};
 pub use record::{Draft, Record, RecordKind, RunRecord, RunState};
 pub use sqlite::{Migrated, Replacement, SqliteStore};
 
@@ -65,6 +68,10 @@ pub trait Store: Send + Sync {
     /// Newest first.
     fn runs(&self) -> Result<Vec<RunRecord>, StoreError>;
     fn run(&self, id: &str) -> Result<Option<RunRecord>, StoreError>;
+    /// All runs without their fleets and plans, newest first: what lists show.
+    fn run_heads(&self) -> Result<Vec<RunHead>, StoreError> {
+        Ok(self.runs()?.iter().map(RunHead::from).collect())
+    }
 
     /// Appends one record; refused (`Fenced`, naming the new holder) unless every lock of `fence` is still the one
     /// that it was given with. `Unwritten` gives the draft back when it could not be made durable.
@@ -72,6 +79,18 @@ pub trait Store: Send + Sync {
     fn journal(&self, run: &str) -> Result<Vec<Record>, StoreError>;
     /// The whole chain, all runs.
     fn chain(&self) -> Result<Vec<Record>, StoreError>;
+    /// How the journal leaves each subject, without reading all of it wherever a back end can. For views alone.
+    fn standings(&self) -> Result<Standings, StoreError> {
+        let mut standings = Standings::new();
+        outline::fold(&mut standings, &self.chain()?);
+        Ok(standings)
+    }
+    /// The last records, oldest first, so many at most; of one subject, where one is named. For views alone.
+    fn last_records(&self, subject: Option<&str>, most: usize) -> Result<Vec<Record>, StoreError> {
+        let mut records = self.chain()?;
+        records.retain(|r| subject.is_none_or(|s| r.subject == s));
+        Ok(records.split_off(records.len().saturating_sub(most)))
+    }
     /// End of the chain, without reading it.
     fn head(&self) -> Result<Head, StoreError>;
 
@@ -128,6 +147,15 @@ pub trait Store: Send + Sync {
     /// Last observation of a node, for `get` and `describe`.
     fn put_observed(&self, node: &str, at_ms: u64, facts: &serde_json::Value) -> Result<(), StoreError>;
     fn observed(&self) -> Result<Vec<(String, u64, serde_json::Value)>, StoreError>;
+
+    /// Every observation as JSON text, `{"atMs": …, "facts": {…}}`: who wants a few fields of ten thousand nodes reads
+    /// those alone.
+    fn each_observed(&self, each: &mut dyn FnMut(&str, &str)) -> Result<(), StoreError> {
+        for (node, at_ms, facts) in self.observed()? {
+            each(&node, &serde_json::json!({ "atMs": at_ms, "facts": facts }).to_string());
+        }
+        Ok(())
+    }
 
     fn lineage(&self) -> Result<Lineage, StoreError>;
     /// Everything but locks, as it is at one moment.

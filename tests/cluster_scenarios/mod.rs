@@ -1,4 +1,6 @@
 //! What the etcd drivers must do, against members of any kind: real processes or simulated ones.
+#![allow(dead_code)] // no test uses all of it
+#![allow(clippy::unwrap_used, clippy::panic)] // helpers of tests, outside of #[test] functions
 
 use std::{net::Ipv4Addr, path::PathBuf, time::Duration};
 

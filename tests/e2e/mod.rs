@@ -341,8 +341,9 @@ impl Bench {
         Keys::open(&self.fleet_folder().join("keys")).unwrap()
     }
     /// Newest first.
+    /// Newest first; those of `power` and `boot set`, which are runs too, left out.
     pub fn runs(&self) -> Vec<RunRecord> {
-        self.store().runs().unwrap()
+        self.store().runs().unwrap().into_iter().filter(|r| !r.goal.is_short()).collect()
     }
     pub fn journal(&self, run: &str) -> Vec<Record> {
         self.store().journal(run).unwrap()

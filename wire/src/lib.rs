@@ -183,6 +183,9 @@ pub enum Stage {
     BootSetup,
     /// The disk bears the ticket's GUID and everything read back is what was written.
     Written,
+    /// The order to restart was taken: nothing comes after this report in this boot. A server that does not know
+    /// this stage hears of the restart by the silence that follows.
+    Restarting,
     /// Stopped; [`Report::error`] says why. Nothing more will be done in this boot.
     Failed,
 }

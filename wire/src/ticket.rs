@@ -95,6 +95,7 @@ mod tests {
         }
     }
 
+    // fault: F31 F32 invariant: I5 harness: D
     #[test]
     fn exactly_one_disk_of_the_right_size() {
         let ticket = ticket();

@@ -1,11 +1,15 @@
 //! `cargo xtask`: developers' chores. Each does its own set-up on a fresh Debian 12 with Rust.
 
+mod bench;
 mod build;
 mod ci;
+mod crash_points;
 mod demo;
 mod doctests;
 mod exec;
 mod man;
+mod mutants;
+mod reliability;
 mod setup;
 mod simulate;
 mod skipped;
@@ -29,10 +33,27 @@ cargo xtask test [NEXTEST ARGUMENT…]
     every test, the end-to-end one included
 cargo xtask ci
     rustfmt, clippy, cargo deny, then `test`
+cargo xtask crash-points [FLAG…]
+    rackctl killed at every fsync, fdatasync, pwrite64, rename, sendto, connect and execve of an installation and
+    join of four simulated machines, and resumed: the machines must not notice. Half an hour and more; as root
+    --stride N --from N   every N-th point alone, from that one on
+    --jobs N              laboratories at a time (default 8)
+    --double N            N random crashes of two more
+    --seed S              of the random choices and of the order
+    --minutes N           begin none after so long
+    --only POINT[,POINT]  one crash again, as a failure names it: main:fsync:12
+    --times N             that often
+    --program FILE        another rackctl than the one that is built here
 cargo xtask simulate [--runs N] [--seed S] [--nodes N] [--faults none|crash|light|heavy] [--jobs J] [--log]
     fleets under a virtual clock, with the invariants checked; a world that breaks one is told with what replays it
 cargo xtask man
     man/ from the command line's grammar
+cargo xtask bench scale
+    ten thousand machines: figures against their targets (optimised build)
+cargo xtask mutants [NAME…]
+    faults put in by hand: which of them no test notices
+cargo xtask reliability
+    docs/RELIABILITY.md from the markers above the tests
 ";
 
 fn main() -> ExitCode {
@@ -45,8 +66,12 @@ fn main() -> ExitCode {
         "demo" => demo::Options::parse(rest).and_then(|options| demo::run(&options)),
         "test" => test::run(rest).map(|()| ExitCode::SUCCESS),
         "ci" => no_arguments(rest).and_then(|()| ci::run()).map(|()| ExitCode::SUCCESS),
+        "crash-points" => crash_points::run(rest).map(|()| ExitCode::SUCCESS),
         "simulate" => simulate::run(rest),
         "man" => no_arguments(rest).and_then(|()| man::run()).map(|()| ExitCode::SUCCESS),
+        "bench" => bench::run(rest).map(|()| ExitCode::SUCCESS),
+        "mutants" => mutants::run(rest).map(|()| ExitCode::SUCCESS),
+        "reliability" => no_arguments(rest).and_then(|()| reliability::run()).map(|()| ExitCode::SUCCESS),
         "help" | "-h" | "--help" => {
             print!("{USAGE}");
             return ExitCode::SUCCESS;

@@ -28,6 +28,8 @@ use tokio::sync::watch;
 /// How long drivers and links may take.
 const INTERFACE_WAIT: Duration = Duration::from_secs(60);
 const CARRIER_WAIT: Duration = Duration::from_secs(20);
+/// For the last report of a boot.
+const LAST_WORD: Duration = Duration::from_secs(2);
 const BUNDLE: &str = "/run/rackctl/system.tar.zst";
 
 /// Everything that is known and made before the first word to the server.
@@ -139,7 +141,9 @@ async fn follow(machine: Arc<Machine>, progress: Progress, mut directives: watch
             Some(Directive::Wait { reason }) => say(format!("waiting: {reason}")),
             Some(Directive::Stop { reason }) => say(format!("STOPPED: {reason}")),
             Some(Directive::Reboot) => {
-                say("restarting");
+                // So that nobody has to wait for our silence; but a server that is away does not keep us.
+                progress.enter(Stage::Restarting);
+                let _ = tokio::time::timeout(LAST_WORD, progress.told(Stage::Restarting)).await;
                 reboot();
             }
             Some(Directive::Write(ticket)) if begun.is_none() && progress.stage() == Stage::Ready => {

@@ -15,8 +15,10 @@ const INTERVAL: Duration = Duration::from_millis(REPORT_INTERVAL_MS * 8 / 10);
 pub async fn run(mut session: Session, progress: Progress, orders: watch::Sender<Option<Directive>>) {
     let mut away_since: Option<u64> = None;
     loop {
-        match session.api.report(&session.token, &progress.report()).await {
+        let report = progress.report();
+        match session.api.report(&session.token, &report).await {
             Ok(directive) => {
+                progress.answered(report.stage);
                 if away_since.take().is_some() {
                     say("the API answers again");
                 }

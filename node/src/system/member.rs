@@ -36,7 +36,7 @@ impl Member {
             return;
         }
         let started = marker::read::<EtcdMember>(Path::new(etcd::CONFIG)).and_then(|member| {
-            etcd::check(&member, self.generation)?;
+            etcd::check(&member, self.generation, None)?;
             self.launch(&mut self.lock(), member)
         });
         if let Err(error) = started {
@@ -56,8 +56,9 @@ impl Member {
 
     /// Idempotent: the same member that runs is left alone, another one takes its place.
     pub fn start(&self, member: EtcdMember) -> Result<EtcdStatus> {
-        etcd::check(&member, self.generation)?;
         let mut running = self.lock();
+        let known = running.as_ref().map(|(known, _)| known.clone()).or_else(kept);
+        etcd::check(&member, self.generation, known.as_ref())?;
         let same = running.as_ref().is_some_and(|(known, _)| *known == member);
         if !same {
             if let Some((_, service)) = running.take() {
@@ -134,6 +135,11 @@ fn remove(path: &str) -> Result<()> {
         }
         _ => Ok(()),
     }
+}
+
+/// The member that this installation was told to run, though none runs now.
+fn kept() -> Option<EtcdMember> {
+    [etcd::CONFIG, etcd::STOPPED].iter().find_map(|path| marker::read(Path::new(path)).ok())
 }
 
 fn stopped() -> Option<EtcdStatus> {

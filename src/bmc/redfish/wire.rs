@@ -357,6 +357,7 @@ mod tests {
 
     use super::*;
 
+    // fault: F20 invariant: I19 harness: D
     #[test]
     fn wrong_types_nulls_and_unknown_words_cost_one_property_only() {
         let system: ComputerSystem = parse(json!({

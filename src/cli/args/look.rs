@@ -1,6 +1,6 @@
 //! Verbs that look and change nothing.
 
-use clap::{Args, Subcommand};
+use clap::Args;
 use clap_complete::engine::ArgValueCompleter;
 
 use super::targets::{Select, Targets};
@@ -113,16 +113,3 @@ pub struct Logs {
 /// The runs of this fleet, newest last
 #[derive(Clone, Debug, Args)]
 pub struct Runs {}
-
-/// Who works on what
-#[derive(Clone, Debug, Args)]
-pub struct Lock {
-    #[command(subcommand)]
-    pub verb: LockVerb,
-}
-
-#[derive(Clone, Copy, Debug, Subcommand)]
-pub enum LockVerb {
-    /// All locks with holder, host and age
-    List,
-}

@@ -9,6 +9,7 @@ pub mod host;
 pub mod lab;
 pub mod look;
 pub mod run;
+pub mod state;
 pub mod targets;
 pub mod values;
 
@@ -60,11 +61,16 @@ pub enum Verb {
     Logs(look::Logs),
     Image(host::Image),
     Runs(look::Runs),
+    Run(run::RunPlaybook),
+    Playbook(run::PlaybookArgs),
     Resume(run::Resume),
     Pause(run::Pause),
     Abort(run::Abort),
     Approve(run::Approve),
-    Lock(look::Lock),
+    Lock(state::Lock),
+    Audit(state::Audit),
+    Store(state::Store),
+    State(state::State),
     Lab(lab::Lab),
     Doctor(host::Doctor),
     Config(host::Config),

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::Args;
+use clap::{Args, Subcommand, ValueEnum};
 use clap_complete::engine::ArgValueCompleter;
 
 use super::{
@@ -152,12 +152,79 @@ pub struct Resume {
     /// The run; without it the last one that did not end
     #[arg(value_name = "RUN")]
     pub run: Option<String>,
-    /// Approve what the run destroys anew, by the hash of its plan (8 hex digits or more)
+    /// Approve what the run destroys anew, by the hash of its plan (8 hex digits or more); of a playbook: what its
+    /// steps destroy, as often as needed
     #[arg(long, value_name = "HASH", value_parser = values::hash)]
-    pub approve: Option<String>,
+    pub approve: Vec<String>,
+    /// Of a playbook: do not ask before steps that destroy nothing
+    #[arg(short, long)]
+    pub yes: bool,
+    /// Of a playbook: how the program ended that ran when rackctl died, as you have found out
+    #[arg(long, value_name = "HOW", value_enum)]
+    pub settle: Option<Settle>,
     /// How long that approval is good for; default 12h
     #[arg(long, value_name = "DURATION", value_parser = values::duration)]
     pub expires: Option<std::time::Duration>,
+}
+
+/// What a person found out of a program that nobody else can tell the end of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Settle {
+    /// It did its work: the playbook goes on with the next step
+    Done,
+    /// It did not: it is run again
+    Again,
+}
+
+/// Carry out a playbook of the inventory: its steps, one after the other, each a run of its own
+#[derive(Clone, Debug, Args)]
+#[command(after_help = "\
+A step that destroys data asks for approval of its own plan, whose hash is known only when its turn
+comes: at a terminal a word is typed; elsewhere the playbook stops with exit code 6, and prints the
+hash and the command that goes on. `rackctl describe playbook NAME` shows steps and parameters.
+
+EXAMPLES
+    rackctl get playbooks
+    rackctl run bootstrap --dry-run
+    rackctl run bootstrap --set cluster=core --approve 3f2a9c01
+    rackctl run rolling-restart --set machine=n2 --yes")]
+pub struct RunPlaybook {
+    /// The playbook
+    #[arg(value_name = "PLAYBOOK", add = ArgValueCompleter::new(complete::playbooks))]
+    pub playbook: String,
+    /// A parameter of it
+    #[arg(long, value_name = "NAME=VALUE", value_parser = values::assignment, add = ArgValueCompleter::new(complete::parameters))]
+    pub set: Vec<(String, String)>,
+    /// Show every step with what it would do as things stand now; nothing is changed
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Approve a step's plan by its hash (8 hex digits or more); as often as needed
+    #[arg(long, value_name = "HASH", value_parser = values::hash)]
+    pub approve: Vec<String>,
+    /// Do not ask before steps that destroy nothing
+    #[arg(short, long)]
+    pub yes: bool,
+    /// Wipe at most so many disks in each step
+    #[arg(long, value_name = "N")]
+    pub max_wipes: Option<u32>,
+    /// How long an approval of what destroys data is good for; default 12h
+    #[arg(long, value_name = "DURATION", value_parser = values::duration)]
+    pub expires: Option<std::time::Duration>,
+}
+
+/// Playbooks by their noun
+#[derive(Clone, Debug, Args)]
+pub struct PlaybookArgs {
+    #[command(subcommand)]
+    pub verb: PlaybookVerb,
+}
+
+#[derive(Clone, Debug, Subcommand)]
+pub enum PlaybookVerb {
+    /// As `rackctl run`
+    Run(RunPlaybook),
+    /// As `rackctl get playbooks`
+    List,
 }
 
 /// Let a run finish the steps in hand and stop; `resume` goes on with it

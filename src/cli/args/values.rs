@@ -65,6 +65,14 @@ pub fn hash(text: &str) -> Result<String, String> {
     Ok(hex.to_ascii_lowercase())
 }
 
+/// `NAME=VALUE`; the value may be empty and may hold `=`.
+pub fn assignment(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((name, value)) if !name.trim().is_empty() => Ok((name.trim().to_owned(), value.to_owned())),
+        _ => Err(format!("`{text}` is not NAME=VALUE")),
+    }
+}
+
 /// `sha256:` and 64 hex digits: what a BMC's public key hashes to.
 pub fn fingerprint(text: &str) -> Result<String, String> {
     let hex: String = text.strip_prefix("sha256:").unwrap_or(text).chars().filter(|c| *c != ':').collect();

@@ -130,6 +130,7 @@ mod tests {
         ClusterFacts { cluster_id: "cafe".into(), members, leader: None, alarms: vec![] }
     }
 
+    // fault: F45 invariant: I6 harness: D
     #[test]
     fn two_bootstraps_never_share_a_token() {
         let (a, b) = (bootstrap(&seat("n1", 1), Uuid::from_u128(1)), bootstrap(&seat("n1", 1), Uuid::from_u128(2)));

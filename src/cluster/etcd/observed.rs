@@ -199,6 +199,7 @@ mod tests {
         assert_eq!(facts.alarms, ["NOSPACE on member 2"]);
     }
 
+    // fault: F45 invariant: I6 harness: D
     #[test]
     fn silence_is_no_permission_to_bootstrap() {
         let at = |e: Existing| [("http://a".to_string(), Existing::Nothing), ("http://b".to_string(), e)];

@@ -77,6 +77,7 @@ mod tests {
         Progress { leader_index, applied_index }
     }
 
+    // fault: F41 invariant: I4 harness: D
     #[test]
     fn near_is_not_enough_it_must_stay_near() {
         let mut watch = Watch::new(Rule { max_lag: 5, stable_for: at(1000) });

@@ -66,4 +66,7 @@ pub struct DhcpSpec {
     pub mode: DhcpMode,
     /// How long a lease holds. Default `10m`.
     pub lease_time: Option<Duration>,
+    /// How long another DHCP server is listened for before ours answers first (`authoritative` only); servers that
+    /// look whether an address is free answer after three seconds. `0s` where nobody else can be. Default `3500ms`.
+    pub probe_time: Option<Duration>,
 }

@@ -36,6 +36,8 @@ texts! {
     LabelValue = "rackctl-label", "^([A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?)?$";
     /// `30s`, `10m`, `1h30m`.
     Duration = "rackctl-duration", "^([0-9]+(ms|s|m|h|d))+$";
+    /// `30s`, or a parameter of a playbook: `"{{ soak }}"`.
+    DurationOrTemplate = "rackctl-duration-or-template", "^([0-9]+(ms|s|m|h|d))+$|\\{\\{.*\\}\\}";
     /// `400Gi`, `1Ti`, `512M`: bytes with a unit.
     Size = "rackctl-size", "^[0-9]+(\\.[0-9]+)?(Ki|Mi|Gi|Ti|Pi|k|K|M|G|T|P)?B?$";
     /// `10.77.0.0/24`

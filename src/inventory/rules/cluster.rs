@@ -7,14 +7,16 @@ use crate::inventory::{
     effective::Effective,
     fault::{Report, did_you_mean},
     kinds::Kind,
-    select::{Selector, selector},
+    select::{ByValue, Selector, selector},
     yaml::{Tree, Value},
 };
 
 pub(super) fn check(rules: &Rules<'_>, report: &mut Report, warnings: &mut Report) {
+    let nodes = ByValue::new(rules.nodes, value_of);
+    let matching = |selector: &Selector| nodes.matching(selector);
     for cluster in rules.of(Kind::Cluster) {
         let Some(spec) = cluster.spec() else { continue };
-        members(spec, rules, report, warnings);
+        members(spec, rules, &matching, report, warnings);
         if let Some(limit) = spec.dig(&["rollout", "maxUnavailable"])
             && (limit.value == Value::Int(0) || limit.text().is_some_and(|t| t.trim_start_matches('0') == "%"))
         {
@@ -27,34 +29,36 @@ pub(super) fn check(rules: &Rules<'_>, report: &mut Report, warnings: &mut Repor
             );
         }
         for (index, other) in items(spec, &["dependsOn"]) {
-            rules.refer(Kind::Cluster, Some(other), &format!("spec.dependsOn[{index}]"), report);
+            rules.refer(Kind::Cluster, Some(other), || format!("spec.dependsOn[{index}]"), report);
         }
     }
     circles(rules, report);
 }
 
-fn members(spec: &Tree, rules: &Rules<'_>, report: &mut Report, warnings: &mut Report) {
+type Matching<'m, 'a> = &'m dyn Fn(&Selector) -> Vec<&'a Effective<'a>>;
+
+fn members<'a>(spec: &Tree, rules: &Rules<'a>, matching: Matching<'_, 'a>, report: &mut Report, warnings: &mut Report) {
     let read = |field: &str| {
         let tree = spec.dig(&["members", field])?;
         Some((tree, tree.text()?, selector(tree.text()?).ok()?))
     };
     let Some((tree, text, members)) = read("selector") else { return };
-    let chosen: Vec<&Effective<'_>> = rules.nodes.iter().filter(|n| matches(&members, n)).collect();
+    let chosen = matching(&members);
     let active = chosen.iter().filter(|n| lifecycle(n) == "active").count();
     if chosen.is_empty() {
         let message = format!("the selector `{text}` matches no node");
         return report.add(tree.at, "spec.members.selector", message, near_value(text, rules));
     }
     let pool = read("pool");
-    let spares =
-        pool.iter().flat_map(|(_, _, p)| rules.nodes.iter().filter(|n| lifecycle(n) == "spare" && matches(p, n)));
-    let spares = spares.filter(|n| !chosen.iter().any(|c| std::ptr::eq(*c, *n))).count();
+    let mut spares = pool.as_ref().map(|(_, _, p)| matching(p)).unwrap_or_default();
+    spares.retain(|n| lifecycle(n) == "spare");
     if let Some((tree, text, _)) = &pool
-        && !rules.nodes.iter().any(|n| lifecycle(n) == "spare" && pool.as_ref().is_some_and(|(_, _, p)| matches(p, n)))
+        && spares.is_empty()
     {
         let help = Some("spares are nodes with `lifecycle: spare`".into());
         warnings.add(tree.at, "spec.members.pool", format!("the pool `{text}` has no spare"), help);
     }
+    let spares = spares.iter().filter(|n| !chosen.iter().any(|c| std::ptr::eq(*c, **n))).count();
     let Some((at, Value::Int(size))) = spec.dig(&["members", "size"]).map(|t| (t.at, &t.value)) else { return };
     let size = usize::try_from(*size).unwrap_or(0);
     let path = "spec.members.size";
@@ -82,19 +86,17 @@ fn lifecycle<'a>(node: &'a Effective<'_>) -> &'a str {
 }
 
 /// As `select::value_of`, before there is a Node.
-fn matches(selector: &Selector, node: &Effective<'_>) -> bool {
+pub(super) fn value_of<'a>(node: &'a Effective<'_>, key: &str) -> Option<&'a str> {
     let field = |path: &[&str]| node.object.spec().and_then(|s| s.dig(path)).and_then(Tree::text);
-    selector.matches_with(|key| {
-        let value = match key {
-            "name" => return Some(node.object.name.as_str()),
-            "lifecycle" => return Some(lifecycle(node)),
-            "management" => return Some(field(&["management"]).unwrap_or("full")),
-            "site" | "profile" | "hardwareClass" => field(&[key]),
-            "rack" | "chassis" => field(&["location", key]),
-            _ => None,
-        };
-        value.or_else(|| node.labels.get(key).map(String::as_str))
-    })
+    let value = match key {
+        "name" => return Some(node.object.name.as_str()),
+        "lifecycle" => return Some(lifecycle(node)),
+        "management" => return Some(field(&["management"]).unwrap_or("full")),
+        "site" | "profile" | "hardwareClass" => field(&[key]),
+        "rack" | "chassis" => field(&["location", key]),
+        _ => None,
+    };
+    value.or_else(|| node.labels.get(key).map(String::as_str))
 }
 
 /// A requirement of the selector with the nearest that some node satisfies.

@@ -55,7 +55,7 @@ fn disks(spec: &Tree, name: &str, report: &mut Report) {
     let of_root = |e: &&crate::inventory::yaml::Entry| e.value.get("use").and_then(Tree::text) == Some("root");
     let roots: Vec<_> = disks.entries().iter().filter(of_root).collect();
     if let [_, second, ..] = roots.as_slice() {
-        let rules = list(roots.iter().map(|e| e.key.as_str()));
+        let rules = list(roots.iter().map(|e| &*e.key));
         let message = format!("node {name} has {} root disk rules: {rules}", roots.len());
         let help = Some("keep `use: root` in one of them; the others get `use: keep`".into());
         report.add(second.key_at, "spec.disks", message, help);

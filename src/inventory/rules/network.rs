@@ -1,6 +1,6 @@
 //! Addresses of a network, and of machines in it.
 
-use std::net::Ipv4Addr;
+use std::{collections::HashMap, net::Ipv4Addr};
 
 use ipnet::Ipv4Net;
 
@@ -38,50 +38,75 @@ pub(super) fn check(rules: &Rules<'_>, report: &mut Report, warnings: &mut Repor
             }
         }
     }
+    let mut networks: HashMap<&str, Vec<Net<'_>>> = HashMap::new();
+    for network in rules.of(Kind::Network) {
+        // Of two with one name, the first; the second is a fault.
+        networks.entry(network.name.as_str()).or_insert_with(|| nets(network.spec()));
+    }
     for node in rules.nodes {
         let Some(spec) = node.object.spec() else { continue };
         for list in ["interfaces", "bonds", "vlans"] {
             for (index, one) in items(spec, &[list]) {
-                let name = one.get("network").and_then(Tree::text);
-                let Some(network) = name.and_then(|n| rules.index.get(&(Kind::Network, n))) else { continue };
-                let subnets: Vec<&Tree> =
-                    network.spec().map(|s| items(s, &["subnets"]).map(|(_, t)| t).collect()).unwrap_or_default();
-                let path = format!("spec.{list}[{index}].addresses");
+                let Some(network) = one.get("network").and_then(Tree::text) else { continue };
+                let Some(nets) = networks.get(network).filter(|nets| !nets.is_empty()) else { continue };
                 for (_, tree) in items(one, &["addresses"]) {
-                    address(tree, &subnets, &network.name, &path, report, warnings);
+                    let path = || format!("spec.{list}[{index}].addresses");
+                    address(tree, nets, network, path, report, warnings);
                 }
             }
         }
     }
 }
 
+/// A subnet, as far as it can be read.
+struct Net<'a> {
+    net: Ipv4Net,
+    gateway: Option<&'a str>,
+    pool: Vec<Ipv4Addr>,
+}
+
+fn nets(spec: Option<&Tree>) -> Vec<Net<'_>> {
+    let subnets = spec.map(|s| items(s, &["subnets"])).into_iter().flatten();
+    subnets
+        .filter_map(|(_, subnet)| {
+            Some(Net {
+                net: net(subnet)?,
+                gateway: subnet.get("gateway").and_then(Tree::text),
+                pool: items(subnet, &["pool"]).filter_map(|(_, t)| ipv4(t.text()?).ok()).collect(),
+            })
+        })
+        .collect()
+}
+
 fn net(subnet: &Tree) -> Option<Ipv4Net> {
     subnet.get("cidr").and_then(Tree::text).and_then(|t| cidr(t).ok())
 }
 
-fn address(tree: &Tree, subnets: &[&Tree], network: &str, path: &str, report: &mut Report, warnings: &mut Report) {
+fn address(
+    tree: &Tree,
+    nets: &[Net<'_>],
+    network: &str,
+    path: impl Fn() -> String,
+    report: &mut Report,
+    warnings: &mut Report,
+) {
     let Some(address) = tree.text().and_then(|t| interface_address(t).ok()) else { return };
-    let nets: Vec<(Ipv4Net, &Tree)> = subnets.iter().filter_map(|s| Some((net(s)?, *s))).collect();
-    if nets.is_empty() {
-        return;
-    }
-    let Some((net, subnet)) = nets.iter().find(|(net, _)| net.contains(&address.addr())) else {
-        let known: Vec<String> = nets.iter().map(|(net, _)| net.to_string()).collect();
+    let Some(Net { net, gateway, pool }) = nets.iter().find(|n| n.net.contains(&address.addr())) else {
+        let known: Vec<String> = nets.iter().map(|n| n.net.to_string()).collect();
         let message = format!("{} is in no subnet of Network {network}", address.addr());
-        return report.add(tree.at, path, message, Some(format!("its subnets: {}", known.join(", "))));
+        return report.add(tree.at, path(), message, Some(format!("its subnets: {}", known.join(", "))));
     };
     if net.prefix_len() != address.prefix_len() {
         let message = format!("the prefix /{} is not that of its subnet {net}", address.prefix_len());
-        report.add(tree.at, path, message, Some(format!("{}/{}", address.addr(), net.prefix_len())));
+        report.add(tree.at, path(), message, Some(format!("{}/{}", address.addr(), net.prefix_len())));
     }
-    if subnet.get("gateway").and_then(Tree::text) == Some(address.addr().to_string().as_str()) {
-        report.add(tree.at, path, format!("{} is the gateway of its subnet", address.addr()), None);
+    if gateway.is_some_and(|gateway| gateway == address.addr().to_string()) {
+        report.add(tree.at, path(), format!("{} is the gateway of its subnet", address.addr()), None);
     }
-    let pool: Vec<Ipv4Addr> = items(subnet, &["pool"]).filter_map(|(_, t)| ipv4(t.text()?).ok()).collect();
     if let [first, last] = pool.as_slice()
         && (*first..=*last).contains(&address.addr())
     {
         let message = format!("{} lies in the pool for machines without an address", address.addr());
-        warnings.add(tree.at, path, message, Some("move the pool or the address: they may meet".into()));
+        warnings.add(tree.at, path(), message, Some("move the pool or the address: they may meet".into()));
     }
 }

@@ -1,6 +1,9 @@
 //! What may stand in the inventory once: names, MACs, addresses, (BMC, system) pairs, serials, UUIDs.
 
-use std::collections::HashMap;
+use std::{
+    borrow::Cow,
+    collections::{HashMap, hash_map::Entry},
+};
 
 use super::{Rules, items};
 use crate::{
@@ -28,29 +31,38 @@ const PLACEHOLDERS: [&str; 9] = [
 struct Once<'a> {
     what: &'static str,
     rules: &'a Rules<'a>,
-    seen: HashMap<String, (At, String)>,
+    seen: HashMap<Cow<'a, str>, (At, &'a str)>,
 }
 
 impl<'a> Once<'a> {
     fn new(what: &'static str, rules: &'a Rules<'a>) -> Self {
         Once { what, rules, seen: HashMap::new() }
     }
-    fn take(&mut self, value: String, shown: &str, at: At, owner: &str, path: &str, report: &mut Report) {
-        match self.seen.get(&value) {
-            None => drop(self.seen.insert(value, (at, owner.to_owned()))),
-            Some((first, other)) => {
-                let message = format!("{} `{shown}` stands twice: {other} has it too", self.what);
-                report.add(at, path, message, Some(format!("the first one stands at {}", self.rules.place(*first))));
+    fn take(
+        &mut self,
+        value: Cow<'a, str>,
+        shown: impl FnOnce() -> String,
+        at: At,
+        owner: &'a str,
+        path: impl FnOnce() -> String,
+        report: &mut Report,
+    ) {
+        match self.seen.entry(value) {
+            Entry::Vacant(place) => drop(place.insert((at, owner))),
+            Entry::Occupied(taken) => {
+                let (first, other) = taken.get();
+                let message = format!("{} `{}` stands twice: {other} has it too", self.what, shown());
+                report.add(at, path(), message, Some(format!("the first one stands at {}", self.rules.place(*first))));
             }
         }
     }
 }
 
-pub(super) fn check(rules: &Rules<'_>, report: &mut Report, warnings: &mut Report) {
+pub(super) fn check<'a>(rules: &'a Rules<'a>, report: &mut Report, warnings: &mut Report) {
     let mut names = Once::new("the name", rules);
     for object in rules.objects {
         let at = object.root.dig(&["metadata", "name"]).map_or(object.root.at, |t| t.at);
-        names.take(object.id(), &object.id(), at, "another object", "metadata.name", report);
+        names.take(object.id().into(), || object.id(), at, "another object", || "metadata.name".into(), report);
     }
     let mut macs = Once::new("the MAC address", rules);
     let mut addresses = Once::new("the address", rules);
@@ -60,16 +72,16 @@ pub(super) fn check(rules: &Rules<'_>, report: &mut Report, warnings: &mut Repor
     for node in rules.nodes {
         let Some(spec) = node.object.spec() else { continue };
         let owner = node.object.name.as_str();
-        let mut mac = |tree: Option<&Tree>, path: &str, report: &mut Report| {
+        let mut mac = |tree: Option<&'a Tree>, path: &dyn Fn() -> String, report: &mut Report| {
             if let Some((tree, text)) = tree.and_then(|t| Some((t, t.text()?)))
                 && let Ok(mac) = text.parse::<Mac>()
             {
-                macs.take(mac.to_string(), text, tree.at, owner, path, report);
+                macs.take(mac.to_string().into(), || text.to_owned(), tree.at, owner, path, report);
             }
         };
-        mac(spec.dig(&["bmc", "mac"]), "spec.bmc.mac", report);
+        mac(spec.dig(&["bmc", "mac"]), &|| "spec.bmc.mac".into(), report);
         for (index, interface) in items(spec, &["interfaces"]) {
-            mac(interface.get("mac"), &format!("spec.interfaces[{index}].mac"), report);
+            mac(interface.get("mac"), &|| format!("spec.interfaces[{index}].mac"), report);
         }
         for list in ["interfaces", "bonds", "vlans"] {
             for (index, one) in items(spec, &[list]) {
@@ -77,8 +89,8 @@ pub(super) fn check(rules: &Rules<'_>, report: &mut Report, warnings: &mut Repor
                     let text = address.text().unwrap_or_default();
                     let host = text.split_once('/').map_or(text, |(host, _)| host);
                     if !host.is_empty() {
-                        let path = format!("spec.{list}[{index}].addresses");
-                        addresses.take(host.to_owned(), host, address.at, owner, &path, report);
+                        let path = || format!("spec.{list}[{index}].addresses");
+                        addresses.take(host.into(), || host.to_owned(), address.at, owner, path, report);
                     }
                 }
             }
@@ -89,8 +101,9 @@ pub(super) fn check(rules: &Rules<'_>, report: &mut Report, warnings: &mut Repor
                 let Some(at) = endpoint.get(protocol) else { continue };
                 let Some(text) = at.text() else { continue };
                 let key = format!("{protocol} {} {system}", host(text, protocol));
-                let shown = if system.is_empty() { text.to_owned() } else { format!("{text} system {system}") };
-                systems.take(key, &shown, at.at, owner, &format!("spec.bmc.endpoints[{index}].{protocol}"), report);
+                let shown = || if system.is_empty() { text.to_owned() } else { format!("{text} system {system}") };
+                let path = || format!("spec.bmc.endpoints[{index}].{protocol}");
+                systems.take(key.into(), shown, at.at, owner, path, report);
             }
         }
         if let Some((tree, text)) = spec.dig(&["identity", "serial"]).and_then(|t| Some((t, t.text()?))) {
@@ -104,11 +117,13 @@ pub(super) fn check(rules: &Rules<'_>, report: &mut Report, warnings: &mut Repor
                     help,
                 );
             } else {
-                serials.take(plain, text, tree.at, owner, "spec.identity.serial", report);
+                let path = || "spec.identity.serial".into();
+                serials.take(plain.into(), || text.to_owned(), tree.at, owner, path, report);
             }
         }
         if let Some((tree, text)) = spec.dig(&["identity", "uuid"]).and_then(|t| Some((t, t.text()?))) {
-            uuids.take(text.to_lowercase(), text, tree.at, owner, "spec.identity.uuid", report);
+            let path = || "spec.identity.uuid".into();
+            uuids.take(text.to_lowercase().into(), || text.to_owned(), tree.at, owner, path, report);
         }
     }
 }

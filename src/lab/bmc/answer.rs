@@ -42,6 +42,9 @@ pub fn router<C: Chassis>(bmc: Arc<Bmc<C>>) -> Router {
 async fn handle<C: Chassis>(State(bmc): State<Arc<Bmc<C>>>, request: Request) -> Response {
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
     let user = bmc.user(request.headers());
+    let token = request.headers().get("x-auth-token").and_then(|v| v.to_str().ok());
+    // Before the answer: a log-out ends the session that it came with.
+    let session = token.and_then(|token| bmc.state().sessions.id(token));
     let response = answer(&bmc, request, user.as_deref()).await;
     bmc.record(LogEntry {
         at: SystemTime::now(),
@@ -49,6 +52,7 @@ async fn handle<C: Chassis>(State(bmc): State<Arc<Bmc<C>>>, request: Request) ->
         path,
         status: response.status().as_u16(),
         user,
+        session,
     });
     response
 }

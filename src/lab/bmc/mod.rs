@@ -92,6 +92,9 @@ pub struct LogEntry {
     pub path: String,
     pub status: u16,
     pub user: Option<String>,
+    /// Id of the log-in that it came with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub session: Option<String>,
 }
 
 impl LogEntry {

@@ -120,7 +120,7 @@ fn start(machine: &Machine, stdin: &str) -> Said {
     };
     let disk = machine.disk.get();
     let generation = disk.node.as_ref().map_or(0, |node| node.generation);
-    if let Err(refused) = member::check(&wanted, generation) {
+    if let Err(refused) = member::check(&wanted, generation, disk.etcd.as_ref()) {
         let status = if refused.kind == "wrongGeneration" { EXIT_WRONG_GENERATION } else { EXIT_FAILED };
         return failed(status, format!("{} ({})", refused.message, refused.kind));
     }

@@ -9,6 +9,7 @@ use reqwest::{Client, ClientBuilder, redirect::Policy};
 use serde::{Serialize, de::DeserializeOwned};
 use sha2::{Digest, Sha256};
 
+use super::timing::API_WAIT_MAX;
 use crate::{bmc::tls, model::fleet::Trust};
 
 /// Objects up to this are read whole and their digest is checked; of larger ones this much is read, which proves
@@ -16,6 +17,9 @@ use crate::{bmc::tls, model::fleet::Trust};
 pub const READ_MAX: usize = 8 << 20;
 const CONNECT: Duration = Duration::from_secs(5);
 const REQUEST: Duration = Duration::from_secs(10);
+/// Over a minute in all, as long as the real installer waits for a server.
+const OBJECT_TRIES: u32 = 70;
+const OBJECT_WAIT: Duration = Duration::from_millis(100);
 
 fn builder(from: Ipv4Addr, pin: &str) -> Result<ClientBuilder, String> {
     let (tls, _) = tls::config("provisioning API", &Trust::Pin(pin.to_owned())).map_err(|f| f.why)?;
@@ -40,6 +44,12 @@ fn chain(error: &dyn std::error::Error) -> String {
     text
 }
 
+struct Broken {
+    /// Worth another try.
+    again: bool,
+    why: String,
+}
+
 /// Plain HTTP, as iPXE and the installer's downloads are.
 pub struct Http(Client);
 
@@ -52,14 +62,20 @@ impl Http {
 
     /// As much of it as [`READ_MAX`], and how long it is in all.
     pub async fn get(&self, url: &str) -> Result<(Vec<u8>, u64), String> {
-        let mut response = self.0.get(url).send().await.map_err(|e| chain(&e))?;
+        self.fetch(url).await.map_err(|Broken { why, .. }| why)
+    }
+
+    async fn fetch(&self, url: &str) -> Result<(Vec<u8>, u64), Broken> {
+        let broken = |e: reqwest::Error| Broken { again: true, why: chain(&e) };
+        let mut response = self.0.get(url).send().await.map_err(broken)?;
         let status = response.status();
         if !status.is_success() {
-            return Err(format!("{url}: HTTP {}", status.as_u16()));
+            let again = status.is_server_error() || status.as_u16() == 429;
+            return Err(Broken { again, why: format!("{url}: HTTP {}", status.as_u16()) });
         }
         let total = response.content_length();
         let mut bytes = Vec::new();
-        while let Some(chunk) = response.chunk().await.map_err(|e| chain(&e))? {
+        while let Some(chunk) = response.chunk().await.map_err(broken)? {
             bytes.extend_from_slice(&chunk);
             if bytes.len() >= READ_MAX {
                 break;
@@ -67,15 +83,27 @@ impl Http {
         }
         let total = total.unwrap_or(bytes.len() as u64);
         if (bytes.len() as u64) < total && bytes.len() < READ_MAX {
-            return Err(format!("{url}: it ended after {} of {total} bytes", bytes.len()));
+            let why = format!("{url}: it ended after {} of {total} bytes", bytes.len());
+            return Err(Broken { again: true, why });
         }
         Ok((bytes, total))
     }
 
-    /// An object by its digest.
+    /// An object by its digest. A transfer that breaks off is begun again, as the real installer does: a server that
+    /// dies and comes back is no reason to fail.
     pub async fn object(&self, assets: &str, digest: &Sha256Hex) -> Result<u64, (&'static str, String)> {
         let url = format!("{assets}/o/{}", digest.0);
-        let (bytes, total) = self.get(&url).await.map_err(|why| ("network", why))?;
+        let mut tries = 1;
+        let (bytes, total) = loop {
+            match self.fetch(&url).await {
+                Ok(got) => break got,
+                Err(Broken { again, why }) if !again || tries == OBJECT_TRIES => {
+                    return Err(("network", format!("{why} (try {tries})")));
+                }
+                Err(_) => tokio::time::sleep(OBJECT_WAIT.saturating_mul(tries).min(API_WAIT_MAX)).await,
+            }
+            tries += 1;
+        };
         let seen = hex::encode(Sha256::digest(&bytes));
         if bytes.len() as u64 == total && seen != digest.0 {
             return Err(("digestMismatch", format!("{url} has the digest {seen}")));
@@ -168,5 +196,53 @@ fn refusal(status: u16, body: &[u8]) -> CallError {
         CallError::Away(format!("{} ({}, HTTP {status})", error.message, error.kind))
     } else {
         CallError::Refused { status, error }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::{
+        io::{AsyncReadExt, AsyncWriteExt},
+        net::TcpListener,
+    };
+
+    /// One answer a connection; an empty one breaks it.
+    async fn serve(answers: Vec<&'static str>) -> String {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let base = format!("http://{}", listener.local_addr().unwrap());
+        tokio::spawn(async move {
+            for answer in answers {
+                let (mut stream, _) = listener.accept().await.unwrap();
+                let _ = stream.read(&mut [0; 4096]).await;
+                let _ = stream.write_all(answer.as_bytes()).await;
+            }
+        });
+        base
+    }
+
+    #[tokio::test]
+    async fn an_object_is_tried_for_until_the_run_is_back_and_its_digest_is_checked() {
+        const LATER: &str = "HTTP/1.1 503 Later\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
+        const OBJECT: &str = "HTTP/1.1 200 OK\r\nContent-Length: 4\r\nConnection: close\r\n\r\n0123";
+        const GONE: &str = "HTTP/1.1 404 Gone\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
+        let http = Http::new(Ipv4Addr::LOCALHOST).unwrap();
+        let right = Sha256Hex(hex::encode(Sha256::digest(b"0123")));
+        let base = serve(vec!["", LATER, OBJECT]).await;
+        assert_eq!(http.object(&base, &right).await, Ok(4));
+        let wrong = Sha256Hex("0".repeat(64));
+        let base = serve(vec![OBJECT]).await;
+        assert_eq!(http.object(&base, &wrong).await.unwrap_err().0, "digestMismatch");
+        let base = serve(vec![GONE, OBJECT]).await;
+        assert_eq!(http.object(&base, &right).await.unwrap_err().0, "network");
+    }
+
+    #[test]
+    fn which_refusals_are_final() {
+        let body = br#"{"kind":"tokenUsed","message":"the token was used"}"#;
+        for (status, last) in [(401, true), (404, true), (408, false), (429, false), (500, false)] {
+            assert_eq!(matches!(refusal(status, body), CallError::Refused { .. }), last, "{status}");
+        }
+        assert!(refusal(401, b"").session_is_gone());
     }
 }

@@ -22,8 +22,7 @@ impl ImageFile {
 const LINES: usize = 100;
 
 pub fn files() -> Vec<ImageFile> {
-    let text =
-        |name: &str| format!("rackctl laboratory: {name} of simulated machines; nothing runs it\n").repeat(LINES);
+    let text = |name: &str| format!("a laboratory's {name} for simulated machines; nothing runs it\n").repeat(LINES);
     let file = |name: &'static str, loader: bool| ImageFile { name, loader, content: text(name).into_bytes() };
     vec![
         file("kernel", false),

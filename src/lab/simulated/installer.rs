@@ -20,6 +20,9 @@ use super::{
 /// A little less than what was promised, as the real one has it.
 const INTERVAL: Duration = Duration::from_millis(REPORT_INTERVAL_MS * 8 / 10);
 
+/// For the last report of a boot.
+const LAST_WORD: Duration = Duration::from_secs(2);
+
 /// Everything that is known before the first word to the server.
 struct Boot<'a> {
     machine: &'a Machine,
@@ -157,8 +160,10 @@ impl Boot<'_> {
         let mut away_since: Option<Instant> = None;
         let mut pause = INTERVAL;
         loop {
-            match api.report(&session, &progress.report()).await {
+            let report = progress.report();
+            match api.report(&session, &report).await {
                 Ok(directive) => {
+                    progress.answered(report.stage);
                     away_since = None;
                     pause = INTERVAL;
                     orders.send_if_modified(|last| {
@@ -202,7 +207,11 @@ impl Boot<'_> {
             match directive {
                 Some(Directive::Wait { reason }) => self.machine.say(&format!("waiting: {reason}")),
                 Some(Directive::Stop { reason }) => self.machine.say(&format!("STOPPED: {reason}")),
-                Some(Directive::Reboot) => return self.machine.say("restarting"),
+                Some(Directive::Reboot) => {
+                    self.enter(progress, Stage::Restarting);
+                    let _ = tokio::time::timeout(LAST_WORD, progress.told(Stage::Restarting)).await;
+                    return;
+                }
                 Some(Directive::Write(ticket)) if begun.is_none() && progress.stage() == Stage::Ready => {
                     begun = Some(ticket.id.clone());
                     progress.ticket(&ticket.id);

@@ -14,7 +14,7 @@ use uuid::Uuid;
 use super::{
     agent::{self, Said},
     console_serve::Console,
-    disk::DiskState,
+    disk::{Disk, DiskState},
     disk_store::DiskStore,
     firmware::{self, Loaded},
     installer,
@@ -26,6 +26,7 @@ use crate::{
     lab::{
         layout::MachineLayout,
         machine_exec::{OnGuestReset, Starts},
+        process_exec::local,
         qemu::Order,
         spec::{Identity, MachineSpec},
     },
@@ -186,6 +187,13 @@ impl Machine {
 
     pub(super) fn disk_shown(&self) -> ShownDisk {
         self.disk.get().shown(&self.identity().disk_serial, self.spec.disk_bytes)
+    }
+
+    /// A disk with somebody else's data takes the place of the one that it has. The count of wipes goes on.
+    pub fn put_foreign_disk(&self) -> Result<(), Failure> {
+        self.disk
+            .change(|disk| *disk = Disk { state: DiskState::Foreign, wipes: disk.wipes, ..Disk::default() })
+            .map_err(|why| local(format!("{}: change its disk", self.spec.name), why))
     }
 
     /// Its etcd member, where the member is told to listen for clients.

@@ -12,6 +12,7 @@
 //! | how it is installed | `installer`, `progress`, [`disk`], `disk_store`, `host_key` |
 //! | how it runs | `system_serve`, `sshd`, [`agent`], [`node_client`] |
 //! | what it boots and installs | [`images`] |
+//! | what the supervisor separates itself from | `privsep_exec` |
 //! | what all share | [`site`], `segment_socket`, `address_socket`, [`timing`] |
 
 mod address_socket;

@@ -6,7 +6,7 @@ use std::{
 };
 
 use rackctl_wire::{Disk, PROTOCOL, Report, Stage, StageError};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 
 struct State {
     stage: Stage,
@@ -22,6 +22,8 @@ pub struct Progress {
     since: Instant,
     state: Mutex<State>,
     changed: Notify,
+    /// Stage of the last report that was answered.
+    answered: watch::Sender<Option<Stage>>,
 }
 
 impl Progress {
@@ -39,6 +41,7 @@ impl Progress {
                 started: Vec::new(),
             }),
             changed: Notify::new(),
+            answered: watch::channel(None).0,
         };
         progress.enter(Stage::Claimed);
         progress
@@ -86,6 +89,16 @@ impl Progress {
 
     pub async fn changed(&self) {
         self.changed.notified().await;
+    }
+
+    pub fn answered(&self, stage: Stage) {
+        self.answered.send_replace(Some(stage));
+    }
+
+    /// Waits until the server has heard of this stage.
+    pub async fn told(&self, stage: Stage) {
+        // The sender is ours: it does not go away.
+        let _ = self.answered.subscribe().wait_for(|last| *last == Some(stage)).await;
     }
 
     pub fn report(&self) -> Report {

@@ -119,7 +119,7 @@ mod tests {
     fn packets_of_a_server() {
         assert_eq!(read(&[0, 3, 0, 1, b'x']), Some(Packet::Data(1, b"x")));
         assert_eq!(read(b"\0\x05\0\x01gone\0"), Some(Packet::Error("gone".into())));
-        assert_eq!(read(b"\0\x06BLKSIZE\01468\0"), Some(Packet::Options(vec![("blksize".into(), "1468".into())])));
+        assert_eq!(read(b"\0\x06BLKSIZE\x001468\0"), Some(Packet::Options(vec![("blksize".into(), "1468".into())])));
         assert_eq!(read(&[0]), None);
         assert!(request("a").starts_with(b"\0\x01a\0octet\0blksize\0"));
     }

@@ -18,7 +18,7 @@ use crate::{
     etcd::{
         error::{Fault, Kind as EtcdKind},
         pool_client::{Answer, Pool, Unanswered},
-        request::{Compare, Op, Span, Transaction},
+        request::{Compare, Op, Span, TXN_OPS_MAX, Transaction},
         wire::{KeyValue, Txn, TxnResponse},
     },
     model::{Failure, failure::Cause},
@@ -224,7 +224,8 @@ impl Core {
                 cache.insert((*name).clone(), piece);
             }
         }
-        Ok(names.iter().filter_map(|name| cache.get(name)).flatten().copied().collect())
+        let pieces: Vec<&[u8]> = names.iter().filter_map(|name| cache.get(name).map(Vec::as_slice)).collect();
+        Ok(pieces.concat())
     }
 
     /// Cuts a large value and writes its pieces; what it gives stands under the value's key. Pieces bear their content
@@ -235,11 +236,17 @@ impl Core {
             return Err(StoreError::Failed(Failure::new(Cause::Refused, format!("etcd store: {what}"), why)));
         }
         let Packed { value, chunks } = blob::pack(value, always);
-        for (digest, piece) in chunks {
-            let key = self.keys.chunk(&digest);
-            let absent = Compare::Changed { key: key.clone(), at: 0 };
-            let write = Transaction { compare: vec![absent], success: vec![Op::put(key, piece)], failure: vec![] };
-            self.send(what, write).await?;
+        // What is there already, and for a fleet that is most of it, is not sent again.
+        for some in chunks.chunks(TXN_OPS_MAX) {
+            let asked = some.iter().map(|(digest, _)| Op::Exists { key: self.keys.chunk(digest) }).collect();
+            for ((digest, piece), found) in some.iter().zip(self.look(what, asked).await?) {
+                if found.is_empty() {
+                    let key = self.keys.chunk(digest);
+                    let absent = Compare::Changed { key: key.clone(), at: 0 };
+                    let put = vec![Op::put(key, piece.clone())];
+                    self.send(what, Transaction { compare: vec![absent], success: put, failure: vec![] }).await?;
+                }
+            }
         }
         Ok(value)
     }

@@ -36,6 +36,16 @@ pub fn outside(fleet: &Fleet, url: &EtcdUrl, resolved: &[Vec<IpAddr>]) -> Result
     Ok(())
 }
 
+/// Refuses an etcd that is cluster `name` itself, however it was reached. Both ids as etcd prints them, in hex.
+pub fn not_itself(name: &str, known: Option<&str>, url: &EtcdUrl, cluster_id: &str) -> Result<(), Failure> {
+    if known != Some(cluster_id) {
+        return Ok(());
+    }
+    let why = format!("it is cluster {name} itself (cluster id {cluster_id}): its state is never kept inside it");
+    Err(Failure::new(Cause::Guard, format!("open {url}"), why)
+        .next("rackctl --store sqlite:PATH … (or an etcd on other machines)"))
+}
+
 /// By name, or by any address.
 fn is(node: &Node, host: &str, addresses: &[IpAddr]) -> bool {
     let short = host.split('.').next().unwrap_or(host);
@@ -45,4 +55,17 @@ fn is(node: &Node, host: &str, addresses: &[IpAddr]) -> bool {
     let own: Vec<IpAddr> =
         node.interfaces.iter().flat_map(|i| i.addresses.iter().map(|a| IpAddr::from(a.addr()))).collect();
     host.parse::<IpAddr>().iter().chain(addresses).any(|address| own.contains(address))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cluster_is_known_by_its_id_behind_any_address() {
+        let url = EtcdUrl::parse("etcd://192.0.2.1").unwrap();
+        assert!(not_itself("core", Some("cdf8"), &url, "cdf8").is_err());
+        assert!(not_itself("core", Some("cdf8"), &url, "beef").is_ok());
+        assert!(not_itself("core", None, &url, "beef").is_ok());
+    }
 }

@@ -6,6 +6,7 @@ use rusqlite::{Connection, OptionalExtension, params, types::Type};
 use super::{
     damage, failed, locks,
     shelf::{self, Sum},
+    to_json,
 };
 use crate::store::{
     Draft, Fence, Head, Lineage, Record, StoreError,
@@ -130,13 +131,50 @@ pub(super) fn chain(connection: &Connection) -> Result<Vec<Record>, StoreError> 
     Ok(records)
 }
 
+/// The records behind one, verified up to the head.
+pub(super) fn after(connection: &Connection, mark: &Head) -> Result<Vec<Record>, StoreError> {
+    let head = state(connection)?.head;
+    let from = match mark.seq {
+        0 => Link::start(),
+        seq => Link { seq, previous: Some(mark.hash.clone()) },
+    };
+    let mut records = Vec::new();
+    walk(connection, from, &head, |record| records.push(record))?;
+    Ok(records)
+}
+
+/// The last records, oldest first; those of one subject, where one is named. For views: the chain is not verified.
+pub(super) fn last(connection: &Connection, subject: Option<&str>, most: usize) -> Result<Vec<Record>, StoreError> {
+    let read = failed("read the journal");
+    let mut statement = connection
+        .prepare_cached(
+            "SELECT seq, run, hash, body FROM journal WHERE ?1 = '' OR instr(body, ?1) > 0 ORDER BY seq DESC",
+        )
+        .map_err(&read)?;
+    // As it stands in a body; what else holds these letters is sorted out below.
+    let within = subject.map(|s| to_json(&s)).transpose()?.map_or(String::new(), |name| format!("\"subject\":{name}"));
+    let mut rows = statement.query([within]).map_err(&read)?;
+    let mut records = Vec::new();
+    while let Some(row) = rows.next().map_err(&read)? {
+        let record = record_of(row).map_err(&read)?;
+        if subject.is_none_or(|s| record.subject == s) {
+            records.push(record);
+        }
+        if records.len() >= most {
+            break;
+        }
+    }
+    records.reverse();
+    Ok(records)
+}
+
 /// The end of the chain holds. Reads so many records at most; where they do not hold, all, to name the first bad one.
 pub(super) fn tail_holds(connection: &Connection, head: &Head, records: u64) -> Result<(), StoreError> {
     let after = head.seq.saturating_sub(records);
     let from = if after == 0 { Link::start() } else { Link { seq: after, previous: None } };
-    walk(connection, from, head, drop).or_else(|error| match walk(connection, Link::start(), head, drop) {
-        Err(first) => Err(first),
-        Ok(()) => Err(error),
+    walk(connection, from, head, drop).map_err(|error| match walk(connection, Link::start(), head, drop) {
+        Err(first) => first,
+        Ok(()) => error,
     })
 }
 

@@ -4,6 +4,7 @@ mod journal;
 mod locks;
 mod migrate;
 mod open;
+mod outline;
 mod replace;
 mod shelf;
 mod transfer;
@@ -20,7 +21,7 @@ use serde::{Serialize, de::DeserializeOwned};
 
 use super::{
     Approval, BmcSession, Claim, ClusterRecord, Control, Draft, Export, Fence, Head, Holder, Lineage, Lock, Record,
-    RunRecord, RunState, Sighting, Store, StoreError, clock, made_meanwhile, ttl_ms,
+    RunHead, RunRecord, RunState, Sighting, Standings, Store, StoreError, clock, made_meanwhile, ttl_ms,
 };
 use crate::model::{Failure, Stamp, facts::NodeRecord, failure::Cause};
 use locks::By;
@@ -163,7 +164,7 @@ impl Store for SqliteStore {
     fn create_run(&self, run: &RunRecord) -> Result<(), StoreError> {
         self.write("create run", Weight::Matters, |t, _| match shelf::get::<RunRecord>(t, Kind::Run, &run.id)? {
             Some(_) => Err(StoreError::Conflict(format!("there is a run {} already", run.id))),
-            None => shelf::put(t, Kind::Run, &run.id, run),
+            None => shelf::put(t, Kind::Run, &run.id, run).and_then(|()| outline::note_run(t, run)),
         })?;
         // Before the run's first effect: from here on its state is missed, if it goes.
         self.inner().witness.sync();
@@ -174,7 +175,9 @@ impl Store for SqliteStore {
         self.write("set run state", Weight::Matters, |t, _| {
             let record = shelf::get::<RunRecord>(t, Kind::Run, run)?
                 .ok_or_else(|| StoreError::Conflict(format!("there is no run {run}")))?;
-            shelf::put(t, Kind::Run, run, &RunRecord { state, ended_ms, ..record })
+            let record = RunRecord { state, ended_ms, ..record };
+            shelf::put(t, Kind::Run, run, &record)?;
+            outline::note_run(t, &record)
         })
     }
 
@@ -186,6 +189,28 @@ impl Store for SqliteStore {
 
     fn run(&self, id: &str) -> Result<Option<RunRecord>, StoreError> {
         self.read(|c| shelf::get(c, Kind::Run, id))
+    }
+
+    fn run_heads(&self) -> Result<Vec<RunHead>, StoreError> {
+        if let Some(heads) = self.read(outline::heads)? {
+            return Ok(heads);
+        }
+        let runs = self.runs()?;
+        // Kept for the next time; what cannot be kept is made again.
+        let _ = self.write("keep the outline", Weight::Passing, |t, _| outline::keep_heads(t, &runs));
+        Ok(runs.iter().map(RunHead::from).collect())
+    }
+
+    fn standings(&self) -> Result<Standings, StoreError> {
+        let found = self.read(outline::standings)?;
+        if found.is_news() {
+            let _ = self.write("keep the outline", Weight::Passing, |t, _| outline::keep(t, &found));
+        }
+        Ok(found.standings)
+    }
+
+    fn last_records(&self, subject: Option<&str>, most: usize) -> Result<Vec<Record>, StoreError> {
+        self.read(|c| journal::last(c, subject, most))
     }
 
     fn append(&self, run: &str, now_ms: u64, fence: &Fence, draft: Draft) -> Result<Record, StoreError> {
@@ -313,6 +338,15 @@ impl Store for SqliteStore {
     fn observed(&self) -> Result<Vec<(String, u64, serde_json::Value)>, StoreError> {
         let seen: Vec<(String, Sighting)> = self.read(|c| shelf::all(c, Kind::Observed))?;
         Ok(seen.into_iter().map(|(node, s)| (node, s.at_ms, s.facts)).collect())
+    }
+
+    fn each_observed(&self, each: &mut dyn FnMut(&str, &str)) -> Result<(), StoreError> {
+        self.read(|c| {
+            shelf::each(c, Kind::Observed, |node, body| {
+                each(node, body);
+                Ok(())
+            })
+        })
     }
 
     fn lineage(&self) -> Result<Lineage, StoreError> {

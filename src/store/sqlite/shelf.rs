@@ -31,9 +31,13 @@ pub(super) enum Kind {
     Observed,
     Control,
     Approval,
+    // Derived of the others, so neither exported nor missed:
+    RunHead,
+    Standing,
 }
 
 impl Kind {
+    /// What is no outline.
     pub(super) const ALL: [Kind; 9] = [
         Kind::Run,
         Kind::Lock,
@@ -57,6 +61,8 @@ impl Kind {
             Kind::Observed => "observed",
             Kind::Control => "control",
             Kind::Approval => "approval",
+            Kind::RunHead => "runHead",
+            Kind::Standing => "standing",
         }
     }
 }
@@ -146,26 +152,57 @@ pub(super) fn remove(connection: &Connection, kind: Kind, name: &str) -> Result<
 
 /// All of a kind, by name. Refused when one is changed, missing or one too many.
 pub(super) fn all<T: DeserializeOwned>(connection: &Connection, kind: Kind) -> Result<Vec<(String, T)>, StoreError> {
+    let mut found = Vec::new();
+    each(connection, kind, |name, body| {
+        found.push((name.to_owned(), body.to_owned()));
+        Ok(())
+    })?;
+    found.into_iter().map(|(name, body)| Ok((name, from_json(&body)?))).collect()
+}
+
+/// As [`all`], as text. What was handed out before an error is not to be believed.
+pub(super) fn each(
+    connection: &Connection,
+    kind: Kind,
+    mut each: impl FnMut(&str, &str) -> Result<(), StoreError>,
+) -> Result<(), StoreError> {
     let read = failed("read");
     let mut statement =
         connection.prepare_cached("SELECT name, body, sum FROM shelf WHERE kind = ?1 ORDER BY name").map_err(&read)?;
-    let rows = statement
-        .query_map([kind.word()], |row| Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?, row.get::<_, Sum>(2)?)))
-        .map_err(&read)?;
+    let mut rows = statement.query([kind.word()]).map_err(&read)?;
     let mut total = Sum::default();
-    let mut found = Vec::new();
-    for row in rows {
-        let (name, body, said) = row.map_err(&read)?;
-        if sum(kind, &name, &body) != said {
+    while let Some(row) = rows.next().map_err(&read)? {
+        let text = |column| row.get_ref(column).and_then(|value| Ok(value.as_str()?)).map_err(&read);
+        let (name, body) = (text(0)?, text(1)?);
+        let said: Sum = row.get(2).map_err(&read)?;
+        if sum(kind, name, body) != said {
             return Err(damaged(kind, &format!("under the name {name} is not what was written")));
         }
         fold(&mut total, &said);
-        found.push((name, body));
+        each(name, body)?;
     }
     if total != kept_sum(connection, kind.word())? {
         return Err(damaged(kind, "is not complete, or holds what was never written"));
     }
-    found.into_iter().map(|(name, body)| Ok((name, from_json(&body)?))).collect()
+    Ok(())
+}
+
+/// The names of a kind, which are not held against its sum.
+pub(super) fn names(connection: &Connection, kind: Kind) -> Result<Vec<String>, StoreError> {
+    let read = failed("read");
+    let mut statement =
+        connection.prepare_cached("SELECT name FROM shelf WHERE kind = ?1 ORDER BY name").map_err(&read)?;
+    let rows = statement.query_map([kind.word()], |row| row.get(0)).map_err(&read)?;
+    rows.map(|row| row.map_err(&read)).collect()
+}
+
+/// Forgets a kind.
+pub(super) fn clear(connection: &Connection, kind: Kind) -> Result<(), StoreError> {
+    connection
+        .prepare_cached("DELETE FROM shelf WHERE kind = ?1")
+        .and_then(|mut s| s.execute([kind.word()]))
+        .map_err(failed("write"))?;
+    keep_sum(connection, kind.word(), &Sum::default())
 }
 
 /// One by name. Before it is said to be absent, the whole kind is held against its sum.

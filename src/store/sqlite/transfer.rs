@@ -45,7 +45,7 @@ pub(super) fn import(connection: &Connection, export: &Export) -> Result<(), Sto
         let changes: Result<Vec<_>, StoreError> = all.map(|(name, value)| Ok((name, Some(to_json(value)?)))).collect();
         shelf::change(connection, kind, &changes?)
     }
-    fn owned<'a, T>(map: &'a BTreeMap<String, T>) -> impl Iterator<Item = (String, &'a T)> {
+    fn owned<T>(map: &BTreeMap<String, T>) -> impl Iterator<Item = (String, &T)> {
         map.iter().map(|(name, value)| (name.clone(), value))
     }
     export.check()?;

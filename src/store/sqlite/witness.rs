@@ -116,7 +116,8 @@ impl Witness {
 
     /// A witness that knows this and nothing else, durable with its name.
     pub(super) fn replace(path: &Path, seen: &Seen) -> Result<(), StoreError> {
-        let fresh = path.with_extension("witness.new");
+        // Several commands may be the first at once: each makes its own, and the last name given stands.
+        let fresh = path.with_extension(format!("witness.{}.new", std::process::id()));
         let put = || {
             let file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&fresh)?;
             file.write_all_at(&slot(seen), 0)?;

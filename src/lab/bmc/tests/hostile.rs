@@ -90,6 +90,7 @@ async fn facts(script: Script) -> (Failure, Vec<String>) {
     (failure, seen)
 }
 
+// fault: F16 invariant: I19 harness: P
 #[tokio::test]
 async fn a_huge_answer_is_cut_off() {
     let (failure, _) = facts(|path| match path {
@@ -100,6 +101,7 @@ async fn a_huge_answer_is_cut_off() {
     assert!(failure.cause == Cause::Malformed && failure.why.contains("4194304"), "{failure}");
 }
 
+// fault: F16 invariant: I19 harness: P
 #[tokio::test]
 async fn deep_nesting_is_not_parsed() {
     let (failure, _) = facts(|path| match path {
@@ -110,6 +112,7 @@ async fn deep_nesting_is_not_parsed() {
     assert!(failure.cause == Cause::Malformed && failure.why.contains("nests"), "{failure}");
 }
 
+// fault: F16 invariant: I19 harness: P
 #[tokio::test]
 async fn endless_members_end() {
     let (failure, seen) = facts(|path| match path {
@@ -130,6 +133,7 @@ async fn endless_members_end() {
     assert!(failure.cause == Cause::Malformed && failure.why.contains("more than"), "{failure}");
 }
 
+// fault: F16 invariant: I17 harness: P
 #[tokio::test]
 async fn redirects_and_foreign_links_are_not_followed() {
     let (failure, seen) = facts(|path| match path {
@@ -153,6 +157,7 @@ async fn redirects_and_foreign_links_are_not_followed() {
     assert_eq!(seen.len(), 1, "the password was not sent anywhere");
 }
 
+// fault: F16 invariant: I18 harness: P
 #[tokio::test]
 async fn silence_ends_at_the_deadline() {
     let hostile = hostile(|path| (path == "/redfish/v1/").then(root).flatten()).await;
@@ -163,6 +168,7 @@ async fn silence_ends_at_the_deadline() {
     assert!(started.elapsed() < Duration::from_secs(3));
 }
 
+// fault: F2 invariant: I18 harness: P
 #[tokio::test]
 async fn later_is_waited_for_within_bounds_and_told() {
     let (failure, seen) = facts(|path| match path {

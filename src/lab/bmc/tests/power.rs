@@ -49,6 +49,7 @@ async fn power_on_with_pxe_once_then_off() {
     client.close().await.unwrap();
 }
 
+// fault: F20 harness: P
 #[tokio::test]
 async fn the_transition_is_seen_and_the_lag_is_real() {
     let bench = bench(quick()).await;
@@ -84,6 +85,7 @@ async fn a_guest_that_restarts_by_itself_takes_the_override_once() {
     assert_eq!(bench.bmc.on_guest_reset(), None);
 }
 
+// fault: F7 harness: P
 #[tokio::test]
 async fn accepted_but_ignored_is_an_error_with_both_values() {
     let bench = bench(quick()).await;
@@ -98,6 +100,7 @@ async fn accepted_but_ignored_is_an_error_with_both_values() {
     assert_eq!(bench.count("PATCH", "/Systems/1"), 1);
 }
 
+// fault: F3 invariant: I15 I18 harness: P
 #[tokio::test]
 async fn power_that_does_not_move_is_told_and_the_reset_is_sent_once() {
     let bench = bench(quick()).await;
@@ -109,6 +112,7 @@ async fn power_that_does_not_move_is_told_and_the_reset_is_sent_once() {
     assert_eq!(bench.count("POST", "ComputerSystem.Reset"), 1);
 }
 
+// fault: F4 invariant: I11 I15 harness: P
 #[tokio::test]
 async fn a_lost_answer_is_looked_at_and_not_sent_again() {
     let bench = bench(quick()).await;
@@ -121,6 +125,7 @@ async fn a_lost_answer_is_looked_at_and_not_sent_again() {
     assert_eq!(bench.count("POST", "ComputerSystem.Reset"), 2);
 }
 
+// fault: F5 invariant: I12 harness: P
 #[tokio::test]
 async fn force_comes_only_where_it_is_allowed() {
     let bench = bench(quick()).await;

@@ -7,6 +7,7 @@ use crate::{
     },
 };
 
+// fault: F1 invariant: I10 I19 harness: P
 #[tokio::test]
 async fn one_session_told_to_the_ledger_and_deleted_on_close() {
     let bench = bench(quick()).await;
@@ -23,6 +24,7 @@ async fn one_session_told_to_the_ledger_and_deleted_on_close() {
     assert!(lines.iter().all(|l| l.status.is_some() && !format!("{l:?}").contains(PASSWORD)));
 }
 
+// fault: F1 F52 invariant: I8 harness: P
 #[tokio::test]
 async fn leftovers_are_deleted_and_other_peoples_sessions_are_not() {
     let bench = bench(quick()).await;
@@ -61,6 +63,7 @@ async fn read_only_sends_no_write() {
     assert!(log.len() > 5 && dropped == 0);
 }
 
+// fault: F14 invariant: I18 harness: P
 #[tokio::test]
 async fn a_wrong_password_is_tried_once() {
     let bench = bench(quick()).await;
@@ -74,6 +77,7 @@ async fn a_wrong_password_is_tried_once() {
     assert_eq!(basic.bmc.log().0.iter().filter(|l| l.status == 401).count(), 1);
 }
 
+// fault: F1 harness: P
 #[tokio::test]
 async fn basic_auth_where_there_are_no_sessions_or_none_free() {
     let bench = bench(Behaviour { sessions: false, ..quick() }).await;
@@ -90,6 +94,7 @@ async fn basic_auth_where_there_are_no_sessions_or_none_free() {
     assert_eq!(last.as_deref(), Some("closed n1"));
 }
 
+// fault: F12 harness: P
 #[tokio::test]
 async fn a_session_that_ended_is_opened_again_once() {
     let bench = bench(quick()).await;
@@ -106,6 +111,7 @@ async fn a_session_that_ended_is_opened_again_once() {
     assert_eq!(bench.bmc.open_sessions(), 0);
 }
 
+// fault: F13 invariant: I17 harness: P
 #[tokio::test]
 async fn a_changed_key_stops_with_both_fingerprints_and_no_password_is_sent() {
     let mut bench = bench(quick()).await;
@@ -122,6 +128,7 @@ async fn a_changed_key_stops_with_both_fingerprints_and_no_password_is_sent() {
     assert_eq!(bench.bmc.log().0, [], "nothing came through");
 }
 
+// invariant: I17 harness: P
 #[tokio::test]
 async fn a_ca_is_checked_with_name_and_issuer() {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();

@@ -39,6 +39,7 @@ async fn server(
     (url, tokio::spawn(serve(listener, Arc::new(config), bmc, std::future::pending())))
 }
 
+// fault: F13 invariant: I17 harness: P
 #[tokio::test]
 async fn a_stolen_certificate_without_its_key_is_refused() {
     let options = || Options {

@@ -28,7 +28,8 @@ impl World {
         let state = self.state(&me.at).ok_or_else(Refusal::no_leader)?;
         let (voters, started) = (state.voters().count(), Self::started(state).count());
         // From one to two needs no more than the one; otherwise the started ones must be a quorum of the new size.
-        if !learner && !(voters == 1 && started == 1) && started < (voters + 1) / 2 + 1 {
+        let alone = voters == 1 && started == 1;
+        if !learner && !alone && started <= voters.div_ceil(2) {
             return Err(Refusal::not_enough_started());
         }
         if !state.voters().all(|voter| self.connected(now, me, voter)) {
