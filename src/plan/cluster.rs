@@ -2,12 +2,14 @@
 
 use super::{Known, Plan, Refusal, Step, StepKind, Subject, Track};
 use crate::model::{
+    Fleet,
     facts::{ClusterFacts, Facts},
     failure::Cause,
-    fleet::Cluster,
+    fleet::{Cluster, ClusterDriver},
 };
 
 pub(super) fn track(
+    fleet: &Fleet,
     cluster: &Cluster,
     scope: &[String],
     facts: &Facts,
@@ -101,7 +103,16 @@ pub(super) fn track(
             Some(format!("rackctl describe cluster {}", cluster.name)),
         ));
     }
-    for member in &cluster.members {
+    // Whoever is in the list already comes first: a learner that was left behind, perhaps never started and so without
+    // a name, forbids every other one.
+    let listed = |m: &str| {
+        let ClusterDriver::Etcd { peer_port, .. } = cluster.driver else { return false };
+        let url = fleet.member_address(m, peer_port).map(|at| format!("http://{at}"));
+        seen.members.iter().any(|x| x.name == m || url.as_ref().is_some_and(|u| x.peer_urls.contains(u)))
+    };
+    let mut members: Vec<&String> = cluster.members.iter().collect();
+    members.sort_by_key(|m| !listed(m));
+    for member in members {
         match seen.members.iter().find(|m| m.name == *member) {
             Some(m) if !m.learner && m.healthy => {
                 track.voters.push(member.clone());

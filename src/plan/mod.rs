@@ -291,7 +291,7 @@ fn converge(
             });
             continue;
         }
-        match cluster::track(cluster, scope, facts, known, plan) {
+        match cluster::track(fleet, cluster, scope, facts, known, plan) {
             Ok(track) => plan.tracks.push(track),
             Err(refusal) => plan.refusals.push(refusal),
         }

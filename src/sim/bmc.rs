@@ -148,12 +148,20 @@ fn carry_out(ctx: &Ctx, by: &By, machine: usize, ask: Ask) -> (Result<Answer, Fa
             world.effect(by, What::Reset { node, action: word(action), done: !ignored });
             drop(world);
             if !ignored {
+                cut_by_us(ctx, machine, true);
                 reset(ctx, machine, action);
+                cut_by_us(ctx, machine, false);
             }
             return (Ok(Answer::Done), is_lost, false);
         }
     };
     (Ok(answer), is_lost, false)
+}
+
+fn cut_by_us(ctx: &Ctx, machine: usize, ours: bool) {
+    if let Some(m) = ctx.world().machines.get_mut(machine) {
+        m.cut_by_us = ours;
+    }
 }
 
 fn reset(ctx: &Ctx, machine: usize, action: PowerAction) {

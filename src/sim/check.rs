@@ -16,6 +16,10 @@ use crate::{
     store::Store,
 };
 
+/// From the beginning of a look at who is away to the effect that follows it: the look, its freshness, the log-in. What
+/// goes away by itself in this time cannot be known by anybody.
+const LOOK_MS: u64 = 20_000;
+
 /// Numbers of the design's list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Invariant {
@@ -169,12 +173,24 @@ fn on_reset(world: &mut World, cause: &Cause, node: &str, action: &'static str, 
     let member = world.machines.get(machine).and_then(|m| m.etcd);
     if let Some(cluster) = member.and_then(|e| world.clusters.get(&e.cluster))
         && cluster.has_quorum(world, None)
-        && !cluster.has_quorum(world, Some(machine))
+        && cluster.known_standing(world, machine, world.now.saturating_sub(LOOK_MS)) <= cluster.voters().count() / 2
     {
         let why = format!("{action} takes the quorum of cluster {}", cluster.name);
         broken(world, Invariant::I4, Some(node), why);
     }
     budget(world, node, action);
+}
+
+/// It does not serve, and a look that ended just before the effect could have told.
+fn is_known_away(world: &World, machine: usize) -> bool {
+    let Some(m) = world.machines.get(machine).filter(|_| !world.serves(machine)) else { return false };
+    let since = match &m.etcd {
+        // It runs, and its cluster has no quorum.
+        Some(member) => world.clusters.get(&member.cluster).map_or(0, |c| c.disturbed_at),
+        None if m.away.1 => return true,
+        None => m.away.0,
+    };
+    since + LOOK_MS < world.now
 }
 
 /// What is away counts whoever took it away.
@@ -191,7 +207,7 @@ fn budget(world: &mut World, node: &str, action: &str) {
         let away: Vec<&String> = members
             .iter()
             .filter(|m| voted.contains(*m) && *m != node)
-            .filter(|m| world.number.get(*m).is_some_and(|i| !world.serves(*i)))
+            .filter(|m| world.number.get(*m).is_some_and(|i| is_known_away(world, *i)))
             .collect();
         if away.len() as u32 + 1 > limit {
             let why = format!("{action}: of {name} {away:?} are away already, {limit} may be");
@@ -241,7 +257,10 @@ pub fn on_run_end(world: &mut World, tool: &Tool, plan: &Plan, outcome: Outcome)
         let Some(machine) = world.number.get(node).and_then(|i| world.machines.get(*i)).cloned() else { continue };
         let began = track.steps.iter().any(|s| matches!(s.kind, StepKind::BootInstaller { .. }));
         // A BMC that cannot be asked cannot be mended; everything else is no excuse.
-        let excused = machine.drawn.excuses(world.now) || machine.bmc.away_until > world.now || !machine.feed;
+        let excused = world.durable.cut_off.borrow().contains(node)
+            || machine.drawn.excuses(world.now)
+            || machine.bmc.away_until > world.now
+            || !machine.feed;
         if began && !over && !machine.bmc.boot.is_cleared() && !excused {
             broken(world, Invariant::I9, Some(node), "its boot override is still set".into());
         }

@@ -339,6 +339,9 @@ impl Carrier<'_> {
         let d = Doing::new(self.ctx, self.tool, &name, &step, 1);
         self.spawn(async move {
             let done = timeout(&d.ctx, FINALIZE_DEADLINE_MS, drivers::finalize(&d, "the run ended")).await;
+            if !matches!(done, Some(Ok(()))) {
+                d.tool.durable.cut_off.borrow_mut().insert(name.clone());
+            }
             let result = done.unwrap_or_else(|| {
                 Err(Failure::new(Cause::Deadline, format!("{name}: leave it safe"), "its BMC did not answer in time"))
             });

@@ -60,6 +60,16 @@ impl Cluster {
         self.members.iter().filter(|m| !m.learner)
     }
 
+    /// Voters that run or went away by themselves after `since`: what nobody could have known of.
+    pub fn known_standing(&self, world: &World, except: usize, since: u64) -> usize {
+        let lately = |m: &Member| {
+            m.machine
+                .and_then(|i| world.machines.get(i))
+                .is_some_and(|x| x.etcd.is_none() && !x.away.1 && x.away.0 >= since)
+        };
+        self.voters().filter(|m| m.machine != Some(except) && (self.runs(world, m) || lately(m))).count()
+    }
+
     /// Voters that run, without machine `except`.
     pub fn standing(&self, world: &World, except: Option<usize>) -> usize {
         self.voters().filter(|m| (except.is_none() || m.machine != except) && self.runs(world, m)).count()
@@ -180,6 +190,7 @@ pub fn stop(ctx: &Ctx, machine: usize) {
     let before = world.clusters.get(&running.cluster).is_some_and(|c| c.has_quorum(&world, None));
     if let Some(m) = world.machines.get_mut(machine) {
         m.etcd = None;
+        m.away = (now, m.cut_by_us);
     }
     let after = world.clusters.get(&running.cluster).is_some_and(|c| c.has_quorum(&world, None));
     let mut name = String::new();

@@ -150,6 +150,8 @@ pub fn machines(seed: u64, fleet: &Fleet, faults: &Faults) -> Vec<Machine> {
                 ],
                 net_first: rng.chance(300),
                 etcd: None,
+                away: (0, false),
+                cut_by_us: false,
                 drawn: faults.clone(),
                 faults,
             }

@@ -103,6 +103,10 @@ pub struct Machine {
     pub net_first: bool,
     pub etcd: Option<Member>,
     pub faults: MachineFaults,
+    /// When its etcd last went away, and whether a request of ours took it.
+    pub away: (u64, bool),
+    /// A reset of ours is taking its power.
+    pub cut_by_us: bool,
     /// As they were in the beginning.
     pub drawn: MachineFaults,
 }

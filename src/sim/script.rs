@@ -216,12 +216,12 @@ async fn operates(ctx: &Ctx, office: &Office, scenario: Scenario, faults: Faults
             Ending::Ended { .. } | Ending::Nothing { .. } | Ending::Failed if !ctx.world().healed => heal(ctx),
             Ending::Ended { .. } | Ending::Nothing { .. } | Ending::Failed => {
                 healthy_rounds += 1;
-                if healthy_rounds > 4 {
+                if healthy_rounds > 6 {
                     break;
                 }
             }
         }
-        let pause = rng.range(1_000, 120_000);
+        let pause = rng.range(1_000, if ctx.world().healed { 240_000 } else { 120_000 });
         sleep(ctx, pause).await;
     }
     // A run that was given up has written what the next one writes again.

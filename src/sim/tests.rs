@@ -64,6 +64,8 @@ fn what_once_broke_holds() {
     holds(scenario(18, 20, Profile::None));
     // A voter's power was cut for its reinstallation before anybody asked whether its cluster could do without it.
     holds(scenario(7, 6, Profile::Heavy));
+    // A learner that was left behind kept every other machine out of its cluster.
+    holds(scenario(65, 12, Profile::Heavy));
     // The only two voters of a cluster were restarted.
     holds(scenario(12, 20, Profile::Light));
 }
