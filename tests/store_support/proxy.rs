@@ -95,8 +95,7 @@ fn take(counter: &AtomicU32) -> bool {
 fn requests(mut client: TcpStream, mut server: TcpStream, armed: &AtomicBool, state: &State) {
     let mut buffer = [0; 65536];
     let mut seen: Vec<u8> = Vec::new();
-    loop {
-        let Ok(n @ 1..) = client.read(&mut buffer) else { break };
+    while let Ok(n @ 1..) = client.read(&mut buffer) {
         seen.extend_from_slice(&buffer[..n]);
         // One request after the other on each connection; a write is known by its body.
         if !whole(&seen) {
@@ -122,8 +121,7 @@ fn requests(mut client: TcpStream, mut server: TcpStream, armed: &AtomicBool, st
 
 fn relay_answers(mut client: TcpStream, mut server: TcpStream, armed: &AtomicBool, state: &State) {
     let mut buffer = [0; 65536];
-    loop {
-        let Ok(n @ 1..) = server.read(&mut buffer) else { break };
+    while let Ok(n @ 1..) = server.read(&mut buffer) {
         if armed.load(Ordering::SeqCst) {
             state.lost.fetch_add(1, Ordering::SeqCst);
             break;
