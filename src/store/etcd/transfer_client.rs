@@ -135,7 +135,7 @@ impl Core {
         *self.seen.lock().await = None;
         let mark = self.begin_import().await?;
         for step in steps(self.import_ops(export).await?) {
-            self.import_step(step, mark, Vec::new()).await?;
+            self.import_step(step, mark).await?;
         }
         let keys = &self.keys;
         let found = self.look(WHAT, vec![Op::Get { key: keys.serial() }]).await?;
@@ -145,8 +145,9 @@ impl Core {
         let meta = Meta { schema: SCHEMA_VERSION, id: export.lineage.id, base };
         let names = export.fences.iter().map(|(name, fence)| (name.clone(), Slot { fence: *fence, hold: 0 }));
         let table = Table { names: names.collect(), ..Table::default() };
+        let own = to_json(&meta)?;
         let mut last = vec![
-            Op::put(keys.meta(), to_json(&meta)?),
+            Op::put(keys.meta(), own.clone()),
             Op::put(keys.locks(), to_json(&table)?),
             Op::put(keys.serial(), Vec::new()),
             Op::Delete { key: keys.importing() },
@@ -154,8 +155,14 @@ impl Core {
         if export.head.seq > 0 {
             last.push(Op::put(keys.head(), to_json(&export.head)?));
         }
-        let unused = [keys.locks(), keys.head()].map(|key| Compare::Changed { key, at: 0 });
-        self.import_step(last, mark, unused.into()).await
+        let compare = [(keys.importing(), mark), (keys.locks(), 0), (keys.head(), 0)];
+        let compare = compare.map(|(key, at)| Compare::Changed { key, at }).into();
+        let failure = vec![Op::Get { key: keys.importing() }, Op::Get { key: keys.meta() }];
+        let answer = self.send(WHAT, Transaction { compare, success: last, failure }).await?;
+        // An earlier try may have come through: then the mark is gone, and the lineage is the export's.
+        let found: Vec<_> = answer.value.responses.iter().filter_map(|r| r.response_range.as_ref()).collect();
+        let done = found.len() == 2 && found[0].kvs.is_empty() && found[1].kvs.iter().any(|kv| kv.value == own);
+        if answer.value.succeeded || answer.repeated && done { Ok(()) } else { Err(overtaken()) }
     }
 
     /// Gives the revision of the key that keeps others away.
@@ -185,20 +192,16 @@ impl Core {
         let mut clear: Vec<Op> = Kind::ALL.iter().map(|kind| Op::DeletePrefix { prefix: keys.kind(*kind) }).collect();
         clear.extend([keys.journal(), keys.by_runs(), keys.chunk("")].map(|prefix| Op::DeletePrefix { prefix }));
         if used {
-            self.import_step(clear, mark, Vec::new()).await?;
+            self.import_step(clear, mark).await?;
         }
         Ok(mark)
     }
 
-    /// One guarded step. Where it may have come through before, it did: nobody else writes while the mark stands.
-    async fn import_step(&self, ops: Vec<Op>, mark: u64, mut compare: Vec<Compare>) -> Result<(), StoreError> {
-        compare.push(Compare::Changed { key: self.keys.importing(), at: mark });
-        let failure = vec![Op::Get { key: self.keys.importing() }];
-        let answer = self.send("import", Transaction { compare, success: ops, failure }).await?;
-        if answer.value.succeeded || answer.repeated {
-            return Ok(());
-        }
-        Err(StoreError::Conflict("another import into this store was begun meanwhile".to_owned()))
+    /// One step of many. It may be carried out twice, for the mark stands after it as before.
+    async fn import_step(&self, ops: Vec<Op>, mark: u64) -> Result<(), StoreError> {
+        let compare = vec![Compare::Changed { key: self.keys.importing(), at: mark }];
+        let answer = self.send("import", Transaction { compare, success: ops, failure: vec![] }).await?;
+        if answer.value.succeeded { Ok(()) } else { Err(overtaken()) }
     }
 
     /// Everything but what the last step writes.
@@ -244,6 +247,10 @@ impl Core {
 fn lineage(meta: &Meta, serial: Option<&KeyValue>) -> Lineage {
     let count = serial.map_or(0, |kv| kv.version as i64);
     Lineage { id: meta.id, serial: u64::try_from(meta.base + count).unwrap_or(0) }
+}
+
+fn overtaken() -> StoreError {
+    StoreError::Conflict("another import into this store was begun meanwhile".to_owned())
 }
 
 fn gone() -> StoreError {
