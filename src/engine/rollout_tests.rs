@@ -3,6 +3,8 @@
 use super::*;
 use crate::{
     model::{
+        Failure,
+        failure::Cause,
         goal::{Goal, Scope},
         power::PowerAction,
         rollout::{ChangeWindow, Count, Rollout},

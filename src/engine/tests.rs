@@ -1,7 +1,11 @@
 use super::*;
 use crate::{
-    model::goal::{Goal, Scope},
-    plan::{StepKind, Track},
+    model::{
+        Failure,
+        failure::Cause,
+        goal::{Goal, Scope},
+    },
+    plan::{Step, StepKind, Track},
 };
 
 fn step(subject: &Subject, kind: StepKind, awaits: &[&str]) -> Step {

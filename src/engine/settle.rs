@@ -1,0 +1,154 @@
+//! How tracks and runs end: through, failed, skipped, left safe.
+
+use crate::{
+    model::{Failure, failure::Cause},
+    plan::{Danger, StepId, Subject},
+};
+
+use super::{Effect, Engine, Now, Phase, state::Stop};
+
+/// How a run ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    Succeeded,
+    /// Some tracks, not all, reached their end.
+    Partly,
+    Failed,
+    NeedsPerson,
+    Interrupted,
+    Paused,
+    Aborted,
+    /// Too many failures, or a shared cause: nodes were left that never began.
+    Halted,
+}
+
+impl Engine {
+    /// The track is through, or will never be.
+    pub(super) fn over(&mut self, now: Now, track: usize, failed: Option<usize>, effects: &mut Vec<Effect>) {
+        if std::mem::replace(&mut self.tracks[track].over, true) {
+            return;
+        }
+        self.open -= 1;
+        self.ready.remove(&track);
+        let failure = failed.and_then(|at| {
+            let state = &self.steps[at];
+            let Phase::Failed { failure } = &state.phase else { return None };
+            Some((&state.step.id, failure, state.step.kind.word()))
+        });
+        if let Some(why) = self.admission.end(now.mono_ms, track, failure) {
+            self.halted = true;
+            effects.push(Effect::Halt { why });
+        }
+        let subject = self.tracks[track].subject.clone();
+        if failed.is_some() {
+            self.finalize(subject, effects);
+        }
+    }
+
+    pub(super) fn finalize(&mut self, subject: Subject, effects: &mut Vec<Effect>) {
+        if matches!(subject, Subject::Node(_))
+            && !self.finalized.contains(&subject)
+            && self.finalizing.insert(subject.clone())
+        {
+            effects.push(Effect::Finalize { subject });
+        }
+    }
+
+    /// Everything behind a failed step of its track, and what awaits any of that, will never be done.
+    pub(super) fn skip_rest(&mut self, now: Now, failed: usize) {
+        let because = self.steps[failed].step.id.clone();
+        let mut dead = vec![failed];
+        while let Some(at) = dead.pop() {
+            let own = self.steps[at].track;
+            let mut next: Vec<usize> = (at + 1..self.tracks[own].end).collect();
+            for waiter in self.waiters.get(&at).into_iter().flatten() {
+                let id = &self.steps[at].step.id;
+                let range = self.tracks[*waiter].first..self.tracks[*waiter].end;
+                next.extend(range.filter(|i| self.steps[*i].step.awaits.contains(id)));
+            }
+            for index in next {
+                if self.steps[index].phase != Phase::Waiting {
+                    continue;
+                }
+                self.set(now, index, Phase::Skipped { because: because.clone() });
+                dead.push(index);
+                self.close_if_dead(self.steps[index].track);
+            }
+        }
+    }
+
+    /// A track of which nothing is in hand and nothing can begin any more.
+    pub(super) fn close_if_dead(&mut self, track: usize) {
+        let own = &self.tracks[track];
+        if own.over || !self.steps[own.cursor..own.end].iter().all(|s| s.phase.ended()) {
+            return;
+        }
+        if self.steps[own.first..own.end].iter().any(|s| matches!(s.phase, Phase::Failed { .. })) {
+            // `failed` closes it, and finalizes.
+            return;
+        }
+        self.tracks[track].over = true;
+        self.open -= 1;
+        self.ready.remove(&track);
+        self.admission.drop_waiting(track);
+    }
+
+    pub(super) fn notice_end(&mut self, effects: &mut Vec<Effect>) {
+        let still = match self.stop {
+            None => self.open > 0,
+            Some(Stop::Pause) => self.busy > 0,
+            // What is only looked at or waited for is looked at again by the next process.
+            Some(Stop::Interrupt | Stop::Abort) => self.steps.iter().any(|s| s.phase == Phase::Acting),
+        };
+        if still || self.finished {
+            return;
+        }
+        if self.stop == Some(Stop::Abort) {
+            let begun: Vec<Subject> =
+                self.tracks.iter().filter(|t| t.begun && t.cursor < t.end).map(|t| t.subject.clone()).collect();
+            for subject in begun {
+                self.finalize(subject, effects);
+            }
+        }
+        if self.finalizing.is_empty() {
+            self.finished = true;
+            effects.push(Effect::Finished);
+        }
+    }
+
+    pub fn outcome(&self) -> Outcome {
+        let failures = || {
+            self.steps
+                .iter()
+                .filter_map(|s| if let Phase::Failed { failure } = &s.phase { Some(failure) } else { None })
+        };
+        let ended = self.tracks.iter().filter(|t| t.cursor == t.end).count();
+        let all = ended == self.tracks.len();
+        match self.stop {
+            Some(Stop::Abort) => Outcome::Aborted,
+            _ if all => Outcome::Succeeded,
+            Some(Stop::Interrupt) => Outcome::Interrupted,
+            Some(Stop::Pause) => Outcome::Paused,
+            None if failures().any(|f| f.cause == Cause::NeedsPerson) => Outcome::NeedsPerson,
+            None if self.halted => Outcome::Halted,
+            None if self.tracks.iter().any(|t| t.cursor == t.end && t.first < t.end) => Outcome::Partly,
+            None => Outcome::Failed,
+        }
+    }
+
+    /// Failures, with the steps that they happened in.
+    pub fn failures(&self) -> Vec<(&StepId, &Failure)> {
+        self.steps
+            .iter()
+            .filter_map(|s| if let Phase::Failed { failure } = &s.phase { Some((&s.step.id, failure)) } else { None })
+            .collect()
+    }
+
+    /// Nodes that something destroys or restarts in this run: the ones that its end must leave safe.
+    pub fn endangered(&self) -> impl Iterator<Item = &Subject> {
+        self.tracks
+            .iter()
+            .filter(|t| self.steps[t.first..t.end].iter().any(|s| s.step.danger >= Danger::Reboot))
+            .map(|t| &t.subject)
+    }
+}
