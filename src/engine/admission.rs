@@ -12,22 +12,27 @@ use crate::{
     plan::{Plan, StepId, Subject},
 };
 
-use super::budget::Budget;
+use super::budget::{Budget, Refusal};
 
 /// A look at who is unavailable is believed so long.
 pub const FRESH_MS: u64 = 5_000;
 /// Nodes that one and the same cause may stop before it is taken for a shared one.
 pub const SHARED_CAUSE: usize = 3;
 /// Between two looks while something waits for them.
-const LOOK_AGAIN_MS: u64 = 2_000;
+pub(super) const LOOK_AGAIN_MS: u64 = 2_000;
 /// How far behind the first that waits another one is looked for, when a full rack or chassis stops the first.
 const OVERTAKE: usize = 256;
 
 /// What stands between a node and its turn.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Held {
-    /// Too much is unavailable.
+    /// Too much is unavailable, or was until a moment ago, and that comes to its end by itself.
     Budget(String),
+    /// Too much is down that this run did not take: nobody knows when it ends.
+    Down {
+        why: String,
+        node: Option<String>,
+    },
     Window(String),
     /// Nobody has looked lately.
     Look,
@@ -37,7 +42,7 @@ pub enum Held {
 impl std::fmt::Display for Held {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Held::Budget(why) | Held::Window(why) | Held::Halted(why) => f.write_str(why),
+            Held::Budget(why) | Held::Window(why) | Held::Halted(why) | Held::Down { why, .. } => f.write_str(why),
             Held::Look => f.write_str("waits for a look at what is unavailable"),
         }
     }
@@ -71,6 +76,8 @@ struct Line {
     wave_ended_ms: Option<u64>,
     /// The last node that served before ended then.
     last_end_ms: Option<u64>,
+    /// Since then nobody in it may begin because of what is down, and nothing of ours will change that.
+    starved_ms: Option<u64>,
     halted: Option<String>,
 }
 
@@ -83,6 +90,8 @@ pub struct Admission {
     windows: BTreeMap<String, Vec<ChangeWindow>>,
     looked_ms: Option<u64>,
     looking: bool,
+    /// When the last look began.
+    look_began_ms: u64,
     /// The look under way began before a node ended: what it brings is older than that.
     stale_look: bool,
     /// (step word, cause) → nodes that it stopped.
@@ -98,6 +107,8 @@ pub struct Answer {
     pub look: bool,
     /// Ask again then.
     pub wake_ms: Option<u64>,
+    /// Lines that waited too long.
+    pub halt: Vec<Failure>,
 }
 
 impl Admission {
@@ -113,6 +124,7 @@ impl Admission {
             windows: plan.windows.clone(),
             looked_ms: None,
             looking: false,
+            look_began_ms: 0,
             stale_look: false,
             causes: BTreeMap::new(),
             halted: None,
@@ -142,6 +154,7 @@ impl Admission {
                     wave_end: 0,
                     wave_ended_ms: None,
                     last_end_ms: None,
+                    starved_ms: None,
                     halted: None,
                 });
                 lines.len() - 1
@@ -184,11 +197,12 @@ impl Admission {
         self.lines.iter().map(|l| l.in_hand.len()).sum()
     }
 
-    pub fn around(&mut self, now_ms: u64, down: BTreeSet<String>) {
+    /// `false`: a node ended since the look began, so that another one is needed.
+    pub fn around(&mut self, now_ms: u64, down: BTreeSet<String>) -> bool {
         self.budget.around(down);
         self.looked_ms = Some(now_ms).filter(|_| !self.stale_look);
         self.looking = false;
-        self.stale_look = false;
+        !std::mem::take(&mut self.stale_look)
     }
 
     /// A begun track is through, or failed with `failure` in `step`.
@@ -287,9 +301,12 @@ impl Admission {
             && let Some(windows) = self.windows.get(site)
             && let Gate::Shut { until_ms } = rollout::gate(windows, unix_ms)
         {
-            let until =
-                until_ms.map_or("and none is near".to_owned(), |at| format!("until {}", crate::model::clock::utc(at)));
-            return Some(Held::Window(format!("waits for the change window of {site}, {until}")));
+            let Some(at) = until_ms else {
+                let why = format!("waits for the change window of {site}, and none is near");
+                return Some(Held::Down { why, node: None });
+            };
+            let until = crate::model::clock::utc(at);
+            return Some(Held::Window(format!("waits for the change window of {site}, until {until}")));
         }
         if !seat.disrupts {
             return None;
@@ -306,7 +323,61 @@ impl Admission {
         if self.looked_ms.is_none_or(|at| now_ms > at + FRESH_MS) {
             return Some(Held::Look);
         }
-        self.budget.refusal(&seat.node).map(Held::Budget)
+        self.budget.refusal(&seat.node).map(|r| match r.ours {
+            true => Held::Budget(r.why),
+            false => Held::Down { why: r.why, node: r.down },
+        })
+    }
+
+    /// A look that begins now, unless one is under way.
+    pub fn look(&mut self, now_ms: u64) -> bool {
+        if std::mem::replace(&mut self.looking, true) {
+            return false;
+        }
+        self.look_began_ms = now_ms;
+        true
+    }
+
+    pub fn is_looking(&self) -> bool {
+        self.looking
+    }
+
+    pub fn look_began_ms(&self) -> u64 {
+        self.look_began_ms
+    }
+
+    /// Whether the track's node serves, so that the budget has a say in what takes it away.
+    pub fn disrupts(&self, track: usize) -> bool {
+        self.seats.get(track).and_then(Option::as_ref).is_some_and(|s| s.disrupts)
+    }
+
+    /// Right before the request leaves that takes its node away, after a look: why it may not; `None`: it counts as
+    /// away from now on.
+    pub fn leave(&mut self, track: usize) -> Option<Refusal> {
+        let seat = self.seats.get(track).and_then(Option::as_ref)?;
+        let refusal = self.budget.may_leave(&seat.node);
+        if refusal.is_none() {
+            self.budget.leaves(&seat.node);
+        }
+        refusal
+    }
+
+    /// Nobody of the line may begin because of what is down: it waits so long as one of its nodes may take.
+    fn starve(&mut self, now_ms: u64, index: usize, held: Held, answer: &mut Answer) {
+        let own = &mut self.lines[index];
+        let since = *own.starved_ms.get_or_insert(now_ms);
+        if now_ms < since + u64::from(own.rollout.deadline_s) * 1_000 {
+            return;
+        }
+        let why = format!("{} nodes waited for {} s: {held}", own.queue.len(), own.rollout.deadline_s);
+        own.halted = Some(why.clone());
+        let next = match held {
+            Held::Down { node: Some(node), .. } => {
+                format!("rackctl describe node {node}; when it serves again: rackctl resume")
+            }
+            _ => "rackctl resume".to_owned(),
+        };
+        answer.halt.push(Failure { next: Some(next), ..halt(&own.name, why) });
     }
 
     /// Lets in what may begin now, `room` tracks at most.
@@ -336,17 +407,31 @@ impl Admission {
         let own = &self.lines[index];
         let begun = own.total - own.queue.len();
         let reach = own.wave_end.saturating_sub(begun).min(own.queue.len()).min(OVERTAKE);
+        let (mut down, mut passes) = (None, false);
         for at in 0..reach {
             match self.held(now_ms, unix_ms, index, own.queue[at]) {
-                None => return Some(at),
+                None => {
+                    self.lines[index].starved_ms = None;
+                    return Some(at);
+                }
                 Some(Held::Look) => {
-                    answer.look |= !std::mem::replace(&mut self.looking, true);
+                    answer.look |= self.look(now_ms);
                     return None;
                 }
                 Some(Held::Halted(_)) => return None,
                 // Another machine of its rack or chassis is away: one of another rack may go first.
-                Some(_) => wake(answer, now_ms + LOOK_AGAIN_MS),
+                Some(held) => {
+                    wake(answer, now_ms + LOOK_AGAIN_MS);
+                    match held {
+                        Held::Down { .. } => down = down.or(Some(held)),
+                        _ => passes = true,
+                    }
+                }
             }
+        }
+        match down.filter(|_| !passes) {
+            Some(held) => self.starve(now_ms, index, held, answer),
+            None => self.lines[index].starved_ms = None,
         }
         None
     }
@@ -364,7 +449,7 @@ impl Admission {
         }
         let disrupts = own.queue.front().and_then(|t| self.seats[*t].as_ref()).is_some_and(|s| s.disrupts);
         if disrupts && self.looked_ms.is_none_or(|at| at < soaked) {
-            answer.look |= !std::mem::replace(&mut self.looking, true);
+            answer.look |= self.look(now_ms);
             return;
         }
         let own = &mut self.lines[index];

@@ -56,8 +56,14 @@ pub enum Event {
         step: StepId,
         result: Result<(), Failure>,
     },
+    /// The next request of this step takes its machine away: everything before it was done, and its answer is awaited
+    /// by nobody but the driver, who waits for [`Effect::Go`] or [`Effect::Withhold`].
+    Ready {
+        step: StepId,
+    },
     Finalized {
         subject: Subject,
+        attempt: u32,
         result: Result<(), Failure>,
     },
     /// Nodes that are unavailable now, for any reason.
@@ -89,6 +95,21 @@ pub enum Effect {
         attempt: u32,
         deadline_s: u64,
     },
+    /// What was asked for by [`Event::Ready`] may leave now.
+    Go {
+        step: StepId,
+    },
+    /// It may not: the driver ends its step without sending it.
+    Withhold {
+        step: StepId,
+        failure: Failure,
+    },
+    /// Nothing of this attempt has left: its intent is void, which is to be made durable.
+    NotSent {
+        step: StepId,
+        attempt: u32,
+        failure: Failure,
+    },
     /// The step holds: to be made durable.
     Complete {
         step: StepId,
@@ -109,6 +130,7 @@ pub enum Effect {
     /// Network boot withdrawn, override cleared.
     Finalize {
         subject: Subject,
+        attempt: u32,
     },
     /// Ask who is unavailable, and answer with [`Event::Around`].
     LookAround,

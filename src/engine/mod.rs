@@ -8,7 +8,9 @@
 mod admission;
 mod budget;
 mod event;
+mod finalize;
 mod halt;
+mod leave;
 pub mod look;
 pub mod play;
 mod progress;
@@ -25,7 +27,10 @@ use crate::plan::{Plan, StepId, Subject};
 use admission::Admission;
 pub use admission::{FRESH_MS, SHARED_CAUSE};
 pub use event::{Effect, Event, Found, Now};
+use finalize::Finalizers;
+pub use finalize::LEAVE_SAFE;
 pub use halt::HALT;
+use leave::Leaving;
 pub use progress::{TrackView, view};
 pub use settle::Outcome;
 pub use state::{Phase, StepState};
@@ -45,8 +50,9 @@ pub struct Engine {
     busy: usize,
     open: usize,
     changed: BTreeSet<usize>,
-    finalizing: BTreeSet<Subject>,
-    finalized: BTreeSet<Subject>,
+    finalizers: Finalizers,
+    /// Steps whose next request takes a machine away, and that wait for a look.
+    leaving: Leaving,
     stop: Option<Stop>,
     halted: bool,
     finished: bool,
@@ -64,6 +70,8 @@ pub struct Past {
     pub done: bool,
     pub attempt: u32,
     pub intent_open: bool,
+    /// Of a node and not of a step: it could not be left safe.
+    pub left_unsafe: bool,
 }
 
 /// Named limits of a run.
@@ -95,6 +103,9 @@ impl Engine {
                     not_before_ms: 0,
                     held: None,
                     track: number,
+                    went: false,
+                    withheld: None,
+                    withheld_ms: None,
                 });
             }
             let end = steps.len();
@@ -122,6 +133,8 @@ impl Engine {
         let admission = Admission::new(plan, |t| tracks[t].begun, |t| tracks[t].over);
         let ready = tracks.iter().enumerate().filter(|(_, t)| t.admitted && !t.over).map(|(i, _)| i).collect();
         let open = tracks.iter().filter(|t| !t.over).count();
+        let owes = |t: &&TrackState| past.get(&t.subject.to_string()).is_some_and(|p| p.left_unsafe);
+        let owed = tracks.iter().filter(owes).map(|t| t.subject.clone()).collect();
         Engine {
             steps,
             index,
@@ -133,8 +146,8 @@ impl Engine {
             open,
             changed: (0..tracks.len()).collect(),
             tracks,
-            finalizing: BTreeSet::new(),
-            finalized: BTreeSet::new(),
+            finalizers: Finalizers::owing(owed),
+            leaving: Leaving::default(),
             stop: None,
             halted: false,
             finished: false,
@@ -161,18 +174,23 @@ impl Engine {
         let now = now.into();
         let mut effects = Vec::new();
         match event {
-            Event::Begin | Event::Tick => {}
+            Event::Begin => self.finalize_owed_first(&mut effects),
+            Event::Tick => {}
             Event::Interrupt => self.stop = self.stop.or(Some(Stop::Interrupt)),
             Event::Pause => self.stop = self.stop.or(Some(Stop::Pause)),
             Event::Abort => self.stop = Some(Stop::Abort),
-            Event::Around { down } => self.admission.around(now.mono_ms, down),
+            Event::Around { down } => {
+                if self.admission.around(now.mono_ms, down) {
+                    self.judge(now, &mut effects);
+                } else {
+                    self.look_once_more(now);
+                }
+            }
             Event::Observed { step, found } => self.observed(now, &step, found, &mut effects),
             Event::Acted { step, result } => self.acted(now, &step, result, &mut effects),
             Event::Verified { step, result } => self.verified(now, &step, result, &mut effects),
-            Event::Finalized { subject, .. } => {
-                self.finalizing.remove(&subject);
-                self.finalized.insert(subject);
-            }
+            Event::Ready { step } => self.wants_to_go(now, &step, &mut effects),
+            Event::Finalized { subject, result, .. } => self.finalized(now, &subject, result),
         }
         self.advance(now, &mut effects);
         effects

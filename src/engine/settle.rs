@@ -2,10 +2,13 @@
 
 use crate::{
     model::{Failure, failure::Cause},
-    plan::{Danger, StepId, Subject},
+    plan::{Danger, StepId, StepKind, Subject},
 };
 
-use super::{Effect, Engine, Now, Phase, state::Stop};
+use super::{
+    Effect, Engine, Now, Phase,
+    state::{Stop, TrackState},
+};
 
 /// How a run ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,22 +48,20 @@ impl Engine {
         }
     }
 
-    pub(super) fn finalize(&mut self, subject: Subject, effects: &mut Vec<Effect>) {
-        if matches!(subject, Subject::Node(_))
-            && !self.finalized.contains(&subject)
-            && self.finalizing.insert(subject.clone())
-        {
-            effects.push(Effect::Finalize { subject });
-        }
-    }
-
-    /// Everything behind a failed step of its track, and what awaits any of that, will never be done.
+    /// Everything behind a failed step of its track, and what awaits any of that, will never be done. Where a machine
+    /// failed, its member's steps are skipped and the members behind it join without it, if there is a cluster to join.
     pub(super) fn skip_rest(&mut self, now: Now, failed: usize) {
         let because = self.steps[failed].step.id.clone();
         let mut dead = vec![failed];
         while let Some(at) = dead.pop() {
             let own = self.steps[at].track;
             let mut next: Vec<usize> = (at + 1..self.tracks[own].end).collect();
+            if at != failed && matches!(self.tracks[own].subject, Subject::Cluster(_)) {
+                let member = self.steps[at].step.kind.member().map(str::to_owned);
+                if !matches!(self.steps[at].step.kind, StepKind::Bootstrap { .. }) {
+                    next.retain(|i| self.steps[*i].step.kind.member() == member.as_deref());
+                }
+            }
             for waiter in self.waiters.get(&at).into_iter().flatten() {
                 let id = &self.steps[at].step.id;
                 let range = self.tracks[*waiter].first..self.tracks[*waiter].end;
@@ -72,9 +73,49 @@ impl Engine {
                 }
                 self.set(now, index, Phase::Skipped { because: because.clone() });
                 dead.push(index);
+                self.hand_on(index);
                 self.close_if_dead(self.steps[index].track);
             }
         }
+    }
+
+    /// What a skipped step of a cluster waited for besides its own machine, the next one of its track waits for.
+    fn hand_on(&mut self, skipped: usize) {
+        let track = self.steps[skipped].track;
+        let own = &self.tracks[track];
+        if !matches!(own.subject, Subject::Cluster(_)) {
+            return;
+        }
+        let lost = |a: &StepId| {
+            let phase = self.step(a).map(|s| &s.phase);
+            matches!(phase, Some(Phase::Failed { .. } | Phase::Skipped { .. }))
+        };
+        let awaits: Vec<StepId> = self.steps[skipped].step.awaits.iter().filter(|a| !lost(a)).cloned().collect();
+        let member = self.steps[skipped].step.kind.member().map(str::to_owned);
+        let next = (skipped + 1..own.end)
+            .find(|i| self.steps[*i].phase == Phase::Waiting && self.steps[*i].step.kind.member() != member.as_deref());
+        if let Some(next) = next {
+            let known = &mut self.steps[next].step.awaits;
+            let more: Vec<StepId> = awaits.into_iter().filter(|a| !known.contains(a)).collect();
+            known.extend(more);
+        }
+        self.pass(track);
+        if self.tracks[track].admitted && !self.tracks[track].over {
+            self.ready.insert(track);
+        }
+    }
+
+    /// Moves on to the first step that is neither done nor skipped.
+    pub(super) fn pass(&mut self, track: usize) {
+        let own = &mut self.tracks[track];
+        while own.cursor < own.end && matches!(self.steps[own.cursor].phase, Phase::Done | Phase::Skipped { .. }) {
+            own.cursor += 1;
+        }
+    }
+
+    /// Every step of it is done.
+    fn is_whole(&self, track: &TrackState) -> bool {
+        track.cursor == track.end && self.steps[track.first..track.end].iter().all(|s| s.phase == Phase::Done)
     }
 
     /// A track of which nothing is in hand and nothing can begin any more.
@@ -110,7 +151,12 @@ impl Engine {
                 self.finalize(subject, effects);
             }
         }
-        if self.finalizing.is_empty() {
+        if self.stop != Some(Stop::Interrupt) {
+            for subject in self.finalizers.owed() {
+                self.finalize(subject, effects);
+            }
+        }
+        if self.finalizers.all_ended() {
             self.finished = true;
             effects.push(Effect::Finished);
         }
@@ -122,25 +168,26 @@ impl Engine {
                 .iter()
                 .filter_map(|s| if let Phase::Failed { failure } = &s.phase { Some(failure) } else { None })
         };
-        let ended = self.tracks.iter().filter(|t| t.cursor == t.end).count();
-        let all = ended == self.tracks.len();
+        let all = self.tracks.iter().all(|t| self.is_whole(t));
         match self.stop {
             Some(Stop::Abort) => Outcome::Aborted,
-            _ if all => Outcome::Succeeded,
+            _ if all && !self.finalizers.is_left() => Outcome::Succeeded,
+            _ if all => Outcome::Partly,
             Some(Stop::Interrupt) => Outcome::Interrupted,
             Some(Stop::Pause) => Outcome::Paused,
             None if failures().any(|f| f.cause == Cause::NeedsPerson) => Outcome::NeedsPerson,
             None if self.halted => Outcome::Halted,
-            None if self.tracks.iter().any(|t| t.cursor == t.end && t.first < t.end) => Outcome::Partly,
+            None if self.tracks.iter().any(|t| t.first < t.end && self.is_whole(t)) => Outcome::Partly,
             None => Outcome::Failed,
         }
     }
 
-    /// Failures, with the steps that they happened in.
+    /// Failures, with the steps that they happened in; last the nodes that could not be left safe.
     pub fn failures(&self) -> Vec<(&StepId, &Failure)> {
         self.steps
             .iter()
             .filter_map(|s| if let Phase::Failed { failure } = &s.phase { Some((&s.step.id, failure)) } else { None })
+            .chain(self.finalizers.left())
             .collect()
     }
 

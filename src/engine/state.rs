@@ -46,6 +46,12 @@ pub struct StepState {
     /// What a guard said last, and since when it holds the step back.
     pub held: Option<(Failure, u64)>,
     pub(super) track: usize,
+    /// A request of this attempt was let go.
+    pub(super) went: bool,
+    /// Why its request was not let go: the driver is on its way home.
+    pub(super) withheld: Option<Failure>,
+    /// Since when it is kept from going, round after round.
+    pub(super) withheld_ms: Option<u64>,
 }
 
 #[derive(Debug)]

@@ -67,6 +67,7 @@ impl Engine {
                     self.steps[at].resumed = resumed;
                     return self.set(now, at, Phase::Waiting);
                 }
+                self.steps[at].went = false;
                 self.set(now, at, Phase::Acting);
                 effects.push(Effect::Act { step: id.to_owned(), attempt });
             }
@@ -90,6 +91,10 @@ impl Engine {
     pub(super) fn acted(&mut self, now: Now, id: &str, result: Result<(), Failure>, effects: &mut Vec<Effect>) {
         let Some(at) = self.at(id, &Phase::Acting) else { return };
         let (attempt, deadline_s) = (self.steps[at].attempt, self.steps[at].step.kind.deadline_s());
+        self.leaving.forget(at);
+        if let (Err(_), Some(failure)) = (&result, self.steps[at].withheld.take()) {
+            return self.went_home(now, at, failure, effects);
+        }
         match result {
             // No answer is no failure: what happened is found out by looking (I15).
             Err(failure) if !matches!(failure.cause, Cause::Unreachable | Cause::Deadline) => {
@@ -120,10 +125,8 @@ impl Engine {
         let (id, attempt, track) = (self.steps[at].step.id.clone(), self.steps[at].attempt, self.steps[at].track);
         self.set(now, at, Phase::Done);
         effects.push(Effect::Complete { step: id, attempt });
-        let own = &mut self.tracks[track];
-        while own.cursor < own.end && self.steps[own.cursor].phase == Phase::Done {
-            own.cursor += 1;
-        }
+        self.pass(track);
+        let own = &self.tracks[track];
         if own.cursor == own.end {
             self.over(now, track, None, effects);
         } else {

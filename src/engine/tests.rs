@@ -83,10 +83,11 @@ fn a_lost_answer_is_looked_at_and_a_refusal_fails_the_track_alone() {
     let effects =
         engine.handle(4, Event::Verified { step: "n1/boot-installer".into(), result: Err(failure(Cause::Refused)) });
     assert!(effects.iter().any(|e| matches!(e, Effect::Fail { .. })));
-    assert!(effects.contains(&Effect::Finalize { subject: Subject::Node("n1".into()) }));
+    assert!(effects.contains(&Effect::Finalize { subject: Subject::Node("n1".into()), attempt: 1 }));
     assert!(!effects.contains(&Effect::Finished), "the finalizer comes first");
     assert!(matches!(engine.step("cluster/c/bootstrap").unwrap().phase, Phase::Skipped { .. }));
-    let effects = engine.handle(5, Event::Finalized { subject: Subject::Node("n1".into()), result: Ok(()) });
+    let effects =
+        engine.handle(5, Event::Finalized { subject: Subject::Node("n1".into()), attempt: 1, result: Ok(()) });
     assert_eq!(effects, [Effect::Finished]);
     assert_eq!(engine.outcome(), Outcome::Failed);
 }

@@ -10,6 +10,8 @@ impl Engine {
             self.ready.insert(track);
             self.notice_late(now, track, effects);
         }
+        self.finalize_again(now, effects);
+        self.look_for_leaving(now, effects);
         let mut wake = None;
         if self.stop.is_none() {
             let mut room = self.concurrency.saturating_sub(self.admission.in_hand());
@@ -28,6 +30,10 @@ impl Engine {
             if answer.look {
                 effects.push(Effect::LookAround);
             }
+            for why in answer.halt {
+                self.halted = true;
+                effects.push(Effect::Halt { why });
+            }
             for track in answer.begin {
                 self.tracks[track].admitted = true;
                 self.tracks[track].since_ms = Some(now.mono_ms);
@@ -43,7 +49,9 @@ impl Engine {
         }
         self.notice_end(effects);
         let next = self.timers.first().map(|(at, _)| *at);
-        let wake = [wake, next].into_iter().flatten().min();
+        // A look under way is answered in any case.
+        let leaving = self.leaving.next_due().filter(|_| !self.admission.is_looking());
+        let wake = [wake, next, self.finalizers.next_due(), leaving].into_iter().flatten().min();
         if let Some(at_ms) = wake.filter(|at| !self.finished && self.woken_for != Some(*at)) {
             self.woken_for = Some(at_ms);
             effects.push(Effect::Wake { at_ms });
@@ -56,7 +64,7 @@ impl Engine {
                 return;
             }
             let own = &self.tracks[track];
-            if own.over || !own.admitted || own.cursor >= own.end {
+            if own.over || !own.admitted || own.cursor >= own.end || self.finalizers.in_hand(&own.subject) {
                 self.ready.remove(&track);
                 continue;
             }

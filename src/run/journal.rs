@@ -1,6 +1,9 @@
 //! What an earlier process of the same run left in the journal.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use rackctl_wire::Claim;
 
@@ -8,8 +11,8 @@ use super::{World, clock, desk::Order};
 use crate::{
     engine::Past,
     model::{Failure, failure::Cause},
-    plan::{StepId, StepKind, Subject, wipe_guard::Target},
-    store::{Record, RecordKind},
+    plan::{Plan, StepId, StepKind, Subject, wipe_guard::Target},
+    store::{Record, RecordKind, RunState, Store, StoreError},
 };
 
 /// Per step: done, attempt, and whether an intent stands without an end.
@@ -29,10 +32,42 @@ pub fn past(records: &[Record]) -> BTreeMap<StepId, Past> {
             }
             // A failed step of a run that is resumed is looked at again.
             RecordKind::Failed => entry.intent_open = false,
+            // Nothing of the attempt has left.
+            RecordKind::Result if record.body.get("sent") == Some(&false.into()) => entry.intent_open = false,
+            RecordKind::Finalized => entry.left_unsafe = record.body.get("failure").is_some_and(|f| !f.is_null()),
             _ => {}
         }
     }
     past
+}
+
+/// Earlier runs that are looked at for nodes that they could not leave safe.
+const RUNS_BACK: usize = 5;
+
+/// `past` with what earlier runs owe: nodes of the plan that the last run on them could not leave safe.
+pub fn owed(store: &dyn Store, plan: &Plan, run: &str, past: &mut BTreeMap<StepId, Past>) -> Result<(), StoreError> {
+    let touched = |t: &&crate::plan::Track| !t.steps.is_empty() && matches!(t.subject, Subject::Node(_));
+    let mut open: BTreeSet<&str> = plan.tracks.iter().filter(touched).map(|t| t.subject.name()).collect();
+    // What this run itself says of a node is newer.
+    open.retain(|node| !past.contains_key(*node));
+    for head in store.run_heads()?.into_iter().filter(|h| h.id != run).take(RUNS_BACK) {
+        let scope: Vec<&str> = open.iter().copied().filter(|n| head.goal.scope().0.iter().any(|s| s == n)).collect();
+        if scope.is_empty() {
+            continue;
+        }
+        // A run that succeeded left all its nodes safe.
+        if head.state != RunState::Succeeded {
+            let before = self::past(&store.journal(&head.id)?);
+            let left = |n: &&str| before.get(*n).is_some_and(|p| p.left_unsafe);
+            for node in scope.iter().filter(|n| left(n)) {
+                past.entry((*node).to_owned()).or_default().left_unsafe = true;
+            }
+            open.retain(|n| !scope.contains(n) || !before.keys().any(|id| id.split('/').next() == Some(*n)));
+        } else {
+            open.retain(|n| !scope.contains(n));
+        }
+    }
+    Ok(())
 }
 
 /// The intent's body of a step, if one stands in the journal.

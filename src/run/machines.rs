@@ -144,7 +144,7 @@ pub(super) async fn act(world: &World, node: &str, kind: &StepKind, attempt: u32
                 clock::since_boot() + Duration::from_secs(kind.deadline_s() + StepKind::AwaitClaim.deadline_s());
             world.desk().offer(node, attempt, until);
             world.set_offer(node, Some(attempt)).await?;
-            let client = world.bmc(node).await?;
+            let client = world.bmc_taking(node, kind).await?;
             let wanted = BootOverride { target: *target, lasts: OverrideFor::Once, mode: Some(*mode) };
             let done = boot_once(&client, wanted).await;
             close(client).await;
