@@ -24,9 +24,9 @@ pub(super) struct Leaving {
 }
 
 impl Leaving {
-    /// Its driver ended.
-    pub(super) fn forget(&mut self, at: usize) {
-        self.waits.remove(&at);
+    /// Its driver ended; `true`: while it still waited.
+    pub(super) fn forget(&mut self, at: usize) -> bool {
+        self.waits.remove(&at).is_some()
     }
     pub(super) fn next_due(&self) -> Option<u64> {
         self.waits.values().map(|w| w.again_ms).min()

@@ -200,4 +200,6 @@ impl Engine {
 #[cfg(test)]
 mod rollout_tests;
 #[cfg(test)]
+mod safety_tests;
+#[cfg(test)]
 mod tests;

@@ -62,10 +62,8 @@ impl Engine {
                     next.retain(|i| self.steps[*i].step.kind.member() == member.as_deref());
                 }
             }
-            for waiter in self.waiters.get(&at).into_iter().flatten() {
-                let id = &self.steps[at].step.id;
-                let range = self.tracks[*waiter].first..self.tracks[*waiter].end;
-                next.extend(range.filter(|i| self.steps[*i].step.awaits.contains(id)));
+            for waiter in self.waiters.get(&at).cloned().unwrap_or_default() {
+                next.extend(self.lost_to(at, waiter));
             }
             for index in next {
                 if self.steps[index].phase != Phase::Waiting {
@@ -77,6 +75,30 @@ impl Engine {
                 self.close_if_dead(self.steps[index].track);
             }
         }
+    }
+
+    /// Steps of the track that cannot be done without step `at`. A member that only waited until another one's machine
+    /// was up goes on without it.
+    fn lost_to(&mut self, at: usize, waiter: usize) -> Vec<usize> {
+        let id = self.steps[at].step.id.clone();
+        let machine = match &self.tracks[self.steps[at].track].subject {
+            Subject::Node(node) => Some(node.clone()),
+            Subject::Cluster(_) => None,
+        };
+        let mut lost = Vec::new();
+        for index in self.tracks[waiter].first..self.tracks[waiter].end {
+            let step = &mut self.steps[index].step;
+            if !step.awaits.contains(&id) {
+                continue;
+            }
+            if machine.is_some() && step.kind.member().is_some_and(|m| Some(m) != machine.as_deref()) {
+                step.awaits.retain(|a| *a != id);
+                self.ready.insert(waiter);
+            } else {
+                lost.push(index);
+            }
+        }
+        lost
     }
 
     /// What a skipped step of a cluster waited for besides its own machine, the next one of its track waits for.

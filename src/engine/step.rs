@@ -3,7 +3,7 @@
 use super::{Effect, Engine, Found, Now, Phase, retry, state::Stop};
 use crate::{
     model::{Failure, failure::Cause},
-    plan::Class,
+    plan::{Class, StepKind},
 };
 
 /// Between two looks at a step that a guard holds back.
@@ -91,11 +91,24 @@ impl Engine {
     pub(super) fn acted(&mut self, now: Now, id: &str, result: Result<(), Failure>, effects: &mut Vec<Effect>) {
         let Some(at) = self.at(id, &Phase::Acting) else { return };
         let (attempt, deadline_s) = (self.steps[at].attempt, self.steps[at].step.kind.deadline_s());
-        self.leaving.forget(at);
-        if let (Err(_), Some(failure)) = (&result, self.steps[at].withheld.take()) {
-            return self.went_home(now, at, failure, effects);
-        }
+        let cut_off = self.leaving.forget(at);
+        let withheld = self.steps[at].withheld.take();
+        let result = match (result, withheld) {
+            (Err(_), Some(failure)) => return self.went_home(now, at, failure, effects),
+            (Err(failure), None) if cut_off => return self.went_home(now, at, failure, effects),
+            (result, _) => result,
+        };
         match result {
+            // What it shows afterwards says nothing of what was sent: it is looked at as after a crash, if something was.
+            Err(failure)
+                if matches!(self.steps[at].step.kind, StepKind::SetPower { .. })
+                    && matches!(failure.cause, Cause::Unreachable | Cause::Deadline) =>
+            {
+                self.steps[at].resumed = self.steps[at].went;
+                if !self.again(now, at, &failure, effects) {
+                    self.failed(now, at, failure, effects);
+                }
+            }
             // No answer is no failure: what happened is found out by looking (I15).
             Err(failure) if !matches!(failure.cause, Cause::Unreachable | Cause::Deadline) => {
                 if !self.again(now, at, &failure, effects) {

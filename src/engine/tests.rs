@@ -121,9 +121,9 @@ fn a_machine_that_never_claims_is_booted_again_a_bounded_number_of_times() {
 fn a_destroying_step_begun_before_a_crash_is_never_begun_blindly() {
     let past = |intent_open| {
         let mut past: BTreeMap<StepId, Past> = ["n1/check-identity", "n1/boot-installer", "n1/await-claim"]
-            .map(|s| (s.to_owned(), Past { done: true, attempt: 1, intent_open: false }))
+            .map(|s| (s.to_owned(), Past { done: true, attempt: 1, ..Past::default() }))
             .into();
-        past.insert("n1/write-disk".into(), Past { done: false, attempt: 1, intent_open });
+        past.insert("n1/write-disk".into(), Past { attempt: 1, intent_open, ..Past::default() });
         past
     };
     let mut engine = Engine::new(&two_tracks(), OPTIONS, &past(true));
