@@ -233,6 +233,14 @@ async fn carry_out(
                 Err(Failure::new(Cause::Interrupted, format!("{node}: {}", step.kind.word()), "it was not begun"))
             }
         };
+        let left = failures.iter().find(|(id, _)| *id == format!("{node}/{}", crate::engine::LEAVE_SAFE));
+        let row = match (row, left) {
+            (row, None) => row,
+            (Ok(_), Some((_, left))) => Err(left.clone()),
+            (Err(f), Some((_, left))) => {
+                Err(Failure { why: format!("{}; {left}", f.why), next: left.next.clone(), ..f })
+            }
+        };
         rows.insert(node.clone(), row);
     }
     Ok(outcome)

@@ -207,11 +207,8 @@ pub async fn down(ctx: &Ctx, tool: &Rc<Tool>) -> Result<BTreeSet<String>, Failur
         let machines: Vec<usize> = members.iter().map(|m| machine_of(&d, m)).collect();
         let (answers, silent) = answers(&d, &machines);
         waits |= silent;
-        let healthy: BTreeSet<String> = match observed::join("observe", &answers) {
-            Ok(facts) => facts.members.into_iter().filter(|m| m.healthy && !m.learner).map(|m| m.name).collect(),
-            Err(_) => BTreeSet::new(),
-        };
-        down.extend(members.into_iter().filter(|m| !healthy.contains(*m)).cloned());
+        let facts = observed::join("observe", &answers).ok();
+        down.extend(look::away(&pool.nodes, &members, facts.as_ref()).into_iter().cloned());
     }
     // All were asked at the same time.
     if waits {
