@@ -103,7 +103,7 @@ fn migrate(globals: &Globals) -> Result<Exit, Stop> {
             "{}: schema {} became {}, {} records kept as they were; a copy of the old file is {}",
             path.display(),
             done.from,
-            crate::store::SCHEMA_VERSION,
+            done.to,
             done.records,
             done.kept.display()
         )),

@@ -13,6 +13,7 @@ mod holder;
 mod lock;
 mod memory;
 pub mod outline;
+mod parts;
 mod record;
 mod sqlite;
 
@@ -25,7 +26,7 @@ use crate::model::{Stamp, facts::NodeRecord};
 pub use chain::{Broken, verify};
 pub use error::StoreError;
 pub use etcd::{EtcdStore, EtcdUrl};
-pub use export::{Approval, Export, Head, Lineage, Sighting};
+pub use export::{Approval, EXPORT_VERSION, Export, Head, Lineage, Sighting};
 pub use holder::Holder;
 pub use lock::{Claim, Control, ControlKind, Fence, Lock, fenced, stolen};
 pub use memory::MemoryStore;

@@ -23,7 +23,7 @@ use crate::{
     model::{Failure, Secret, Stamp, facts::NodeRecord, failure::Cause},
     store::{
         Approval, BmcSession, ClusterRecord, Control, Draft, Export, Fence, Head, Holder, Lineage, Lock, Record,
-        RunRecord, RunState, Sighting, Store, StoreError,
+        RunHead, RunRecord, RunState, Sighting, Store, StoreError,
     },
 };
 
@@ -197,6 +197,10 @@ impl Store for EtcdStore {
 
     fn runs(&self) -> Result<Vec<RunRecord>, StoreError> {
         self.run("read runs", LONG_DEADLINE, |core| async move { core.runs().await })
+    }
+
+    fn run_heads(&self) -> Result<Vec<RunHead>, StoreError> {
+        self.run("read runs", LONG_DEADLINE, |core| async move { core.run_heads().await })
     }
 
     fn run(&self, id: &str) -> Result<Option<RunRecord>, StoreError> {

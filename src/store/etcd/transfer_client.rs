@@ -22,7 +22,7 @@ use crate::{
     etcd::request::{Compare, Op, Span, Transaction},
     etcd::wire::KeyValue,
     model::{Failure, failure::Cause},
-    store::{Approval, Export, Head, Lineage, RunRecord, SCHEMA_VERSION, StoreError},
+    store::{Approval, EXPORT_VERSION, Export, Head, Lineage, RunRecord, SCHEMA_VERSION, StoreError, parts},
 };
 
 /// Operations of one step of an import, with its compare and its reads under etcd's limit.
@@ -94,14 +94,26 @@ impl Core {
             chain.extend(records(&self.unpacked_with(WHAT, kv.value.clone(), &mut pieces).await?)?);
         }
         let mut runs = Vec::new();
-        for kept in self.values::<RunRecord>(&all, Kind::Run, &mut pieces).await?.into_values() {
-            runs.push(self.whole_run(WHAT, kept, &mut pieces).await?);
+        let (mut contents, mut names) = (BTreeMap::new(), BTreeMap::new());
+        for mut run in self.values::<RunRecord>(&all, Kind::Run, &mut pieces).await?.into_values() {
+            for part in [&mut run.fleet, &mut run.plan] {
+                let list = part.as_str().unwrap_or_default().to_owned();
+                if !names.contains_key(&list) {
+                    let text = self.unpacked_with(WHAT, list.clone().into_bytes(), &mut pieces).await?;
+                    let text = String::from_utf8_lossy(&text).into_owned();
+                    names.insert(list.clone(), parts::name(&text));
+                    contents.insert(parts::name(&text), text);
+                }
+                *part = names.get(&list).cloned().unwrap_or_default().into();
+            }
+            runs.push(run);
         }
         Ok(Export {
-            schema: SCHEMA_VERSION,
+            schema: EXPORT_VERSION,
             lineage: lineage(&meta, one(self.keys.serial())),
             head: one(self.keys.head()).map_or_else(|| Ok(Head::default()), |kv| from_json(&kv.value))?,
             runs,
+            contents,
             records: chain,
             fences: table.names.iter().map(|(name, slot)| (name.clone(), slot.fence)).collect(),
             nodes: self.values(&all, Kind::Node, &mut pieces).await?,
@@ -216,8 +228,10 @@ impl Core {
             ops.push(Op::put(keys.by_run(run, seq), b"import".to_vec()));
         }
         let mut named: Vec<(Kind, String, Vec<u8>)> = Vec::new();
+        let mut lists = BTreeMap::new();
         for run in &export.runs {
-            named.push((Kind::Run, run.id.clone(), self.stored_run(WHAT, run).await?));
+            let kept = self.stored_run(WHAT, run, &export.contents, &mut lists).await?;
+            named.push((Kind::Run, run.id.clone(), kept));
         }
         for (name, value) in &export.nodes {
             named.push((Kind::Node, name.clone(), to_json(value)?));

@@ -1,6 +1,8 @@
 //! The journal and its head. An append costs a read of the head and of the last row, a check of the locks (none while
 //! no lock changed hands), three rows written and one fsync.
 
+use std::collections::BTreeMap;
+
 use rusqlite::{Connection, OptionalExtension, params, types::Type};
 
 use super::{
@@ -90,7 +92,25 @@ pub(super) fn write(
 }
 
 /// Writes a record as it is, and adds it to the sum of its run.
-pub(super) fn insert(connection: &Connection, record: &Record) -> Result<(), StoreError> {
+fn insert(connection: &Connection, record: &Record) -> Result<(), StoreError> {
+    put(connection, record)?;
+    let word = run_word(&record.run);
+    let mut total = shelf::kept_sum(connection, &word)?;
+    shelf::fold(&mut total, &sum_of(record));
+    shelf::keep_sum(connection, &word, &total)
+}
+
+/// A whole chain into an empty journal: each run's sum is written once.
+pub(super) fn insert_all(connection: &Connection, records: &[Record]) -> Result<(), StoreError> {
+    let mut totals: BTreeMap<&str, Sum> = BTreeMap::new();
+    for record in records {
+        put(connection, record)?;
+        shelf::fold(totals.entry(&record.run).or_default(), &sum_of(record));
+    }
+    totals.iter().try_for_each(|(run, total)| shelf::keep_sum(connection, &run_word(run), total))
+}
+
+fn put(connection: &Connection, record: &Record) -> Result<(), StoreError> {
     connection
         .prepare_cached("INSERT INTO journal VALUES (?1, ?2, ?3, ?4)")
         .and_then(|mut s| {
@@ -98,10 +118,7 @@ pub(super) fn insert(connection: &Connection, record: &Record) -> Result<(), Sto
             s.execute(params![record.seq as i64, record.run, record.hash, body])
         })
         .map_err(failed("append to the journal"))?;
-    let word = run_word(&record.run);
-    let mut total = shelf::kept_sum(connection, &word)?;
-    shelf::fold(&mut total, &sum_of(record));
-    shelf::keep_sum(connection, &word, &total)
+    Ok(())
 }
 
 fn run_word(run: &str) -> String {
