@@ -260,6 +260,9 @@ struct Patience {
 impl Patience {
     fn see(&mut self, notice: &Notice) {
         let now = clock::since_boot();
+        if let Notice::Trouble(failure) = notice {
+            stdout::note(&crate::secrets::redact(&failure.to_string()));
+        }
         if let Notice::Tracks(tracks) = notice {
             for track in tracks {
                 if track.step.is_none() || track.failed {

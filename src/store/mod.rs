@@ -15,6 +15,7 @@ mod memory;
 pub mod outline;
 mod parts;
 mod record;
+mod rescue;
 mod sqlite;
 
 use std::time::Duration;
