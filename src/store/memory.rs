@@ -49,6 +49,7 @@ struct Content {
     observed: BTreeMap<String, Sighting>,
     controls: BTreeMap<String, Control>,
     approvals: BTreeMap<String, Approval>,
+    moved: Option<String>,
     /// Every write fails with it.
     broken: Option<Failure>,
 }
@@ -80,6 +81,7 @@ impl MemoryStore {
             observed: BTreeMap::new(),
             controls: BTreeMap::new(),
             approvals: BTreeMap::new(),
+            moved: None,
             broken: None,
         };
         MemoryStore { content: Arc::new(Mutex::new(content)), clock, alive }
@@ -104,6 +106,9 @@ impl MemoryStore {
     /// For a write that makes the store another one.
     fn write<T>(&self, body: impl FnOnce(&mut Content) -> Result<T, StoreError>) -> Result<T, StoreError> {
         let mut content = self.passing()?;
+        if let Some(place) = &content.moved {
+            return Err(super::moved_to(place));
+        }
         let value = body(&mut content)?;
         content.lineage.serial += 1;
         Ok(value)
@@ -421,6 +426,20 @@ impl Store for MemoryStore {
 
     fn lineage(&self) -> Result<Lineage, StoreError> {
         Ok(self.content().lineage)
+    }
+
+    fn moved(&self) -> Result<Option<String>, StoreError> {
+        Ok(self.content().moved.clone())
+    }
+
+    fn set_moved(&self, to: Option<&str>) -> Result<(), StoreError> {
+        let mut content = self.passing()?;
+        if to.is_some() {
+            let held = content.locks.values().filter(|l| (self.alive)(&l.holder));
+            super::all_free(held.cloned().collect::<Vec<_>>())?;
+        }
+        content.moved = to.map(str::to_owned);
+        Ok(())
     }
 
     fn export(&self) -> Result<Export, StoreError> {

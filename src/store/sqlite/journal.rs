@@ -17,7 +17,7 @@ use crate::store::{
 
 pub(super) const TABLES: &str = "
     CREATE TABLE state (one INTEGER PRIMARY KEY CHECK (one = 1), lineage TEXT NOT NULL, serial INTEGER NOT NULL,
-        seq INTEGER NOT NULL, hash TEXT NOT NULL, hands INTEGER NOT NULL) STRICT;
+        seq INTEGER NOT NULL, hash TEXT NOT NULL, hands INTEGER NOT NULL, moved TEXT NOT NULL) STRICT;
     CREATE TABLE journal (seq INTEGER PRIMARY KEY, run TEXT NOT NULL, hash TEXT NOT NULL, body TEXT NOT NULL) STRICT;
     CREATE INDEX journal_run ON journal (run, seq);
 ";
@@ -29,19 +29,23 @@ pub(super) struct State {
     pub head: Head,
     /// Rises whenever a lock is taken, stolen or released: while it stands, a fence that was checked holds.
     pub hands: u64,
+    /// Where its content went; empty: nowhere.
+    pub moved: String,
 }
 
 pub(super) fn state(connection: &Connection) -> Result<State, StoreError> {
     connection
-        .prepare_cached("SELECT lineage, serial, seq, hash, hands FROM state")
+        .prepare_cached("SELECT lineage, serial, seq, hash, hands, moved FROM state")
         .and_then(|mut s| {
-            s.query_row([], |row| Ok((row.get::<_, String>(0)?, row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?)))
+            s.query_row([], |row| {
+                Ok((row.get::<_, String>(0)?, row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?, row.get(5)?))
+            })
         })
         .map_err(failed("read its head"))
-        .and_then(|(id, serial, seq, hash, hands): (String, i64, i64, String, i64)| {
+        .and_then(|(id, serial, seq, hash, hands, moved): (String, i64, i64, String, i64, String)| {
             let id = id.parse().map_err(|_| broken(1, "the name of its lineage cannot be read"))?;
             let lineage = Lineage { id, serial: serial as u64 };
-            Ok(State { lineage, head: Head { seq: seq as u64, hash }, hands: hands as u64 })
+            Ok(State { lineage, head: Head { seq: seq as u64, hash }, hands: hands as u64, moved })
         })
 }
 

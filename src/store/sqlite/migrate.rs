@@ -121,8 +121,11 @@ fn from_first(transaction: &Connection) -> Result<Moved, StoreError> {
 
 /// Fleets and plans come out of their runs; nothing else changes.
 fn from_second(transaction: &Connection) -> Result<Moved, StoreError> {
+    transaction
+        .execute_batch(contents::TABLES)
+        .and_then(|()| transaction.execute_batch("ALTER TABLE state ADD COLUMN moved TEXT NOT NULL DEFAULT ''"))
+        .map_err(failed("migrate"))?;
     let records = journal::chain(transaction)?.len() as u64;
-    transaction.execute_batch(contents::TABLES).map_err(failed("migrate"))?;
     let none = BTreeMap::new();
     for name in shelf::names(transaction, Kind::Run)? {
         // One at a time: a hundred runs of a large fleet do not fit into memory at once.

@@ -23,7 +23,8 @@ use serde::{Serialize, de::DeserializeOwned};
 
 use super::{
     Approval, BmcSession, Claim, ClusterRecord, Control, Draft, Export, Fence, Head, Holder, Lineage, Lock, Record,
-    RunHead, RunRecord, RunState, Sighting, Standings, Store, StoreError, clock, made_meanwhile, parts, ttl_ms,
+    RunHead, RunRecord, RunState, Sighting, Standings, Store, StoreError, all_free, clock, made_meanwhile, moved_to,
+    parts, ttl_ms,
 };
 use crate::model::{Failure, Stamp, facts::NodeRecord, failure::Cause};
 use locks::By;
@@ -141,6 +142,9 @@ impl SqliteStore {
             .and_then(|mut s| s.execute([]))
             .map_err(failed(what))?;
         let state = journal::state(&transaction)?;
+        if !state.moved.is_empty() {
+            return Err(moved_to(&state.moved));
+        }
         transaction.commit().map_err(failed(what))?;
         witness.write(&Seen { lineage: state.lineage, head: state.head });
         Ok(value)
@@ -363,6 +367,21 @@ impl Store for SqliteStore {
 
     fn lineage(&self) -> Result<Lineage, StoreError> {
         Ok(self.read(journal::state)?.lineage)
+    }
+
+    fn moved(&self) -> Result<Option<String>, StoreError> {
+        Ok(Some(self.read(journal::state)?.moved).filter(|place| !place.is_empty()))
+    }
+
+    fn set_moved(&self, to: Option<&str>) -> Result<(), StoreError> {
+        self.write("say where it was moved to", Weight::Passing, |t, _| {
+            if to.is_some() {
+                all_free(locks::all(t, &clock::stamp())?)?;
+            }
+            t.execute("UPDATE state SET moved = ?1", [to.unwrap_or_default()])
+                .map(drop)
+                .map_err(failed("say where it was moved to"))
+        })
     }
 
     fn export(&self) -> Result<Export, StoreError> {

@@ -20,7 +20,8 @@ use crate::{
 };
 
 /// How the file is laid out. Records have a version of their own, `SCHEMA_VERSION`.
-/// 2: sums over everything, one table by name. 3: fleets and plans once each.
+/// 2: sums over everything, one table by name. 3: fleets and plans once each, and where the content was
+/// moved to.
 pub(super) const FILE_SCHEMA: u32 = 3;
 
 /// How long a writer waits for another process's transaction.
@@ -153,7 +154,8 @@ pub(super) fn make_tables(transaction: &Connection) -> Result<(), StoreError> {
         .and_then(|()| transaction.execute_batch(contents::TABLES))
         .and_then(|()| transaction.execute("INSERT INTO meta VALUES ('schema', ?1)", params![FILE_SCHEMA.to_string()]))
         .and_then(|_| {
-            transaction.execute("INSERT INTO state VALUES (1, ?1, 0, 0, '', 0)", params![Uuid::new_v4().to_string()])
+            transaction
+                .execute("INSERT INTO state VALUES (1, ?1, 0, 0, '', 0, '')", params![Uuid::new_v4().to_string()])
         })
         .map_err(failed("open"))?;
     Ok(())
