@@ -3,6 +3,7 @@
 use std::{
     collections::BTreeMap,
     io::{BufRead, Write},
+    os::unix::fs::OpenOptionsExt,
     path::PathBuf,
     sync::Arc,
 };
@@ -470,14 +471,12 @@ fn in_etcd(url: &EtcdUrl, session: &Session, new: &MemoryStore) -> Result<Option
         Failure::new(Cause::Local, format!("keep {}", aside.display()), error.to_string()).into()
     };
     std::fs::create_dir_all(&session.folder).map_err(local)?;
-    let mut file = tempfile::NamedTempFile::new_in(&session.folder).map_err(local)?;
-    let mut copy = file.reopen().map_err(local)?;
+    let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&aside).map_err(local)?;
     let what = format!("keep {}", aside.display());
     store.replace(&new.export()?, move |line| {
         let failed = |e: std::io::Error| Failure::new(Cause::Local, what.as_str(), e.to_string());
-        copy.write_all(line).and_then(|()| copy.flush()).map_err(|e| StoreError::Failed(failed(e)))
+        let kept = if line.is_empty() { file.sync_all() } else { file.write_all(line) };
+        kept.map_err(|e| StoreError::Failed(failed(e)))
     })?;
-    file.as_file_mut().sync_all().map_err(local)?;
-    file.persist(&aside).map_err(|e| local(e.error))?;
     Ok(Some(aside))
 }

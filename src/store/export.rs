@@ -91,7 +91,10 @@ impl Export {
                 Failure::new(Cause::Malformed, "import", why).next("use the version that wrote it"),
             ));
         }
-        let hash = verify(&self.records)?;
+        let hash = verify(&self.records).map_err(|broken| {
+            let failure = Failure::new(Cause::Guard, "import", broken.to_string());
+            StoreError::Failed(failure.next("rackctl store export --out FILE"))
+        })?;
         let seq = self.records.len() as u64;
         if (Head { seq, hash }) != self.head {
             let why = format!("it has {seq} records, its head says {}: some are missing at the end", self.head.seq);

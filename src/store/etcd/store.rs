@@ -116,7 +116,8 @@ impl EtcdStore {
     }
 
     /// Empties the store and fills it with `export`: for one that must not be believed. What was in it is handed to
-    /// `keep` first, page by page, as lines of JSON with key and value in base64. Refused (`Locked`) while anybody who
+    /// `keep` first, as lines of JSON with key and value in base64, and an empty line at the end: what it was given
+    /// must be durable then. Refused (`Locked`) while anybody who
     /// may live holds a lock that can be read. One that is broken off is begun again by another one.
     pub fn replace(
         &self,

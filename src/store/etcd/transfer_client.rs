@@ -214,6 +214,7 @@ impl Core {
             let [key, value] = [&kv.key, &kv.value].map(|bytes| BASE64_STANDARD.encode(bytes));
             keep(format!("{{\"key\":\"{key}\",\"value\":\"{value}\"}}\n").as_bytes())?;
         }
+        keep(b"")?;
         // The rest goes when the import begins, as what one that was broken off left.
         let clear = [keys.locks(), keys.head(), keys.serial()].map(|key| Op::Delete { key });
         let clear = clear.into_iter().chain([keys.lives(), keys.renewals()].map(|prefix| Op::DeletePrefix { prefix }));

@@ -126,6 +126,12 @@ impl SqliteStore {
         let mut inner = self.inner();
         let Inner { connection, sure, path, file, witness } = &mut *inner;
         let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(failed(what))?;
+        if weight == Weight::Matters {
+            let moved = journal::state(&transaction)?.moved;
+            if !moved.is_empty() {
+                return Err(moved_to(&moved));
+            }
+        }
         let value = body(&transaction, sure)?;
         if weight == Weight::Passing {
             transaction.commit().map_err(failed(what))?;
@@ -142,9 +148,6 @@ impl SqliteStore {
             .and_then(|mut s| s.execute([]))
             .map_err(failed(what))?;
         let state = journal::state(&transaction)?;
-        if !state.moved.is_empty() {
-            return Err(moved_to(&state.moved));
-        }
         transaction.commit().map_err(failed(what))?;
         witness.write(&Seen { lineage: state.lineage, head: state.head });
         Ok(value)
