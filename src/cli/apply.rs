@@ -170,10 +170,10 @@ pub fn run(globals: &Globals, session: &Session, order: &Order<'_>) -> Result<Ex
         };
         let result = begin(globals, session, order, built, id, fence.clone(), child).await;
         // A run releases its locks when it ends; what never became one does it here.
-        if let Some(fence) = &fence {
-            session.store.unlock(fence).map_err(|e| stop(&e))?;
+        match &fence {
+            Some(fence) => session.release(fence, result),
+            None => result,
         }
-        result
     })
 }
 

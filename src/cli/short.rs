@@ -77,8 +77,7 @@ pub fn begin(globals: &Globals, session: &Session, goal: &Goal, short: &Short, i
         let locks: Vec<String> = names.iter().map(|n| format!("node/{n}")).collect();
         let fence = session.lock(&locks, id)?;
         let rows = go(session, names, goal, short, id, &fence).await;
-        session.store.unlock(&fence).map_err(|e| stop(&e))?;
-        let (rows, outcome) = rows?;
+        let (rows, outcome) = session.release(&fence, rows)?;
         if short.field == "power" {
             power::remember(session, &rows);
         }
