@@ -22,8 +22,9 @@ pub mod observe;
 pub mod play;
 mod power;
 pub mod rebuild;
+pub mod sessions;
 mod world;
 
 pub use journal::{past, restore};
 pub use loop_::{Ended, Notice, Outside, Pace, execute};
-pub use world::{StoreLedger, World, WorldParts};
+pub use world::{World, WorldParts};

@@ -368,7 +368,7 @@ async fn sweep(ctx: &Ctx, tool: &Rc<Tool>) {
         tool.gate(ctx).await;
         let closed = timeout(ctx, LOOK_MS, bmc::ask(ctx, &d.by, d.machine, bmc::Ask::CloseAll)).await;
         if matches!(closed, Some(Ok(_))) {
-            let _ = tool.durable.store.drop_bmc_session(&session.node);
+            let _ = tool.durable.store.drop_bmc_session(&session);
         }
     }
 }
