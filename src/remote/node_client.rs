@@ -12,6 +12,8 @@ use super::{
 use crate::model::{Failure, failure::Cause};
 
 const PROGRAM: &str = "rackctl-node";
+/// Refusals of the node program, as they end its last line, that protect what another operator has made on the node.
+const OTHERS: [&str; 1] = ["(otherCluster)"];
 /// For one call; an emulated machine under load takes seconds for a handshake.
 pub const DEADLINE: Duration = Duration::from_secs(30);
 /// Stopping waits for etcd to end by itself.
@@ -73,5 +75,9 @@ fn good(ssh: &Ssh, words: &[&str], out: Output) -> Result<Vec<u8>, Failure> {
     }
     let said = String::from_utf8_lossy(&out.stderr);
     let said = clean(said.trim().lines().last().unwrap_or("nothing on standard error"), 500);
+    if let Some(kind) = OTHERS.iter().find(|kind| said.ends_with(*kind)) {
+        let why = format!("somebody else was there before: {}", said.trim_end_matches(kind).trim_end());
+        return Err(Failure::new(Cause::Guard, what(ssh, words), why).next("rackctl get members"));
+    }
     Err(Failure::new(Cause::Refused, what(ssh, words), format!("it ended with {}: {said}", out.status)))
 }

@@ -54,12 +54,13 @@ pub struct BmcSession {
 }
 
 impl BmcSession {
-    /// What tells this log-in from every other one of any process: 16 hexadecimal digits.
+    /// What tells this log-in from every other one of any process: 16 hexadecimal digits of the process, a dash, and
+    /// which of its log-ins.
     pub fn mark(&self) -> Option<String> {
         let login = self.login?;
         let Holder { host, boot_id, pid, started_ticks, .. } = &self.holder;
-        let text = format!("{host}\n{boot_id}\n{pid}\n{started_ticks}\n{login}");
-        Some(hex::encode(&Sha256::digest(text)[..8]))
+        let process = Sha256::digest(format!("{host}\n{boot_id}\n{pid}\n{started_ticks}"));
+        Some(format!("{}-{login}", hex::encode(&process[..8])))
     }
 
     /// Under which it is kept: the node, and the log-in. Nobody's note is in the way of somebody else's.
