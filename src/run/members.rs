@@ -9,7 +9,7 @@ use uuid::Uuid;
 use super::{World, world::store_failure};
 use crate::{
     cluster::etcd::{
-        change_client::{add_learner, promote, wait_synced},
+        change_client::{add_learner, move_leader, promote, wait_synced},
         client::Client,
         error::Fault,
         hex_id,
@@ -35,6 +35,8 @@ use crate::{
 };
 
 const CHANGE_DEADLINE: Duration = Duration::from_secs(90);
+/// For a change of leadership; etcd's election takes about a second.
+const LEAD_DEADLINE: Duration = Duration::from_secs(5);
 /// A learner that was seen in sync so lately is not asked again.
 const SYNC_HOLDS: Duration = Duration::from_secs(3);
 /// For the look whether a learner that was in sync is so still.
@@ -182,6 +184,46 @@ pub(super) async fn may_lose(world: &World, cluster: &str, node: &str) -> Option
         settle: quorum::SETTLE,
     };
     quorum::guard(&doing(), &seen, &Change::Stop { id: member.id.clone() }).err()
+}
+
+/// Whether the node's power may go now, for a while or for good, because an operator named it; `None`: it may.
+pub(super) async fn may_pause(world: &World, cluster: &str, node: &str) -> Option<Failure> {
+    world.store.cluster_record(cluster).ok().flatten()?;
+    // Silent: it has no quorum that could be lost.
+    let facts = facts(world, cluster, node).await.ok()?;
+    let none = BTreeSet::new();
+    let seen = quorum::World {
+        facts: &facts,
+        declared: world.fleet.clusters.get(cluster).map_or(0, |c| c.size as usize),
+        synced: &none,
+        dead: &none,
+        since_restart: world.since_restart(cluster),
+        settle: quorum::SETTLE,
+    };
+    quorum::verdict(&what(cluster, node, "do without"), &quorum::pausing(&seen, node)).err()
+}
+
+/// Gives the leadership to another healthy voter, where this node's member has it: a cluster that is asked needs no
+/// election, one whose leader goes away serves nothing until it has held one. Not a condition: where it does not work,
+/// the election comes.
+pub(super) async fn lead_away(world: &World, cluster: &str, node: &str) {
+    if !matches!(world.store.cluster_record(cluster), Ok(Some(_))) {
+        return;
+    }
+    let Ok(endpoints) = all_voters(world, cluster) else { return };
+    let Ok(facts) = observe_etcd(&endpoints).await else { return };
+    let Some(own) = facts.members.iter().find(|m| m.name == node) else { return };
+    let heir = facts.members.iter().find(|m| m.healthy && !m.learner && m.id != own.id);
+    if let (true, Some(heir), Ok(())) =
+        (facts.leader.as_ref() == Some(&own.id), heir, world.gate.check(&what(cluster, node, "lead away from")))
+    {
+        let _ = move_leader(&endpoints, &heir.id, LEAD_DEADLINE).await;
+    }
+}
+
+/// Client URLs of all voters.
+fn all_voters(world: &World, cluster: &str) -> Result<Vec<String>, Failure> {
+    voters(world, cluster, "")
 }
 
 pub(super) async fn act(world: &World, cluster: &str, kind: &StepKind) -> Result<(), Failure> {

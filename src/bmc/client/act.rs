@@ -31,7 +31,7 @@ const READ_BACK_PAUSE: Duration = Duration::from_millis(500);
 /// HPE refuses changes while the machine is in POST: 6 × 5 s is what Ironic waits (management.py:128).
 const POST_TRIES: u32 = 6;
 const POST_PAUSE: Duration = Duration::from_secs(5);
-const POLL_FIRST: Duration = Duration::from_millis(500);
+const POLL_FIRST: Duration = Duration::from_millis(200);
 const POLL_MOST: Duration = Duration::from_secs(3);
 /// How long an operating system is given to shut down before force, at most; else half of the deadline.
 const GRACE: Duration = Duration::from_secs(60);
