@@ -29,12 +29,13 @@ enum Deed {
 
 impl Deed {
     fn choose(dice: &mut Dice) -> Deed {
-        [Deed::Power, Deed::Power, Deed::Install, Deed::Apply, Deed::Apply, Deed::Resume][dice.below(6)]
+        [Deed::Power, Deed::Power, Deed::Install, Deed::Apply, Deed::Resume, Deed::Resume][dice.below(6)]
     }
 
     /// The command; `None`: there is nothing to do.
     fn words(self, lab: &Lab, dice: &mut Dice) -> Option<Vec<String>> {
-        let first = 1 + dice.below(MACHINES - SPAN);
+        // Members of the cluster are among the first.
+        let first = 1 + if self == Deed::Apply { dice.below(SPAN) } else { dice.below(MACHINES - SPAN) };
         let range = format!("n[{first}-{}]", first + dice.below(SPAN));
         let words = match self {
             Deed::Power => {
@@ -46,7 +47,7 @@ impl Deed {
                 return Some(["install", &range, "--approve", &hash].map(str::to_owned).to_vec());
             }
             Deed::Apply => {
-                let hash = lab.plan_hash(&["apply", &range, "--allow", "data-loss"]).ok()?;
+                let hash = lab.plan_hash(&[&range, "--allow", "data-loss"]).ok()?;
                 return Some(["apply", &range, "--allow", "data-loss", "--approve", &hash].map(str::to_owned).to_vec());
             }
             Deed::Resume => {
