@@ -116,7 +116,12 @@ async fn drive(
             }
             if let Event::Finalized { subject, attempt, result } = &event {
                 let body = json!({ "failure": result.as_ref().err() });
-                record(&world, &mut notify, subject, &subject.to_string(), *attempt, RecordKind::Finalized, body)?;
+                let subject_id = subject.to_string();
+                if let Err(failure) = record(&world, &mut notify, subject, &subject_id, *attempt, RecordKind::Finalized, body)
+                {
+                    hands.tasks.shutdown().await;
+                    return Err(failure);
+                }
             }
             for effect in engine.handle(clock::now(), event) {
                 finished |= effect == Effect::Finished;
@@ -237,7 +242,14 @@ fn record(
         Err(error @ StoreError::Fenced { .. }) => {
             Err(Failure::new(Cause::Interrupted, "run", error.to_string()).next("rackctl runs"))
         }
-        Err(error) => Err(store_failure(&error)),
+        Err(error) => {
+            let failure = store_failure(&error);
+            // At once: whatever is asked of the store after this may fail too.
+            if let Some(lost) = error.dump() {
+                notify(Notice::Trouble(Failure::new(failure.cause, "not recorded", lost)));
+            }
+            Err(failure)
+        }
     }
 }
 

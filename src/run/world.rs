@@ -146,8 +146,10 @@ impl World {
         unpoisoned(&self.desk)
     }
 
+    /// What cannot be recorded is kept beside the store, or where there is room; the failure says where.
     pub fn append(&self, draft: Draft) -> Result<Record, StoreError> {
-        self.store.append(&self.run, clock::unix_ms(), &self.fence, draft)
+        let appended = self.store.append(&self.run, clock::unix_ms(), &self.fence, draft);
+        appended.map_err(|error| error.rescued(&[&self.scratch]))
     }
 
     /// Renews the lease, and with it the right to send anything. `Fenced` names who took it.
