@@ -7,12 +7,12 @@ use crate::{
     model::{
         Failure,
         failure::Cause,
-        rollout::{self, ChangeWindow, Gate, Rollout},
+        rollout::{Gate, Rollout},
     },
     plan::{Plan, StepId, Subject},
 };
 
-use super::budget::Budget;
+use super::{budget::Budget, doors::Doors};
 
 /// A look at who is unavailable is believed so long.
 pub const FRESH_MS: u64 = 5_000;
@@ -23,24 +23,19 @@ const LOOK_AGAIN_MS: u64 = 2_000;
 /// How far behind the first that waits another one is looked for, when a full rack or chassis stops the first.
 const OVERTAKE: usize = 256;
 
-/// What stands between a node and its turn.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Held {
-    /// Too much is unavailable.
-    Budget(String),
-    Window(String),
+/// What stands between a node and its turn. Looked for at each event and for many nodes: words come later, if at all.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Held {
+    Halted,
+    Window {
+        until_ms: Option<u64>,
+    },
+    /// The last node that served before is not back for long enough.
+    Settling,
     /// Nobody has looked lately.
     Look,
-    Halted(String),
-}
-
-impl std::fmt::Display for Held {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Held::Budget(why) | Held::Window(why) | Held::Halted(why) => f.write_str(why),
-            Held::Look => f.write_str("waits for a look at what is unavailable"),
-        }
-    }
+    /// Too much is unavailable.
+    Budget,
 }
 
 /// A node's track as admission sees it.
@@ -80,7 +75,7 @@ pub struct Admission {
     lines: Vec<Line>,
     line_of: BTreeMap<usize, usize>,
     budget: Budget,
-    windows: BTreeMap<String, Vec<ChangeWindow>>,
+    doors: Doors,
     looked_ms: Option<u64>,
     looking: bool,
     /// The look under way began before a node ended: what it brings is older than that.
@@ -110,7 +105,7 @@ impl Admission {
             lines: Vec::new(),
             line_of: BTreeMap::new(),
             budget: Budget::new(plan),
-            windows: plan.windows.clone(),
+            doors: Doors::new(&plan.windows),
             looked_ms: None,
             looking: false,
             stale_look: false,
@@ -264,54 +259,69 @@ impl Admission {
     pub fn why(&self, now_ms: u64, unix_ms: u64, track: usize) -> Option<String> {
         let line = self.line_of.get(&track).copied()?;
         let own = &self.lines[line];
-        let at = own.queue.iter().position(|t| *t == track)?;
+        // Filled in the plan's order, and only ever taken from.
+        let at = own.queue.binary_search(&track).ok()?;
         let begun = own.total - own.queue.len();
         if begun + at >= own.wave_end && own.halted.is_none() && self.halted.is_none() {
             return Some(format!("waits for wave {}", own.wave + 1));
         }
-        self.held(now_ms, unix_ms, line, track).map(|held| held.to_string())
+        self.held(now_ms, unix_ms, line, track).map(|held| self.words(held, line, track))
     }
 
-    fn halted(&self, line: &Line) -> Option<Held> {
-        self.halted.as_ref().or(line.halted.as_ref()).map(|why| Held::Halted(format!("halted: {why}")))
+    fn words(&self, held: Held, line: usize, track: usize) -> String {
+        let own = &self.lines[line];
+        let seat = self.seats.get(track).and_then(Option::as_ref);
+        match held {
+            Held::Halted => {
+                format!("halted: {}", self.halted.as_ref().or(own.halted.as_ref()).map_or("", String::as_str))
+            }
+            Held::Window { until_ms } => {
+                let until = until_ms
+                    .map_or("and none is near".to_owned(), |at| format!("until {}", crate::model::clock::utc(at)));
+                let site = seat.and_then(|s| s.site.as_deref()).unwrap_or_default();
+                format!("waits for the change window of {site}, {until}")
+            }
+            Held::Settling => {
+                format!("waits until the last node was healthy for {} s", own.rollout.min_healthy_s)
+            }
+            Held::Look => "waits for a look at what is unavailable".to_owned(),
+            Held::Budget => seat.and_then(|s| self.budget.refusal(&s.node)).unwrap_or_default(),
+        }
+    }
+
+    fn is_halted(&self, line: &Line) -> bool {
+        self.halted.is_some() || line.halted.is_some()
     }
 
     /// Every rule for one track; `None`: it may begin now.
     fn held(&self, now_ms: u64, unix_ms: u64, line: usize, track: usize) -> Option<Held> {
         let own = &self.lines[line];
         let seat = self.seats.get(track)?.as_ref()?;
-        if let Some(halted) = self.halted(own) {
-            return Some(halted);
+        if self.is_halted(own) {
+            return Some(Held::Halted);
         }
         if let Some(site) = &seat.site
-            && let Some(windows) = self.windows.get(site)
-            && let Gate::Shut { until_ms } = rollout::gate(windows, unix_ms)
+            && let Gate::Shut { until_ms } = self.doors.gate(site, unix_ms)
         {
-            let until =
-                until_ms.map_or("and none is near".to_owned(), |at| format!("until {}", crate::model::clock::utc(at)));
-            return Some(Held::Window(format!("waits for the change window of {site}, {until}")));
+            return Some(Held::Window { until_ms });
         }
         if !seat.disrupts {
             return None;
         }
-        if let Some(ended) = own.last_end_ms {
-            let healthy = u64::from(own.rollout.min_healthy_s) * 1_000;
-            if now_ms < ended + healthy {
-                return Some(Held::Budget(format!(
-                    "waits until the last node was healthy for {} s",
-                    own.rollout.min_healthy_s
-                )));
-            }
+        let healthy = u64::from(own.rollout.min_healthy_s) * 1_000;
+        if own.last_end_ms.is_some_and(|ended| now_ms < ended + healthy) {
+            return Some(Held::Settling);
         }
         if self.looked_ms.is_none_or(|at| now_ms > at + FRESH_MS) {
             return Some(Held::Look);
         }
-        self.budget.refusal(&seat.node).map(Held::Budget)
+        (!self.budget.allows(&seat.node)).then_some(Held::Budget)
     }
 
     /// Lets in what may begin now, `room` tracks at most.
     pub fn admit(&mut self, now_ms: u64, unix_ms: u64, mut room: usize) -> Answer {
         let mut answer = Answer::default();
+        self.doors.look(unix_ms);
         for index in 0..self.lines.len() {
             self.next_wave(now_ms, index, &mut answer);
             while room > 0 {
@@ -343,7 +353,7 @@ impl Admission {
                     answer.look |= !std::mem::replace(&mut self.looking, true);
                     return None;
                 }
-                Some(Held::Halted(_)) => return None,
+                Some(Held::Halted) => return None,
                 // Another machine of its rack or chassis is away: one of another rack may go first.
                 Some(_) => wake(answer, now_ms + LOOK_AGAIN_MS),
             }
@@ -355,7 +365,7 @@ impl Admission {
     fn next_wave(&mut self, now_ms: u64, index: usize, answer: &mut Answer) {
         let own = &self.lines[index];
         let Some(ended) = own.wave_ended_ms else { return };
-        if own.queue.is_empty() || self.halted(own).is_some() {
+        if own.queue.is_empty() || self.is_halted(own) {
             return;
         }
         let soaked = ended + u64::from(own.rollout.soak_s) * 1_000;
@@ -387,7 +397,9 @@ impl Admission {
     pub fn drop_waiting(&mut self, track: usize) {
         if let Some(line) = self.line_of.get(&track) {
             let own = &mut self.lines[*line];
-            own.queue.retain(|t| *t != track);
+            if let Ok(at) = own.queue.binary_search(&track) {
+                own.queue.remove(at);
+            }
             own.ended += 1;
         }
     }

@@ -73,14 +73,21 @@ impl Budget {
         }
     }
 
-    /// Why this node may not be taken now; `None`: it may.
-    pub fn refusal(&self, node: &str) -> Option<String> {
-        // A node that is down already costs nothing more.
-        if self.down.contains(node) || self.taken.contains(node) {
-            return None;
-        }
+    /// The first group that is full for this node; a node that is down already costs nothing more.
+    fn full(&self, node: &str) -> Option<&Group> {
         let groups = self.of.get(node).into_iter().flatten().map(|g| &self.groups[*g]);
         let full = groups.into_iter().find(|g| g.missing + 1 > g.limit)?;
+        (!self.down.contains(node) && !self.taken.contains(node)).then_some(full)
+    }
+
+    /// Whether this node may be taken now.
+    pub fn allows(&self, node: &str) -> bool {
+        self.full(node).is_none()
+    }
+
+    /// Why this node may not be taken now; `None`: it may. In words: for people, not for every node that waits.
+    pub fn refusal(&self, node: &str) -> Option<String> {
+        let full = self.full(node)?;
         let missing = full.nodes.iter().filter(|n| self.down.contains(*n) || self.taken.contains(*n));
         let names: Vec<&str> = missing.map(String::as_str).take(5).collect();
         Some(format!(

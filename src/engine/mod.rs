@@ -7,6 +7,7 @@
 
 mod admission;
 mod budget;
+mod doors;
 pub mod look;
 pub mod play;
 mod progress;
