@@ -8,31 +8,31 @@
 
 mod facts;
 mod fleet;
+mod plans;
+mod rollout;
 mod store;
 
 use std::{
-    collections::BTreeMap,
     path::{Path, PathBuf},
     process::{Command, Stdio},
     time::{Duration, Instant},
 };
 
+use fleet::Shape;
 use rackctl::{
     inventory::{self, Source},
-    model::{
-        Fleet,
-        goal::{Ceiling, Goal, Scope},
-    },
-    plan::{self, Artifacts, Known},
+    model::Fleet,
+    plan::Plan,
     store::{SqliteStore, Store},
 };
 
 pub const NODES: usize = 10_000;
-/// The best of so many: what the others took longer, other processes took.
-const TRIES: usize = 10;
-const PLAN_MS: u128 = 1_000;
-const PLAN_MB: u64 = 500;
-const GET_MS: u128 = 200;
+const TRIES: usize = 9;
+/// Nodes under way at once in the rollouts.
+const CONCURRENCY: usize = 256;
+/// A fleet is kept when its files have not been touched for so long, and a little more.
+const SETTLE: Duration = Duration::from_secs(4);
+const SHAPES: [(Shape, &str); 3] = [(Shape::Room, "room"), (Shape::Rack, "rack"), (Shape::Node, "node")];
 
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).filter(|a| a != "--bench").collect();
@@ -41,6 +41,7 @@ fn main() {
         [] => all(),
         ["load", folder] => load(Path::new(folder)),
         ["plan", folder] => plan(Path::new(folder)),
+        ["rollout", folder] => rollouts(Path::new(folder)),
         ["fill", folder, state] => drop(store::fill(Path::new(state), &read(Path::new(folder)))),
         ["fold", state] => fold(Path::new(state)),
         other => panic!("not understood: {other:?}"),
@@ -50,106 +51,153 @@ fn main() {
 fn all() {
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("scale");
     let _ = std::fs::remove_dir_all(&folder);
-    let (inventory, state) = (folder.join("inventory"), folder.join("state/state.db"));
-    fleet::write(&inventory, NODES).unwrap();
-    println!("{NODES} machines, {} clusters, a file per rack of {}", fleet::CLUSTERS, fleet::PER_RACK);
+    let state = folder.join("state/state.db");
+    println!("{NODES} machines, {} clusters of 5, racks of {}", fleet::clusters_of(NODES), fleet::PER_RACK);
+    for (shape, name) in SHAPES {
+        fleet::write(&folder.join(name), NODES, shape).unwrap();
+    }
     let again = |words: &[&Path]| {
+        let began = (Instant::now(), processors(libc::RUSAGE_CHILDREN));
         let status = Command::new(std::env::current_exe().unwrap()).args(words).status();
         assert!(status.unwrap().success(), "{words:?}");
+        since(began)
     };
-    again(&[Path::new("load"), &inventory]);
-    again(&[Path::new("plan"), &inventory]);
+    for (_, name) in SHAPES {
+        println!("-- a file for each {name}");
+        again(&[Path::new("load"), &folder.join(name)]);
+        let whole = again(&[Path::new("plan"), &folder.join(name)]);
+        println!("   the whole process: {whole}; targets 1000 ms, 500 MB");
+    }
+    let inventory = folder.join("rack");
+    println!("-- rollouts, {CONCURRENCY} nodes at once; target 1 ms a step");
+    again(&[Path::new("rollout"), &inventory]);
+    println!("-- a state of {NODES} installed machines");
     again(&[Path::new("fill"), &inventory, &state]);
     again(&[Path::new("fold"), &state]);
-    get(&inventory, &state);
+    std::thread::sleep(SETTLE);
+    for (_, name) in SHAPES {
+        println!("-- rackctl, a file for each {name}; target of `get nodes` 200 ms");
+        let (inventory, cache) = (folder.join(name), folder.join("cache").join(name));
+        command("get nodes, first", &inventory, &state, &cache, &["get", "nodes"], 1);
+        command("get nodes", &inventory, &state, &cache, &["get", "nodes"], TRIES);
+    }
+    let cache = folder.join("cache/rack");
+    command("get nodes -l role=gpu", &inventory, &state, &cache, &["get", "nodes", "-l", "role=gpu"], TRIES);
+    command("get node NAME", &inventory, &state, &cache, &["get", "node", "n05000"], TRIES);
+    command("get nodes -o json", &inventory, &state, &cache, &["get", "nodes", "-o", "json"], TRIES);
+    command("runs", &inventory, &state, &cache, &["runs"], TRIES);
+    command("audit verify", &inventory, &state, &cache, &["audit", "verify"], 3);
 }
 
 fn read(folder: &Path) -> Fleet {
     let sources = [Source::Path(folder.to_owned())];
     let loaded = inventory::load_values(&sources).unwrap_or_else(|faults| panic!("{faults}"));
     assert_eq!((loaded.fleet.nodes.len(), loaded.warnings.len()), (NODES, 0));
-    assert_eq!(loaded.fleet.clusters.len(), fleet::CLUSTERS);
+    assert_eq!(loaded.fleet.clusters.len(), fleet::clusters_of(NODES));
     assert!(loaded.fleet.clusters.values().all(|c| c.members.len() == 5));
     loaded.fleet
 }
 
 fn load(folder: &Path) {
-    let (mut best, mut least, mut peak) = (Duration::MAX, Duration::MAX, 0);
+    let mut took = Vec::new();
+    let mut peak = 0;
     for turn in 0..TRIES {
-        let (began, worked) = (Instant::now(), processors(libc::RUSAGE_SELF));
+        let began = (Instant::now(), processors(libc::RUSAGE_SELF));
         drop(read(folder));
-        best = best.min(began.elapsed());
-        least = least.min(processors(libc::RUSAGE_SELF) - worked);
+        took.push((began.0.elapsed(), processors(libc::RUSAGE_SELF) - began.1));
         if turn == 0 {
             peak = peak_mb();
         }
     }
-    println!("load, resolve, check: {} ms ({} ms of processors), {peak} MB", best.as_millis(), least.as_millis());
+    println!("   load, resolve, check: {}, {peak} MB", median(&mut took));
 }
 
 fn plan(folder: &Path) {
     let fleet = read(folder);
-    let facts = facts::all(&fleet);
-    let digest = || "ab".repeat(32);
-    let made = Artifacts {
-        kernel_sha256: digest(),
-        initrd_sha256: digest(),
-        stage2_sha256: digest(),
-        system_sha256: digest(),
-    };
-    let artifacts = BTreeMap::from([("debian-12".to_owned(), made)]);
-    let goal = Goal::Apply { nodes: Scope(fleet.nodes.keys().cloned().collect()), allow: Ceiling::DataLoss };
-    let (mut best, mut least, mut steps) = (Duration::MAX, Duration::MAX, 0);
-    for _ in 0..TRIES {
-        let (began, worked) = (Instant::now(), processors(libc::RUSAGE_SELF));
-        let known = Known { artifacts: &artifacts, cluster_generations: &BTreeMap::new() };
-        let plan = plan::plan(&fleet, &facts, &goal, &known);
-        assert_eq!(plan.hash().len(), 64);
-        best = best.min(began.elapsed());
-        least = least.min(processors(libc::RUSAGE_SELF) - worked);
-        assert_eq!(plan.refusals, []);
-        steps = plan.steps().count();
-    }
+    let facts = facts::blank(&fleet);
+    let began = (Instant::now(), processors(libc::RUSAGE_SELF));
+    let plan = plans::apply(&fleet, &facts);
+    assert_eq!(plan.hash().len(), 64);
+    let took = (began.0.elapsed(), processors(libc::RUSAGE_SELF) - began.1);
+    let steps = plan.steps().count();
     println!(
-        "plan of {steps} steps with its hash: {} ms ({} ms of processors), {} MB with fleet and facts; targets {PLAN_MS} ms, {PLAN_MB} MB",
-        best.as_millis(),
-        least.as_millis(),
-        peak_mb(),
+        "   plan of {steps} steps with its hash: {}; {} MB with fleet and facts",
+        median(&mut vec![took]),
+        peak_mb()
     );
+}
+
+fn rollouts(folder: &Path) {
+    let fleet = read(folder);
+    let show = |what: &str, plan: Plan| {
+        let ran = rollout::run(&plan, CONCURRENCY);
+        println!(
+            "   {what}: {} steps, {} events, {} looks around; {:.4} ms a step, the slowest event {:.1} ms",
+            ran.steps,
+            ran.events,
+            ran.looks,
+            ran.took.as_secs_f64() * 1e3 / ran.steps as f64,
+            ran.slowest.as_secs_f64() * 1e3
+        );
+    };
+    show("everything new", plans::apply(&fleet, &facts::blank(&fleet)));
+    show("everything in service, made anew within budgets", plans::reinstall(&fleet, &facts::serving(&fleet)));
 }
 
 /// The first look after very many records.
 fn fold(state: &Path) {
     let store = SqliteStore::open(state).unwrap();
-    let began = Instant::now();
+    let began = (Instant::now(), processors(libc::RUSAGE_SELF));
     let standings = store.standings().unwrap();
     assert!(standings.len() >= NODES - 50, "{}", standings.len());
-    println!("outline of a journal that nobody looked at before: {} ms", began.elapsed().as_millis());
+    let took = (began.0.elapsed(), processors(libc::RUSAGE_SELF) - began.1);
+    println!("   outline of a journal that nobody looked at before: {}", median(&mut vec![took]));
 }
 
-fn get(inventory: &Path, state: &Path) {
-    let (mut best, mut least) = (Duration::MAX, Duration::MAX);
-    for _ in 0..TRIES {
-        let (began, worked) = (Instant::now(), processors(libc::RUSAGE_CHILDREN));
+/// The whole command, as its caller sees it.
+fn command(what: &str, inventory: &Path, state: &Path, cache: &Path, words: &[&str], tries: usize) {
+    let mut took = Vec::new();
+    let mut lines = 0;
+    for _ in 0..tries {
+        let began = (Instant::now(), processors(libc::RUSAGE_CHILDREN));
         let out = Command::new(PathBuf::from(env!("CARGO_BIN_EXE_rackctl")))
             .arg("-f")
             .arg(inventory)
             .arg("--store")
             .arg(format!("sqlite:{}", state.display()))
-            .args(["get", "nodes"])
+            .args(words)
+            .env("XDG_CACHE_HOME", cache)
             .stdin(Stdio::null())
             .output()
             .unwrap();
-        best = best.min(began.elapsed());
-        least = least.min(processors(libc::RUSAGE_CHILDREN) - worked);
+        took.push((began.0.elapsed(), processors(libc::RUSAGE_CHILDREN) - began.1));
         assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
-        assert_eq!(out.stdout.iter().filter(|b| **b == b'\n').count(), NODES + 1);
+        lines = out.stdout.iter().filter(|b| **b == b'\n').count();
     }
-    println!(
-        "rackctl get nodes, the whole command: {} ms ({} ms of processors); target {GET_MS} ms",
-        best.as_millis(),
-        least.as_millis()
-    );
+    println!("   {what}: {} ({lines} lines)", median(&mut took));
+}
+
+/// The middle one by the clock, with the least and the most; and the middle one of what the processors worked.
+fn median(took: &mut [(Duration, Duration)]) -> String {
+    let mut worked: Vec<Duration> = took.iter().map(|(_, worked)| *worked).collect();
+    worked.sort();
+    took.sort();
+    let ms = |d: Duration| d.as_millis();
+    let worked = ms(worked[worked.len() / 2]);
+    match took {
+        [(one, _)] => format!("{} ms ({worked} ms of processors)", ms(*one)),
+        all => format!(
+            "{} ms, {} to {} of {} ({worked} ms of processors)",
+            ms(all[all.len() / 2].0),
+            ms(all[0].0),
+            ms(all[all.len() - 1].0),
+            all.len()
+        ),
+    }
+}
+
+fn since((began, worked): (Instant, Duration)) -> String {
+    median(&mut [(began.elapsed(), processors(libc::RUSAGE_CHILDREN) - worked)])
 }
 
 /// User and system time.

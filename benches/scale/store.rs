@@ -9,7 +9,6 @@ use std::{
 use rackctl::{
     model::{
         Fleet,
-        facts::{InstallPhase, NodeRecord},
         goal::{Ceiling, Goal, Scope},
     },
     plan::{Plan, StepKind, Subject, Track},
@@ -48,7 +47,7 @@ pub fn fill(path: &Path, fleet: &Fleet) -> u64 {
     for (index, node) in names.iter().enumerate() {
         let seen = serde_json::to_value(facts::of(fleet, node, index)).unwrap();
         store.put_observed(node, 1_790_000_000_000, &seen).unwrap();
-        store.put_node_record(node, &record(index)).unwrap();
+        store.put_node_record(node, &facts::record(index)).unwrap();
     }
     let records = store.head().unwrap().seq;
     drop(store);
@@ -60,19 +59,6 @@ pub fn fill(path: &Path, fleet: &Fleet) -> u64 {
     }
     println!("state file of {records} records made in {:.0} s (not a figure)", began.elapsed().as_secs_f64());
     records
-}
-
-fn record(index: usize) -> NodeRecord {
-    NodeRecord {
-        generation: 1,
-        run: format!("r-{:05}", index / PER_RUN),
-        phase: InstallPhase::Installed,
-        system_host_key: format!("ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAI{index:043}"),
-        disk_guid: uuid::Uuid::from_u128(index as u128),
-        disk_serial: Some(format!("S{index:07}")),
-        system_sha256: "ab".repeat(32),
-        at: 1_790_000_000_000,
-    }
 }
 
 /// The last one is open, with the second half of its nodes before them.
