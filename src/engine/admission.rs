@@ -12,30 +12,68 @@ use crate::{
     plan::{Plan, StepId, Subject},
 };
 
-use super::{budget::Budget, doors::Doors};
+use super::{
+    budget::{Budget, Refusal},
+    doors::Doors,
+};
+
+mod turns;
 
 /// A look at who is unavailable is believed so long.
 pub const FRESH_MS: u64 = 5_000;
 /// Nodes that one and the same cause may stop before it is taken for a shared one.
 pub const SHARED_CAUSE: usize = 3;
 /// Between two looks while something waits for them.
-const LOOK_AGAIN_MS: u64 = 2_000;
+pub(super) const LOOK_AGAIN_MS: u64 = 2_000;
 /// How far behind the first that waits another one is looked for, when a full rack or chassis stops the first.
 const OVERTAKE: usize = 256;
 
-/// What stands between a node and its turn. Looked for at each event and for many nodes: words come later, if at all.
+/// What stands between a node and its turn.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Held {
+    /// Too much is unavailable, or was until a moment ago, and that comes to its end by itself.
+    Budget(String),
+    /// Too much is down that this run did not take: nobody knows when it ends.
+    Down {
+        why: String,
+        node: Option<String>,
+    },
+    Window(String),
+    /// Nobody has looked lately.
+    Look,
+    Halted(String),
+}
+
+impl std::fmt::Display for Held {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Held::Budget(why) | Held::Window(why) | Held::Halted(why) | Held::Down { why, .. } => f.write_str(why),
+            Held::Look => f.write_str("waits for a look at what is unavailable"),
+        }
+    }
+}
+
+/// As [`Held`], without words: found at each event for many nodes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Held {
+enum Bar {
     Halted,
     Window {
         until_ms: Option<u64>,
     },
     /// The last node that served before is not back for long enough.
     Settling,
-    /// Nobody has looked lately.
     Look,
-    /// Too much is unavailable.
-    Budget,
+    /// Too much is unavailable; `ours`: that comes to its end by itself.
+    Budget {
+        ours: bool,
+    },
+}
+
+impl Bar {
+    /// Nobody knows when it ends: [`Held::Down`].
+    fn stays(self) -> bool {
+        matches!(self, Bar::Window { until_ms: None } | Bar::Budget { ours: false })
+    }
 }
 
 /// A node's track as admission sees it.
@@ -66,6 +104,8 @@ struct Line {
     wave_ended_ms: Option<u64>,
     /// The last node that served before ended then.
     last_end_ms: Option<u64>,
+    /// Since then nobody in it may begin because of what is down, and nothing of ours will change that.
+    starved_ms: Option<u64>,
     halted: Option<String>,
 }
 
@@ -78,6 +118,8 @@ pub struct Admission {
     doors: Doors,
     looked_ms: Option<u64>,
     looking: bool,
+    /// When the last look began.
+    look_began_ms: u64,
     /// The look under way began before a node ended: what it brings is older than that.
     stale_look: bool,
     /// (step word, cause) → nodes that it stopped.
@@ -93,6 +135,8 @@ pub struct Answer {
     pub look: bool,
     /// Ask again then.
     pub wake_ms: Option<u64>,
+    /// Lines that waited too long.
+    pub halt: Vec<Failure>,
 }
 
 impl Admission {
@@ -108,6 +152,7 @@ impl Admission {
             doors: Doors::new(&plan.windows),
             looked_ms: None,
             looking: false,
+            look_began_ms: 0,
             stale_look: false,
             causes: BTreeMap::new(),
             halted: None,
@@ -137,6 +182,7 @@ impl Admission {
                     wave_end: 0,
                     wave_ended_ms: None,
                     last_end_ms: None,
+                    starved_ms: None,
                     halted: None,
                 });
                 lines.len() - 1
@@ -179,11 +225,12 @@ impl Admission {
         self.lines.iter().map(|l| l.in_hand.len()).sum()
     }
 
-    pub fn around(&mut self, now_ms: u64, down: BTreeSet<String>) {
+    /// `false`: a node ended since the look began, so that another one is needed.
+    pub fn around(&mut self, now_ms: u64, down: BTreeSet<String>) -> bool {
         self.budget.around(down);
         self.looked_ms = Some(now_ms).filter(|_| !self.stale_look);
         self.looking = false;
-        self.stale_look = false;
+        !std::mem::take(&mut self.stale_look)
     }
 
     /// A begun track is through, or failed with `failure` in `step`.
@@ -265,132 +312,99 @@ impl Admission {
         if begun + at >= own.wave_end && own.halted.is_none() && self.halted.is_none() {
             return Some(format!("waits for wave {}", own.wave + 1));
         }
-        self.held(now_ms, unix_ms, line, track).map(|held| self.words(held, line, track))
+        self.held(now_ms, unix_ms, line, track).map(|held| held.to_string())
     }
 
-    fn words(&self, held: Held, line: usize, track: usize) -> String {
-        let own = &self.lines[line];
-        let seat = self.seats.get(track).and_then(Option::as_ref);
-        match held {
-            Held::Halted => {
-                format!("halted: {}", self.halted.as_ref().or(own.halted.as_ref()).map_or("", String::as_str))
-            }
-            Held::Window { until_ms } => {
-                let until = until_ms
-                    .map_or("and none is near".to_owned(), |at| format!("until {}", crate::model::clock::utc(at)));
-                let site = seat.and_then(|s| s.site.as_deref()).unwrap_or_default();
-                format!("waits for the change window of {site}, {until}")
-            }
-            Held::Settling => {
-                format!("waits until the last node was healthy for {} s", own.rollout.min_healthy_s)
-            }
-            Held::Look => "waits for a look at what is unavailable".to_owned(),
-            Held::Budget => seat.and_then(|s| self.budget.refusal(&s.node)).unwrap_or_default(),
-        }
-    }
-
-    fn is_halted(&self, line: &Line) -> bool {
-        self.halted.is_some() || line.halted.is_some()
+    fn halted(&self, line: &Line) -> Option<Held> {
+        self.halted.as_ref().or(line.halted.as_ref()).map(|why| Held::Halted(format!("halted: {why}")))
     }
 
     /// Every rule for one track; `None`: it may begin now.
     fn held(&self, now_ms: u64, unix_ms: u64, line: usize, track: usize) -> Option<Held> {
         let own = &self.lines[line];
         let seat = self.seats.get(track)?.as_ref()?;
+        match self.bar(now_ms, unix_ms, line, track)? {
+            Bar::Halted => self.halted(own),
+            Bar::Look => Some(Held::Look),
+            Bar::Window { until_ms } => {
+                let site = seat.site.as_deref().unwrap_or_default();
+                Some(match until_ms.map(crate::model::clock::utc) {
+                    Some(until) => Held::Window(format!("waits for the change window of {site}, until {until}")),
+                    None => {
+                        let why = format!("waits for the change window of {site}, and none is near");
+                        Held::Down { why, node: None }
+                    }
+                })
+            }
+            Bar::Settling => {
+                Some(Held::Budget(format!("waits until the last node was healthy for {} s", own.rollout.min_healthy_s)))
+            }
+            Bar::Budget { .. } => self.budget.refusal(&seat.node).map(|r| match r.ours {
+                true => Held::Budget(r.why),
+                false => Held::Down { why: r.why, node: r.down },
+            }),
+        }
+    }
+
+    fn bar(&self, now_ms: u64, unix_ms: u64, line: usize, track: usize) -> Option<Bar> {
+        let own = &self.lines[line];
+        let seat = self.seats.get(track)?.as_ref()?;
         if self.is_halted(own) {
-            return Some(Held::Halted);
+            return Some(Bar::Halted);
         }
         if let Some(site) = &seat.site
             && let Gate::Shut { until_ms } = self.doors.gate(site, unix_ms)
         {
-            return Some(Held::Window { until_ms });
+            return Some(Bar::Window { until_ms });
         }
         if !seat.disrupts {
             return None;
         }
         let healthy = u64::from(own.rollout.min_healthy_s) * 1_000;
         if own.last_end_ms.is_some_and(|ended| now_ms < ended + healthy) {
-            return Some(Held::Settling);
+            return Some(Bar::Settling);
         }
         if self.looked_ms.is_none_or(|at| now_ms > at + FRESH_MS) {
-            return Some(Held::Look);
+            return Some(Bar::Look);
         }
-        (!self.budget.allows(&seat.node)).then_some(Held::Budget)
+        self.budget.refuses(&seat.node).map(|ours| Bar::Budget { ours })
     }
 
-    /// Lets in what may begin now, `room` tracks at most.
-    pub fn admit(&mut self, now_ms: u64, unix_ms: u64, mut room: usize) -> Answer {
-        let mut answer = Answer::default();
-        self.doors.look(unix_ms);
-        for index in 0..self.lines.len() {
-            self.next_wave(now_ms, index, &mut answer);
-            while room > 0 {
-                let Some(at) = self.next(now_ms, unix_ms, index, &mut answer) else { break };
-                room -= 1;
-                let own = &mut self.lines[index];
-                let Some(track) = own.queue.remove(at) else { break };
-                own.in_hand.insert(track);
-                if let Some(Some(seat)) = self.seats.get(track)
-                    && seat.disrupts
-                {
-                    self.budget.take(&seat.node);
-                }
-                answer.begin.push(track);
-            }
-        }
-        answer
+    fn is_halted(&self, line: &Line) -> bool {
+        self.halted.is_some() || line.halted.is_some()
     }
 
-    /// Place in its line of a track that may begin now: the first one, or one behind it that is held by nothing.
-    fn next(&mut self, now_ms: u64, unix_ms: u64, index: usize, answer: &mut Answer) -> Option<usize> {
-        let own = &self.lines[index];
-        let begun = own.total - own.queue.len();
-        let reach = own.wave_end.saturating_sub(begun).min(own.queue.len()).min(OVERTAKE);
-        for at in 0..reach {
-            match self.held(now_ms, unix_ms, index, own.queue[at]) {
-                None => return Some(at),
-                Some(Held::Look) => {
-                    answer.look |= !std::mem::replace(&mut self.looking, true);
-                    return None;
-                }
-                Some(Held::Halted) => return None,
-                // Another machine of its rack or chassis is away: one of another rack may go first.
-                Some(_) => wake(answer, now_ms + LOOK_AGAIN_MS),
-            }
+    /// A look that begins now, unless one is under way.
+    pub fn look(&mut self, now_ms: u64) -> bool {
+        if std::mem::replace(&mut self.looking, true) {
+            return false;
         }
-        None
+        self.look_began_ms = now_ms;
+        true
     }
 
-    /// The next wave opens when the one before has ended, soaked, and left the pool as healthy as its budget asks.
-    fn next_wave(&mut self, now_ms: u64, index: usize, answer: &mut Answer) {
-        let own = &self.lines[index];
-        let Some(ended) = own.wave_ended_ms else { return };
-        if own.queue.is_empty() || self.is_halted(own) {
-            return;
-        }
-        let soaked = ended + u64::from(own.rollout.soak_s) * 1_000;
-        if now_ms < soaked {
-            return wake(answer, soaked);
-        }
-        let disrupts = own.queue.front().and_then(|t| self.seats[*t].as_ref()).is_some_and(|s| s.disrupts);
-        if disrupts && self.looked_ms.is_none_or(|at| at < soaked) {
-            answer.look |= !std::mem::replace(&mut self.looking, true);
-            return;
-        }
-        let own = &mut self.lines[index];
-        own.wave += 1;
-        own.wave_end += own.rollout.wave(own.wave, own.total);
-        own.wave_ended_ms = None;
+    pub fn is_looking(&self) -> bool {
+        self.looking
     }
 
-    /// What waits in pools that are halted.
-    pub fn give_up_halted(&mut self) -> Vec<usize> {
-        let whole = self.halted.is_some();
-        self.lines
-            .iter_mut()
-            .filter(|l| whole || l.halted.is_some())
-            .flat_map(|l| l.queue.drain(..).collect::<Vec<_>>())
-            .collect()
+    pub fn look_began_ms(&self) -> u64 {
+        self.look_began_ms
+    }
+
+    /// Whether the track's node serves, so that the budget has a say in what takes it away.
+    pub fn disrupts(&self, track: usize) -> bool {
+        self.seats.get(track).and_then(Option::as_ref).is_some_and(|s| s.disrupts)
+    }
+
+    /// Right before the request leaves that takes its node away, after a look: why it may not; `None`: it counts as
+    /// away from now on.
+    pub fn leave(&mut self, track: usize) -> Option<Refusal> {
+        let seat = self.seats.get(track).and_then(Option::as_ref)?;
+        let refusal = self.budget.may_leave(&seat.node);
+        if refusal.is_none() {
+            self.budget.leaves(&seat.node);
+        }
+        refusal
     }
 
     /// A node of a track whose first step cannot begin any more.
@@ -403,10 +417,6 @@ impl Admission {
             own.ended += 1;
         }
     }
-}
-
-fn wake(answer: &mut Answer, at_ms: u64) {
-    answer.wake_ms = Some(answer.wake_ms.map_or(at_ms, |old| old.min(at_ms)));
 }
 
 fn halt(what: &str, why: String) -> Failure {

@@ -9,9 +9,10 @@ use crate::plan::Plan;
 struct Group {
     name: String,
     limit: u64,
-    nodes: Vec<String>,
     /// Of its nodes: down or taken.
     missing: u64,
+    /// Of its nodes: taken.
+    taken: u64,
 }
 
 #[derive(Debug, Default)]
@@ -21,8 +22,20 @@ pub struct Budget {
     of: HashMap<String, Vec<usize>>,
     /// Being changed by us, and served before.
     taken: BTreeSet<String>,
+    /// Of these: whose request has left.
+    gone: BTreeSet<String>,
     /// Seen to be unavailable at the last look.
     down: BTreeSet<String>,
+}
+
+/// Why a node may not be taken away now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    pub why: String,
+    /// Something that this run has in hand is among what is missing: it comes to its end within its own limits.
+    pub ours: bool,
+    /// One that is down and that nobody of ours took.
+    pub down: Option<String>,
 }
 
 impl Budget {
@@ -37,7 +50,7 @@ impl Budget {
             for node in nodes {
                 budget.of.entry(node.clone()).or_default().push(index);
             }
-            budget.groups.push(Group { name, limit, nodes: nodes.clone(), missing: 0 });
+            budget.groups.push(Group { name, limit, missing: 0, taken: 0 });
         }
         budget
     }
@@ -62,41 +75,76 @@ impl Budget {
     }
 
     pub fn take(&mut self, node: &str) {
-        if self.taken.insert(node.to_owned()) && !self.down.contains(node) {
-            self.count(node, true);
+        if self.taken.insert(node.to_owned()) {
+            self.of.get(node).into_iter().flatten().for_each(|g| self.groups[*g].taken += 1);
+            if !self.down.contains(node) {
+                self.count(node, true);
+            }
         }
     }
 
     pub fn give_back(&mut self, node: &str) {
-        if self.taken.remove(node) && !self.down.contains(node) {
-            self.count(node, false);
+        self.gone.remove(node);
+        if self.taken.remove(node) {
+            self.of.get(node).into_iter().flatten().for_each(|g| self.groups[*g].taken -= 1);
+            if !self.down.contains(node) {
+                self.count(node, false);
+            }
         }
     }
 
-    /// The first group that is full for this node; a node that is down already costs nothing more.
-    fn full(&self, node: &str) -> Option<&Group> {
-        let groups = self.of.get(node).into_iter().flatten().map(|g| &self.groups[*g]);
-        let full = groups.into_iter().find(|g| g.missing + 1 > g.limit)?;
-        (!self.down.contains(node) && !self.taken.contains(node)).then_some(full)
+    /// From now on it is away by our doing, and not only its turn.
+    pub fn leaves(&mut self, node: &str) {
+        self.gone.insert(node.to_owned());
     }
 
-    /// Whether this node may be taken now.
-    pub fn allows(&self, node: &str) -> bool {
-        self.full(node).is_none()
+    /// Right before a node that has its turn is taken away: why it may not go now; `None`: it may. Others that have
+    /// their turn and wait as this one does are still there.
+    pub fn may_leave(&self, node: &str) -> Option<Refusal> {
+        if self.down.contains(node) {
+            return None;
+        }
+        self.of.get(node).into_iter().flatten().find_map(|g| {
+            let names: Vec<&String> = self.away(*g, &self.gone).into_iter().filter(|n| *n != node).collect();
+            let group = &self.groups[*g];
+            (names.len() as u64 + 1 > group.limit).then(|| self.refuse(group, &names))
+        })
     }
 
-    /// Why this node may not be taken now; `None`: it may. In words: for people, not for every node that waits.
-    pub fn refusal(&self, node: &str) -> Option<String> {
-        let full = self.full(node)?;
-        let missing = full.nodes.iter().filter(|n| self.down.contains(*n) || self.taken.contains(*n));
-        let names: Vec<&str> = missing.map(String::as_str).take(5).collect();
-        Some(format!(
+    /// Of a group: who is down, or among `ours`. Few are, and groups are large.
+    fn away<'a>(&'a self, group: usize, ours: &'a BTreeSet<String>) -> Vec<&'a String> {
+        self.down.union(ours).filter(|n| self.of.get(*n).is_some_and(|groups| groups.contains(&group))).collect()
+    }
+
+    fn refuse(&self, group: &Group, missing: &[&String]) -> Refusal {
+        let shown: Vec<&str> = missing.iter().map(|n| n.as_str()).take(5).collect();
+        let why = format!(
             "waits: {} of {} would be unavailable, {} may be (now: {})",
-            full.missing + 1,
-            full.name,
-            full.limit,
-            if names.is_empty() { "none".to_owned() } else { names.join(", ") }
-        ))
+            missing.len() + 1,
+            group.name,
+            group.limit,
+            if shown.is_empty() { "none".to_owned() } else { shown.join(", ") }
+        );
+        let down = missing.iter().find(|n| self.down.contains(**n)).map(|n| (*n).clone());
+        Refusal { why, ours: missing.iter().any(|n| self.taken.contains(*n)), down }
+    }
+
+    /// The first group that is full for this node. A node that is down already costs nothing more.
+    fn full(&self, node: &str) -> Option<usize> {
+        let full = self.of.get(node)?.iter().find(|g| self.groups[**g].missing + 1 > self.groups[**g].limit)?;
+        (!self.down.contains(node) && !self.taken.contains(node)).then_some(*full)
+    }
+
+    /// Whether this node may not be taken now, and if so whether that passes: [`Refusal::ours`]. For many nodes at
+    /// each event: without words.
+    pub fn refuses(&self, node: &str) -> Option<bool> {
+        self.full(node).map(|g| self.groups[g].taken > 0)
+    }
+
+    /// Why this node may not be taken now; `None`: it may.
+    pub fn refusal(&self, node: &str) -> Option<Refusal> {
+        let full = self.full(node)?;
+        Some(self.refuse(&self.groups[full], &self.away(full, &self.taken)))
     }
 }
 
@@ -128,12 +176,12 @@ mod tests {
         b.around(["n0".to_owned()].into());
         assert_eq!(b.refusal("n1"), None);
         b.take("n1");
-        assert!(b.refusal("n2").is_some_and(|w| w.contains("3 of core") && w.contains("n0, n1")));
+        assert!(b.refusal("n2").is_some_and(|r| r.why.contains("3 of core") && r.why.contains("n0, n1") && r.ours));
         assert_eq!(b.refusal("n0"), None, "it is down already");
         b.give_back("n1");
         assert_eq!(b.refusal("n2"), None);
         b.take("n7");
-        assert!(b.refusal("n5").is_some_and(|w| w.contains("chassis/c1")), "another pool's machine in its chassis");
+        assert!(b.refusal("n5").is_some_and(|r| r.why.contains("chassis/c1")), "another pool's machine in its chassis");
     }
 
     proptest! {
@@ -148,9 +196,18 @@ mod tests {
                     1 => b.give_back(&name),
                     _ => b.around((0..node).map(|i| format!("n{i}")).collect()),
                 }
-                for group in &b.groups {
-                    let set = group.nodes.iter().filter(|n| b.down.contains(*n) || b.taken.contains(*n)).count() as u64;
-                    prop_assert_eq!(set, group.missing);
+                for (index, group) in b.groups.iter().enumerate() {
+                    let of = |set: &BTreeSet<String>| -> BTreeSet<String> {
+                        set.iter().filter(|n| b.of.get(*n).is_some_and(|g| g.contains(&index))).cloned().collect()
+                    };
+                    let (down, taken) = (of(&b.down), of(&b.taken));
+                    prop_assert_eq!(down.union(&taken).count() as u64, group.missing);
+                    prop_assert_eq!(taken.len() as u64, group.taken);
+                }
+                // Without words as with them.
+                for node in 0..8 {
+                    let node = format!("n{node}");
+                    prop_assert_eq!(b.refuses(&node), b.refusal(&node).map(|r| r.ours));
                 }
             }
         }
