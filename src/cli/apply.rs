@@ -24,7 +24,7 @@ use crate::{
     },
     netboot::servers::Servers,
     output::{self, Exit, Stop, stdout},
-    plan::{Danger, Plan},
+    plan::{Danger, Plan, Subject},
     run::clock,
     store::{Draft, Fence, Holder, RecordKind, RunRecord, RunState},
 };
@@ -329,9 +329,12 @@ fn too_many_wipes(plan: &Plan, max: Option<u32>) -> Result<(), Failure> {
     }
 }
 
-/// 3 when everything was refused, 4 when some was.
+/// 3 when everything was refused, 4 when some was: a node beside others, or something beside what is to be done.
 fn refusal_exit(plan: &Plan) -> Exit {
-    match (plan.refusals.is_empty(), plan.tracks.iter().any(|t| matches!(t.subject, crate::plan::Subject::Node(_)))) {
+    let node = |subject: &Subject| matches!(subject, Subject::Node(_));
+    let planned = plan.tracks.iter().any(|t| !t.steps.is_empty());
+    let others = plan.tracks.iter().any(|t| node(&t.subject)) && plan.refusals.iter().any(|r| node(&r.subject));
+    match (plan.refusals.is_empty(), planned || others) {
         (true, _) => Exit::Done,
         (false, true) => Exit::Partial,
         (false, false) => Exit::Refused,

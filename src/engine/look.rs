@@ -238,6 +238,34 @@ pub fn bootstrap(cluster: &str, name: &str, run: &str, made: Option<(&str, u64)>
     }
 }
 
+/// `remove-member`. `status`: of its machine, asked just now: one that was told to run a member has data, whatever it
+/// looks like from outside, and is not taken out by itself.
+pub fn removed(cluster: &str, name: &str, facts: &ClusterFacts, peer_url: &str, status: &NodeStatus) -> Found {
+    match (member(facts, peer_url), &status.etcd) {
+        (None, _) => Found::Done,
+        (Some(_), None) => Found::NotDone,
+        (Some(m), Some(_)) => Found::Contradiction(
+            Failure::new(
+                Cause::Guard,
+                what(cluster, name, "remove"),
+                format!("its machine has the data of a member, so that {} may come back", m.id),
+            )
+            .next(format!("rackctl describe node {name}")),
+        ),
+    }
+}
+
+/// `remove-member`, afterwards.
+pub fn is_removed(cluster: &str, name: &str, facts: &ClusterFacts, peer_url: &str) -> Result<(), Failure> {
+    match member(facts, peer_url) {
+        None => Ok(()),
+        Some(m) => {
+            let why = format!("{} is in the member list still", m.id);
+            Err(Failure::new(Cause::AcceptedButIgnored, what(cluster, name, "remove"), why))
+        }
+    }
+}
+
 /// `add-learner`
 pub fn added(facts: &ClusterFacts, peer_url: &str) -> Found {
     if member(facts, peer_url).is_some() { Found::Done } else { Found::NotDone }

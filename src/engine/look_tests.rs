@@ -139,6 +139,11 @@ fn an_installed_system_is_held_to_all_four_marks() {
         assert!(why.contains(word), "{why}");
     }
     assert_eq!(started("c", 2, &wrong[0]), Found::NotDone);
+    // Its old entry is there, and nothing that it stood for.
+    let seen = facts(&[("u1", false)]);
+    assert_eq!(removed("c", "n1", &seen, "u1", &wrong[0]), Found::NotDone);
+    assert_eq!(removed("c", "n1", &seen, "u9", &wrong[0]), Found::Done);
+    assert!(is_removed("c", "n1", &seen, "u9").is_ok() && is_removed("c", "n1", &seen, "u1").is_err());
 }
 
 #[test]

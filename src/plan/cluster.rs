@@ -118,6 +118,16 @@ pub(super) fn track(
                 track.voters.push(member.clone());
                 track.found.push(format!("{member} is a healthy voter ({})", m.id));
             }
+            // It runs, and nothing of a member is on its disk: it was installed anew. F42.
+            Some(m) if !m.healthy && ready(member) && is_empty(facts, member) => {
+                push(
+                    &mut track,
+                    StepKind::RemoveMember { member: member.clone() },
+                    format!("its machine was installed anew and has no data of member {}", m.id),
+                    plan,
+                );
+                join(&mut track, member, plan);
+            }
             Some(m) if m.learner && ready(member) => {
                 push(&mut track, StepKind::StartMember { member: member.clone() }, "it is a learner".into(), plan);
                 push(
@@ -154,6 +164,12 @@ pub(super) fn track(
         }
     }
     Ok(track)
+}
+
+/// The machine's installed system answers, with its own host key, and was never told to run a member.
+fn is_empty(facts: &Facts, member: &str) -> bool {
+    let system = facts.nodes.get(member).and_then(|n| n.system.as_ref()).and_then(|o| o.value.as_ref().ok());
+    system.is_some_and(|status| status.etcd.is_none())
 }
 
 fn join(track: &mut Track, member: &str, plan: &Plan) {

@@ -149,6 +149,9 @@ pub(super) async fn act(world: &World, node: &str, kind: &StepKind, attempt: u32
         StepKind::BootInstaller { target, mode } => {
             let until =
                 clock::since_boot() + Duration::from_secs(kind.deadline_s() + StepKind::AwaitClaim.deadline_s());
+            for cluster in super::power::clusters_of(world, node) {
+                super::members::lead_away(world, &cluster, node).await;
+            }
             let client = world.bmc(node).await?;
             let wanted = BootOverride { target: *target, lasts: OverrideFor::Once, mode: Some(*mode) };
             let done = async {

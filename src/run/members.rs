@@ -9,7 +9,7 @@ use uuid::Uuid;
 use super::{World, world::store_failure};
 use crate::{
     cluster::etcd::{
-        change_client::{add_learner, move_leader, promote, wait_synced},
+        change_client::{add_learner, move_leader, promote, remove, wait_synced},
         client::Client,
         error::Fault,
         hex_id,
@@ -121,6 +121,16 @@ async fn look(world: &World, cluster: &str, kind: &StepKind, resumed: bool) -> R
                 found => found,
             })
         }
+        StepKind::RemoveMember { .. } => {
+            let facts = facts(world, cluster, member).await?;
+            let status = node_status(world, member).await?;
+            Ok(match (look::removed(cluster, member, &facts, &seat.peer_url(), &status), member_of(&facts, &seat)) {
+                (Found::NotDone, Some(m)) => {
+                    guard(world, cluster, member, &facts, Change::Remove { id: m.id.clone() }).await
+                }
+                (found, _) => found,
+            })
+        }
         StepKind::StartMember { .. } if resumed => {
             Ok(look::started(cluster, seat.generation, &node_status(world, member).await?))
         }
@@ -140,6 +150,11 @@ async fn look(world: &World, cluster: &str, kind: &StepKind, resumed: bool) -> R
 /// The quorum guard, on facts read just now. What time may mend is waited for; the rest is a contradiction.
 async fn guard(world: &World, cluster: &str, member: &str, facts: &ClusterFacts, change: Change) -> Found {
     let mut synced = BTreeSet::new();
+    // Who is taken out is proven dead: its machine was looked at right before.
+    let dead = match &change {
+        Change::Remove { id } => BTreeSet::from([id.clone()]),
+        _ => BTreeSet::new(),
+    };
     if let Change::Promote { id } = &change {
         // Synced a while ago is not synced now.
         let fresh = async {
@@ -156,7 +171,7 @@ async fn guard(world: &World, cluster: &str, member: &str, facts: &ClusterFacts,
         facts,
         declared,
         synced: &synced,
-        dead: &BTreeSet::new(),
+        dead: &dead,
         since_restart: world.since_restart(cluster),
         settle: quorum::SETTLE,
     };
@@ -183,7 +198,10 @@ pub(super) async fn may_lose(world: &World, cluster: &str, node: &str) -> Option
         since_restart: world.since_restart(cluster),
         settle: quorum::SETTLE,
     };
-    quorum::guard(&doing(), &seen, &Change::Stop { id: member.id.clone() }).err()
+    // A leader is no obstacle: it is led away before the power goes.
+    let refusals = quorum::refusals(&seen, &Change::Stop { id: member.id.clone() });
+    let lasting: Vec<_> = refusals.into_iter().filter(|r| !matches!(r, quorum::Refusal::Leader(_))).collect();
+    quorum::verdict(&doing(), &lasting).err()
 }
 
 /// Whether the node's power may go now, for a while or for good, because an operator named it; `None`: it may.
@@ -236,6 +254,13 @@ pub(super) async fn act(world: &World, cluster: &str, kind: &StepKind) -> Result
             let token = bootstrap_ticket(world, cluster, member).await?;
             start(world, member, &seats::bootstrap(&seat, token)).await
         }
+        StepKind::RemoveMember { .. } => {
+            let facts = facts(world, cluster, member).await?;
+            match member_of(&facts, &seat) {
+                Some(m) => remove(&voters(world, cluster, member)?, &m.id, CHANGE_DEADLINE).await,
+                None => Ok(()),
+            }
+        }
         StepKind::AddLearner { .. } => {
             add_learner(&voters(world, cluster, member)?, member, &seat.peer_url(), CHANGE_DEADLINE).await.map(|_| ())
         }
@@ -268,6 +293,10 @@ pub(super) async fn verify(world: &World, cluster: &str, kind: &StepKind) -> Res
             }
             world.add_voter(cluster, member);
             Ok(())
+        }
+        StepKind::RemoveMember { .. } => {
+            let facts = facts(world, cluster, member).await?;
+            look::is_removed(cluster, member, &facts, &seat.peer_url())
         }
         StepKind::AddLearner { .. } => {
             let facts = facts(world, cluster, member).await?;

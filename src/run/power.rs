@@ -58,7 +58,7 @@ async fn may_go(world: &World, node: &str) -> Found {
     Found::NotDone
 }
 
-fn clusters_of(world: &World, node: &str) -> Vec<String> {
+pub(super) fn clusters_of(world: &World, node: &str) -> Vec<String> {
     let of = world.fleet.clusters.values().filter(|c| c.members.iter().any(|m| m == node));
     of.map(|c| c.name.clone()).collect()
 }

@@ -35,6 +35,8 @@ pub enum Invariant {
     I5,
     /// One bootstrap per generation.
     I6,
+    /// What was removed, or is of an older generation, never runs with old data.
+    I7,
     /// No session is left at a BMC.
     I8,
     /// No override and no offer are left.
@@ -134,6 +136,11 @@ pub fn on_effect(world: &mut World, cause: &Cause) {
             }
             world.watch.voted.entry(cluster.clone()).or_default().insert(node.clone());
         }
+        What::MemberRemoved { node, wiped, learner, .. } => {
+            if !wiped && !learner {
+                broken(world, Invariant::I7, Some(node), "a voter that has its data was taken out of the list".into());
+            }
+        }
         What::Promoted { cluster, node, synced } => {
             if !synced {
                 broken(world, Invariant::I4, Some(node), "a learner that had not caught up was promoted".into());
@@ -153,6 +160,7 @@ fn what_node(what: &What) -> Option<String> {
         | What::Withdrawn { node }
         | What::Ticket { node }
         | What::Bootstrap { node, .. }
+        | What::MemberRemoved { node, .. }
         | What::Promoted { node, .. } => Some(node.clone()),
         _ => None,
     }

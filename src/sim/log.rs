@@ -99,6 +99,13 @@ pub enum What {
         cluster: String,
         peer_url: String,
     },
+    /// `wiped`: nothing of a member is on its machine's disk.
+    MemberRemoved {
+        cluster: String,
+        node: String,
+        wiped: bool,
+        learner: bool,
+    },
     Promoted {
         cluster: String,
         node: String,
