@@ -293,7 +293,7 @@ async fn finish(
         Outcome::NeedsPerson => Exit::NeedsPerson,
         Outcome::Interrupted | Outcome::Paused => Exit::Interrupted,
         // Asked for by name: `abort` that ends so has done what it was for.
-        Outcome::Aborted if aborted_here => Exit::Done,
+        Outcome::Aborted if aborted_here && failures.is_empty() => Exit::Done,
         Outcome::Aborted => Exit::Failed,
         Outcome::Halted if some_done => Exit::Partial,
         Outcome::Halted => Exit::Failed,

@@ -73,6 +73,18 @@ impl Session {
         self.store.lock(names, run, &Holder::this(), &clock::stamp(), self.lease).map_err(|e| stop(&e))
     }
 
+    /// Gives locks back after what they were taken for. What went wrong there is told first, whatever becomes of them.
+    pub fn release<T>(&self, fence: &Fence, result: Result<T, Stop>) -> Result<T, Stop> {
+        match (self.store.unlock(fence), result) {
+            (Ok(()), result) => result,
+            (Err(error), Ok(_)) => Err(stop(&error)),
+            (Err(error), Err(mut stop)) => {
+                stop.failures.push(failure(&error));
+                Err(stop)
+            }
+        }
+    }
+
     pub fn open(globals: &Globals) -> Result<Session, Stop> {
         Self::with_fleet(globals, globals.fleet()?)
     }

@@ -77,8 +77,7 @@ pub fn begin(globals: &Globals, session: &Session, goal: &Goal, short: &Short, i
         let locks: Vec<String> = names.iter().map(|n| format!("node/{n}")).collect();
         let fence = session.lock(&locks, id)?;
         let rows = go(session, names, goal, short, id, &fence).await;
-        session.store.unlock(&fence).map_err(|e| stop(&e))?;
-        let (rows, outcome) = rows?;
+        let (rows, outcome) = session.release(&fence, rows)?;
         if short.field == "power" {
             power::remember(session, &rows);
         }
@@ -234,6 +233,14 @@ async fn carry_out(
                 Err(Failure::new(Cause::Interrupted, format!("{node}: {}", step.kind.word()), "it was not begun"))
             }
         };
+        let left = failures.iter().find(|(id, _)| *id == format!("{node}/{}", crate::engine::LEAVE_SAFE));
+        let row = match (row, left) {
+            (row, None) => row,
+            (Ok(_), Some((_, left))) => Err(left.clone()),
+            (Err(f), Some((_, left))) => {
+                Err(Failure { why: format!("{}; {left}", f.why), next: left.next.clone(), ..f })
+            }
+        };
         rows.insert(node.clone(), row);
     }
     Ok(outcome)
@@ -261,6 +268,9 @@ struct Patience {
 impl Patience {
     fn see(&mut self, notice: &Notice) {
         let now = clock::since_boot();
+        if let Notice::Trouble(failure) = notice {
+            stdout::note(&crate::secrets::redact(&failure.to_string()));
+        }
         if let Notice::Tracks(tracks) = notice {
             for track in tracks {
                 if track.step.is_none() || track.failed {

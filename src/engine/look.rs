@@ -211,6 +211,17 @@ pub fn is_the_installed_one(
     Ok(())
 }
 
+/// Of a pool's nodes, those whose unavailability counts: voters of the list that are not healthy. What never joined, or
+/// is on its way in, serves nothing that could be missed. Nobody answers: every one that is installed counts.
+///
+/// A voter that answers in a cluster without a leader is not away: the others are, and it is needed when they return.
+pub fn away<'a>(nodes: &'a [String], installed: &[&'a String], facts: Option<&ClusterFacts>) -> Vec<&'a String> {
+    let Some(facts) = facts else { return installed.to_vec() };
+    let waits = |m: &MemberFacts| facts.leader.is_none() && m.raft_index.is_some();
+    let away = |n: &&String| facts.members.iter().any(|m| m.name == **n && !m.learner && !m.healthy && !waits(m));
+    nodes.iter().filter(away).collect()
+}
+
 /// The member of the list that has this peer URL.
 pub fn member<'a>(facts: &'a ClusterFacts, peer_url: &str) -> Option<&'a MemberFacts> {
     facts.members.iter().find(|m| m.peer_urls.iter().any(|u| u == peer_url))

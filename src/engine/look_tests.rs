@@ -209,3 +209,28 @@ fn the_quorum_guard_waits_for_what_may_pass_and_for_nothing_else() {
     facts.alarms = vec!["NOSPACE on member 1".into()];
     assert!(matches!(world(&facts, None), Found::Contradiction(f) if f.why.contains("NOSPACE")));
 }
+
+// fault: F50 invariant: I3 harness: S
+#[test]
+fn what_never_joined_is_not_missed_and_a_voter_that_is_ill_is() {
+    let member = |name: &str, learner: bool, healthy: bool| MemberFacts {
+        id: name.into(),
+        name: name.into(),
+        peer_urls: vec![],
+        client_urls: vec![],
+        learner,
+        healthy,
+        version: None,
+        raft_index: None,
+    };
+    let members = vec![member("n1", false, true), member("n2", false, false), member("n3", true, false)];
+    let facts = ClusterFacts { cluster_id: "c".into(), members, leader: Some("1".into()), alarms: vec![] };
+    let nodes = ["n1", "n2", "n3", "n4"].map(str::to_owned);
+    let installed: Vec<&String> = vec![&nodes[0], &nodes[2], &nodes[3]];
+    assert_eq!(away(&nodes, &installed, Some(&facts)), ["n2"], "also while it is written anew");
+    assert_eq!(away(&nodes, &installed, None), ["n1", "n3", "n4"], "a silent cluster can be counted on for nothing");
+    // The others took the quorum with them: whoever still answers is what it comes back with.
+    let mut headless = ClusterFacts { leader: None, ..facts };
+    headless.members[0] = MemberFacts { raft_index: Some(7), ..member("n1", false, false) };
+    assert_eq!(away(&nodes, &installed, Some(&headless)), ["n2"]);
+}

@@ -3,7 +3,7 @@
 use super::{Known, Plan, Refusal, Step, StepKind, Subject, Track};
 use crate::model::{
     Fleet,
-    facts::{ClusterFacts, Facts},
+    facts::{ClusterFacts, Facts, InstallPhase},
     failure::Cause,
     fleet::{Cluster, ClusterDriver},
 };
@@ -75,7 +75,16 @@ pub(super) fn track(
             }
             return Ok(track);
         }
-        let members: Vec<&String> = cluster.members.iter().filter(|m| ready(m)).collect();
+        // Whoever runs already comes first: a machine that fails in the installer must not keep the others waiting for
+        // a cluster, run after run.
+        let runs = |m: &str| {
+            facts.nodes.get(m).is_some_and(|f| {
+                f.record.as_ref().is_some_and(|r| r.phase == InstallPhase::Installed)
+                    && f.system.as_ref().is_some_and(|s| s.value.is_ok())
+            })
+        };
+        let mut members: Vec<&String> = cluster.members.iter().filter(|m| ready(m)).collect();
+        members.sort_by_key(|m| !runs(m));
         let Some(first) = members.first() else {
             return Err(refuse("noMember", "none of its members can be prepared; see their refusals".into(), None));
         };

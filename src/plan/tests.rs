@@ -339,3 +339,14 @@ fn the_hash_covers_what_matters_and_nothing_else() {
     let back: Plan = serde_json::from_str(&text).unwrap();
     assert_eq!(back.hash(), first.hash(), "and it survives a file");
 }
+
+#[test]
+fn a_cluster_is_begun_by_a_member_that_runs_already() {
+    let fleet = fleet(&["n1", "n2", "n3"]);
+    let facts = facts(vec![("n1", bmc("n1")), ("n2", installed("n2")), ("n3", bmc("n3"))]);
+    let plan = make(&fleet, &facts, Ceiling::DataLoss, false);
+    let members: Vec<StepId> =
+        words(&plan).into_iter().filter(|id| id.contains("bootstrap") || id.contains("add-")).collect();
+    let wanted = ["bootstrap-n2", "add-learner-n1", "add-learner-n3"].map(|s| format!("cluster/core/{s}"));
+    assert_eq!(members, wanted, "n1 may never come up");
+}

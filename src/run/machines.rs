@@ -152,7 +152,7 @@ pub(super) async fn act(world: &World, node: &str, kind: &StepKind, attempt: u32
             for cluster in super::power::clusters_of(world, node) {
                 super::members::lead_away(world, &cluster, node).await;
             }
-            let client = world.bmc(node).await?;
+            let client = world.bmc_taking(node, kind).await?;
             let wanted = BootOverride { target: *target, lasts: OverrideFor::Once, mode: Some(*mode) };
             let done = async {
                 // Off before it is offered anything: a machine that tries the network over and over would claim now, and

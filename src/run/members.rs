@@ -81,7 +81,27 @@ fn voters(world: &World, cluster: &str, except: &str) -> Result<Vec<String>, Fai
 }
 
 async fn facts(world: &World, cluster: &str, except: &str) -> Result<ClusterFacts, Failure> {
-    observe_etcd(&voters(world, cluster, except)?).await
+    observe_etcd(&endpoints(world, cluster, except)?).await
+}
+
+/// Client URLs at which the cluster is observed: its voters; in a run that has no business with the membership, and so
+/// was told of none, every machine that was installed to be a member.
+fn endpoints(world: &World, cluster: &str, except: &str) -> Result<Vec<String>, Failure> {
+    if !world.voters(cluster).is_empty() {
+        return voters(world, cluster, except);
+    }
+    let members = world.fleet.clusters.get(cluster).map(|c| c.members.as_slice()).unwrap_or_default();
+    let urls: Vec<String> = members
+        .iter()
+        .filter(|m| *m != except)
+        .filter_map(|m| seat(world, cluster, m).ok())
+        .map(|s| s.client_url())
+        .collect();
+    if urls.is_empty() {
+        return Err(Failure::new(Cause::Guard, format!("cluster {cluster}"), "no other machine of it is installed")
+            .next(format!("rackctl describe cluster {cluster}")));
+    }
+    Ok(urls)
 }
 
 fn member_of<'a>(facts: &'a ClusterFacts, seat: &Seat) -> Option<&'a MemberFacts> {
@@ -207,8 +227,8 @@ pub(super) async fn may_lose(world: &World, cluster: &str, node: &str) -> Option
 /// Whether the node's power may go now, for a while or for good, because an operator named it; `None`: it may.
 pub(super) async fn may_pause(world: &World, cluster: &str, node: &str) -> Option<Failure> {
     world.store.cluster_record(cluster).ok().flatten()?;
-    // Silent: it has no quorum that could be lost.
-    let facts = facts(world, cluster, node).await.ok()?;
+    // Silent: it has no quorum that could be lost. A cluster of one is asked through the machine itself.
+    let facts = facts(world, cluster, "").await.ok()?;
     let none = BTreeSet::new();
     let seen = quorum::World {
         facts: &facts,
@@ -228,7 +248,7 @@ pub(super) async fn lead_away(world: &World, cluster: &str, node: &str) {
     if !matches!(world.store.cluster_record(cluster), Ok(Some(_))) {
         return;
     }
-    let Ok(endpoints) = all_voters(world, cluster) else { return };
+    let Ok(endpoints) = endpoints(world, cluster, "") else { return };
     let Ok(facts) = observe_etcd(&endpoints).await else { return };
     let Some(own) = facts.members.iter().find(|m| m.name == node) else { return };
     let heir = facts.members.iter().find(|m| m.healthy && !m.learner && m.id != own.id);
@@ -237,11 +257,6 @@ pub(super) async fn lead_away(world: &World, cluster: &str, node: &str) {
     {
         let _ = move_leader(&endpoints, &heir.id, LEAD_DEADLINE).await;
     }
-}
-
-/// Client URLs of all voters.
-fn all_voters(world: &World, cluster: &str) -> Result<Vec<String>, Failure> {
-    voters(world, cluster, "")
 }
 
 pub(super) async fn act(world: &World, cluster: &str, kind: &StepKind) -> Result<(), Failure> {

@@ -74,7 +74,7 @@ pub(super) async fn act(world: &World, node: &str, kind: &StepKind) -> Result<()
             world.note_restart(&cluster);
         }
     }
-    let client = world.bmc(node).await?;
+    let client = world.bmc_taking(node, kind).await?;
     let done = match kind {
         StepKind::SetPower { action, force, wait } => change(&client, *action, *force, *wait, limit).await,
         StepKind::SetBoot { target, persistent } => client.set_boot(wanted(*target, *persistent)).await,

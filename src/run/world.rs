@@ -15,6 +15,7 @@ use super::{
     clock,
     desk::Desk,
     keys::Keys,
+    permits::Permits,
     sessions::{self, LogIn},
 };
 use crate::{
@@ -28,7 +29,7 @@ use crate::{
         fleet::Node,
         lease::Gate,
     },
-    plan::{Plan, wipe_guard::Target},
+    plan::{Plan, StepKind, wipe_guard::Target},
     remote,
     store::{Draft, Fence, Record, Store, StoreError},
 };
@@ -73,6 +74,8 @@ pub struct World {
     pub store: Arc<dyn Store>,
     pub keys: Arc<Keys>,
     pub desk_changed: Notify,
+    /// Where drivers ask before they take a machine away.
+    pub permits: Arc<Permits>,
     pub patience: Duration,
     /// Until when effects may leave.
     pub gate: Arc<Gate>,
@@ -115,6 +118,7 @@ impl World {
             last_reset: Mutex::default(),
             voters: Mutex::new(voters),
             desk_changed: Notify::new(),
+            permits: Arc::default(),
             fleet: parts.fleet,
             plan: parts.plan,
             run: parts.run,
@@ -143,8 +147,10 @@ impl World {
         unpoisoned(&self.desk)
     }
 
+    /// What cannot be recorded is kept beside the store, or where there is room; the failure says where.
     pub fn append(&self, draft: Draft) -> Result<Record, StoreError> {
-        self.store.append(&self.run, clock::unix_ms(), &self.fence, draft)
+        let appended = self.store.append(&self.run, clock::unix_ms(), &self.fence, draft);
+        appended.map_err(|error| error.rescued(&[&self.scratch]))
     }
 
     /// Renews the lease, and with it the right to send anything. `Fenced` names who took it.
@@ -256,6 +262,16 @@ impl World {
             gate: Some(Arc::clone(&self.gate)),
         };
         sessions::open(&self.store, self.node(node)?, &self.passwords, how).await
+    }
+
+    /// A log-in for a step that takes the machine away: every request that does so waits for the engine's word first.
+    pub async fn bmc_taking(&self, node: &str, kind: &StepKind) -> Result<bmc::Client, Failure> {
+        let (permits, step) = (Arc::clone(&self.permits), format!("{node}/{}", kind.word()));
+        let leave: bmc::Leave = Arc::new(move || {
+            let (permits, step) = (Arc::clone(&permits), step.clone());
+            Box::pin(async move { permits.ask(&step).await })
+        });
+        Ok(self.bmc(node).await?.asking_first(leave))
     }
 
     /// SSH to the installed system, with the host key that its claim brought.

@@ -10,8 +10,8 @@ use super::{
     world::World,
 };
 use crate::{
-    engine::Outcome,
-    model::facts::InstallPhase,
+    engine::{LEAVE_SAFE, Outcome},
+    model::{Failure, facts::InstallPhase},
     plan::{Plan, StepKind, Subject},
     store::Store,
 };
@@ -258,19 +258,19 @@ fn on_wipe(world: &mut World, what: &What) {
 }
 
 /// A process says that its run is over.
-pub fn on_run_end(world: &mut World, tool: &Tool, plan: &Plan, outcome: Outcome) {
+pub fn on_run_end(world: &mut World, tool: &Tool, plan: &Plan, outcome: Outcome, failures: &[(String, Failure)]) {
     let over = matches!(outcome, Outcome::Interrupted | Outcome::Paused);
     for track in &plan.tracks {
         let Subject::Node(node) = &track.subject else { continue };
         let Some(machine) = world.number.get(node).and_then(|i| world.machines.get(*i)).cloned() else { continue };
         let began = track.steps.iter().any(|s| matches!(s.kind, StepKind::BootInstaller { .. }));
-        // A BMC that cannot be asked cannot be mended; everything else is no excuse.
-        let excused = world.durable.cut_off.borrow().contains(node)
-            || machine.drawn.excuses(world.now)
-            || machine.bmc.away_until > world.now
-            || !machine.feed;
-        if began && !over && !machine.bmc.boot.is_cleared() && !excused {
-            broken(world, Invariant::I9, Some(node), "its boot override is still set".into());
+        // A BMC that cannot be asked cannot be mended: then it is said that this node may not be safe.
+        let told = failures.iter().any(|(step, _)| *step == format!("{node}/{LEAVE_SAFE}"));
+        if began && !over && !machine.bmc.boot.is_cleared() && !told {
+            broken(world, Invariant::I9, Some(node), "its boot override is still set, and nobody was told".into());
+        }
+        if told && outcome == Outcome::Succeeded {
+            broken(world, Invariant::I20, Some(node), "success was reported, and it could not be left safe".into());
         }
         let offered = tool.offers.borrow().contains_key(node);
         if !over && offered {
@@ -336,13 +336,7 @@ pub fn at_the_end(world: &mut World) {
         }
         Err(error) => broken(world, Invariant::I13, None, error.to_string()),
     }
-    let cut_off = world.durable.cut_off.borrow().clone();
-    let left: Vec<String> = world
-        .machines
-        .iter()
-        .filter(|m| m.bmc.sessions > 0 && !m.drawn.excuses(world.now) && !cut_off.contains(&m.name))
-        .map(|m| m.name.clone())
-        .collect();
+    let left: Vec<String> = world.machines.iter().filter(|m| m.bmc.sessions > 0).map(|m| m.name.clone()).collect();
     for node in left {
         broken(world, Invariant::I8, Some(&node), "a session is left open at its BMC".into());
     }
@@ -366,10 +360,9 @@ pub fn converged(world: &mut World, once: bool) {
         }
     }
     for cluster in fleet.clusters.values() {
-        // Members join in the inventory's order: one whose machine can never be installed keeps those behind it out.
         let hopeless = |m: &String| world.number.get(m).is_some_and(|i| world.machines[*i].faults.hopeless());
         let missing: Vec<&String> =
-            cluster.members.iter().take_while(|m| !hopeless(m)).filter(|m| !votes(world, &cluster.name, m)).collect();
+            cluster.members.iter().filter(|m| !hopeless(m)).filter(|m| !votes(world, &cluster.name, m)).collect();
         if !missing.is_empty() {
             let why = format!("not voting in {} in the end: {missing:?}", cluster.name);
             broken(world, Invariant::I11, None, why);

@@ -70,11 +70,11 @@ pub struct Client<'a> {
     closed: bool,
 }
 
-/// A step that is cut off by its deadline leaves its session behind; the next log-in takes its place in the ledger.
+/// A step that is cut off by its deadline leaves its session behind: its note stays until all are closed.
 impl Drop for Client<'_> {
     fn drop(&mut self) {
         if !self.closed {
-            self.doing.tool.durable.cut_off.borrow_mut().insert(self.doing.node.clone());
+            self.doing.tool.cut_off.borrow_mut().insert(self.doing.node.clone());
         }
     }
 }
@@ -96,7 +96,7 @@ impl<'a> Client<'a> {
     pub async fn close(mut self) {
         let closed = self.ask(Ask::Close).await;
         self.closed = true;
-        if closed.is_ok() {
+        if closed.is_ok() && !self.doing.tool.cut_off.borrow().contains(&self.doing.node) {
             let _ = self.doing.tool.durable.store.drop_bmc_session(&noted(self.doing, None));
         }
     }
@@ -163,6 +163,9 @@ impl<'a> Client<'a> {
     }
 
     async fn reset(&self, action: PowerAction) -> Result<(), Failure> {
+        if action != PowerAction::On {
+            self.doing.tool.leave(&self.doing.ctx, &self.doing.by.step).await?;
+        }
         self.ask(Ask::Reset(action)).await.map(|_| ())
     }
 

@@ -29,8 +29,6 @@ pub struct Durable {
     clock: Arc<AtomicU64>,
     living: Arc<Mutex<BTreeSet<u32>>>,
     intents: RefCell<BTreeMap<(String, String), Intent>>,
-    /// Nodes at whose BMC a step was cut off.
-    pub cut_off: RefCell<BTreeSet<String>>,
     writes: Cell<u64>,
     fails_at: Cell<Option<u64>>,
 }
@@ -44,15 +42,7 @@ impl Durable {
             Arc::new(move || stamp("reader", time.load(Ordering::Relaxed))),
             Arc::new(move |holder: &Holder| alive.lock().unwrap_or_else(PoisonError::into_inner).contains(&holder.pid)),
         );
-        Durable {
-            store,
-            clock,
-            living,
-            intents: RefCell::default(),
-            cut_off: RefCell::default(),
-            writes: Cell::new(0),
-            fails_at: Cell::new(None),
-        }
+        Durable { store, clock, living, intents: RefCell::default(), writes: Cell::new(0), fails_at: Cell::new(None) }
     }
 
     pub fn set_time(&self, now: u64) {

@@ -152,7 +152,6 @@ pub fn machines(seed: u64, fleet: &Fleet, faults: &Faults) -> Vec<Machine> {
                 etcd: None,
                 away: (0, false),
                 cut_by_us: false,
-                drawn: faults.clone(),
                 faults,
             }
         })

@@ -94,8 +94,22 @@ fn answers(d: &Doing, machines: &[usize]) -> (Answers, bool) {
 }
 
 async fn facts(d: &Doing, cluster: &str, except: &str) -> Result<ClusterFacts, Failure> {
-    let answers = ask_all(d, &voters(d, cluster, except)?).await;
+    let answers = ask_all(d, &endpoints(d, cluster, except)?).await;
     observed::join(&format!("observe cluster {cluster}"), &answers)
+}
+
+/// Its voters; in a run that was told of none, every machine that was installed to be a member.
+fn endpoints(d: &Doing, cluster: &str, except: &str) -> Result<Vec<usize>, Failure> {
+    if d.tool.voters.borrow().get(cluster).is_some_and(|v| !v.is_empty()) {
+        return voters(d, cluster, except);
+    }
+    let members = d.tool.fleet.clusters.get(cluster).map(|c| c.members.clone()).unwrap_or_default();
+    let others: Vec<usize> =
+        members.iter().filter(|m| *m != except && seat(d, cluster, m).is_ok()).map(|m| machine_of(d, m)).collect();
+    match others.is_empty() {
+        true => Err(Failure::new(Cause::Guard, format!("cluster {cluster}"), "no other machine of it is installed")),
+        false => Ok(others),
+    }
 }
 
 pub async fn observe(d: &Doing, cluster: &str, kind: &StepKind, resumed: bool) -> Found {
@@ -207,11 +221,8 @@ pub async fn down(ctx: &Ctx, tool: &Rc<Tool>) -> Result<BTreeSet<String>, Failur
         let machines: Vec<usize> = members.iter().map(|m| machine_of(&d, m)).collect();
         let (answers, silent) = answers(&d, &machines);
         waits |= silent;
-        let healthy: BTreeSet<String> = match observed::join("observe", &answers) {
-            Ok(facts) => facts.members.into_iter().filter(|m| m.healthy && !m.learner).map(|m| m.name).collect(),
-            Err(_) => BTreeSet::new(),
-        };
-        down.extend(members.into_iter().filter(|m| !healthy.contains(*m)).cloned());
+        let facts = observed::join("observe", &answers).ok();
+        down.extend(look::away(&pool.nodes, &members, facts.as_ref()).into_iter().cloned());
     }
     // All were asked at the same time.
     if waits {

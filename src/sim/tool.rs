@@ -2,7 +2,7 @@
 
 use std::{
     cell::{Cell, RefCell},
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     rc::Rc,
     time::Duration,
 };
@@ -13,7 +13,7 @@ use uuid::Uuid;
 
 use super::{
     durable::{self, Durable, EPOCH_MS},
-    exec::{Ctx, Owner, Topic, never, virtual_ms},
+    exec::{Ctx, Owner, Topic, never, until, virtual_ms},
     faults::ToolFault,
     log::{Cause as By, What},
 };
@@ -63,6 +63,10 @@ pub struct Tool {
     pub serving: Cell<bool>,
     /// What drivers bring home, and what comes from outside.
     pub home: RefCell<VecDeque<Home>>,
+    /// What the engine said to drivers that asked to take a machine away.
+    permits: RefCell<BTreeMap<String, Result<(), Failure>>>,
+    /// Nodes at whose BMC a step was cut off: a session may be left there, whatever log-in came after it.
+    pub cut_off: RefCell<BTreeSet<String>>,
     pub gate: Gate,
     /// What a person allowed, and until when (milliseconds since 1970).
     pub approval: RefCell<Option<(Envelope, u64)>>,
@@ -103,6 +107,8 @@ impl Tool {
             voters: RefCell::default(),
             serving: Cell::new(false),
             home: RefCell::default(),
+            permits: RefCell::default(),
+            cut_off: RefCell::default(),
             gate: Gate::new(virtual_ms),
             approval: RefCell::default(),
             fault,
@@ -206,6 +212,18 @@ impl Tool {
     pub fn tell(&self, ctx: &Ctx, home: Home) {
         self.home.borrow_mut().push_back(home);
         ctx.notify(Topic::Home(self.process));
+    }
+
+    /// Waits until the step may send what takes its machine away.
+    pub async fn leave(&self, ctx: &Ctx, step: &str) -> Result<(), Failure> {
+        self.tell(ctx, Home::Event(Event::Ready { step: step.to_owned() }, Value::Null));
+        let told = || self.permits.borrow_mut().remove(step);
+        until(ctx, Topic::Leave(self.process), told).await
+    }
+
+    pub fn let_go(&self, ctx: &Ctx, step: String, word: Result<(), Failure>) {
+        self.permits.borrow_mut().insert(step, word);
+        ctx.notify(Topic::Leave(self.process));
     }
 
     /// Renews the lease, and with it the right to send anything.

@@ -13,7 +13,9 @@ mod holder;
 mod lock;
 mod memory;
 pub mod outline;
+mod parts;
 mod record;
+mod rescue;
 mod sqlite;
 
 use std::time::Duration;
@@ -26,7 +28,7 @@ use crate::model::{Stamp, facts::NodeRecord};
 pub use chain::{Broken, verify};
 pub use error::StoreError;
 pub use etcd::{EtcdStore, EtcdUrl};
-pub use export::{Approval, Export, Head, Lineage, Sighting};
+pub use export::{Approval, EXPORT_VERSION, Export, Head, Lineage, Sighting};
 pub use holder::Holder;
 pub use lock::{Claim, Control, ControlKind, Fence, Lock, fenced, stolen};
 pub use memory::MemoryStore;
@@ -181,6 +183,11 @@ pub trait Store: Send + Sync {
     }
 
     fn lineage(&self) -> Result<Lineage, StoreError>;
+    /// Where its content was moved to, if it was.
+    fn moved(&self) -> Result<Option<String>, StoreError>;
+    /// From then on every write that matters is refused, naming the place. Refused itself (`Locked`) while anybody who
+    /// may live holds a lock. `None` opens it again.
+    fn set_moved(&self, to: Option<&str>) -> Result<(), StoreError>;
     /// Everything but locks, as it is at one moment.
     fn export(&self) -> Result<Export, StoreError>;
     /// Into an empty store only (`Conflict` otherwise), and only with a chain that verifies. The store goes on with
@@ -197,6 +204,21 @@ pub fn made_meanwhile(cluster: &str, now: u64, expected: u64) -> StoreError {
     StoreError::Conflict(format!(
         "cluster {cluster} is at generation {now}, not {expected}: somebody else made it meanwhile"
     ))
+}
+
+/// The refusal of a write into a store whose content is elsewhere now.
+pub fn moved_to(place: &str) -> StoreError {
+    let why = format!("its content was moved to {place}: what is written here would be missed there");
+    let failure = crate::model::Failure::new(crate::model::failure::Cause::Guard, "state", why);
+    StoreError::Failed(failure.next(format!("rackctl --store {place} …")))
+}
+
+/// Nobody who may live holds one of these.
+fn all_free(locks: impl IntoIterator<Item = Lock>) -> Result<(), StoreError> {
+    match locks.into_iter().find(|lock| lock.holder.alive()) {
+        Some(held) => Err(StoreError::Locked(Box::new(held))),
+        None => Ok(()),
+    }
 }
 
 /// The refusal of an import that would mix two histories.

@@ -9,7 +9,7 @@ mod session;
 mod tests_trees;
 mod walk;
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, pin::Pin, sync::Arc, time::Duration};
 
 pub use act::{Operation, requests_preview};
 pub use walk::{ManagerFacts, Source, gather_facts, gather_view};
@@ -136,7 +136,11 @@ pub struct Options {
     pub gate: Option<Arc<Gate>>,
 }
 
+/// Asked right before a request leaves that takes the machine away; `Err`: it is not sent.
+pub type Leave = Arc<dyn Fn() -> Pin<Box<dyn Future<Output = Result<(), Failure>> + Send>> + Send + Sync>;
+
 pub struct Client {
+    leave: Option<Leave>,
     wire: Wire,
     root: ServiceRoot,
     endpoint: String,
@@ -178,6 +182,7 @@ impl Client {
             match opened.unwrap_or_else(|_| Err(late())) {
                 Ok(root) => {
                     return Ok(Client {
+                        leave: None,
                         wire,
                         root,
                         endpoint: url.clone(),
@@ -199,6 +204,11 @@ impl Client {
             (None, []) => Err(Failure::new(Cause::Guard, what, "the inventory names no endpoint of its BMC")),
             (None, _) => Err(Failure::new(Cause::Guard, what, skipped.join("; "))),
         }
+    }
+
+    /// From now on `leave` is asked before the machine is taken away.
+    pub fn asking_first(self, leave: Leave) -> Client {
+        Client { leave: Some(leave), ..self }
     }
 
     pub fn node(&self) -> &str {
