@@ -6,6 +6,7 @@
 
 pub mod approval;
 mod cluster;
+mod fit;
 mod hash;
 mod node;
 mod pools;
@@ -26,6 +27,7 @@ use crate::model::{
     rollout::{ChangeWindow, Rollout},
 };
 
+pub use fit::CLOCK_SKEW_MS;
 pub use step::{Class, Danger, Step, StepId, StepKind};
 
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

@@ -84,6 +84,8 @@ pub enum What {
         run: String,
         ticket: String,
         foreign: bool,
+        /// Generation of the whole system that was on it.
+        over: Option<u64>,
     },
     Written {
         node: String,
@@ -107,6 +109,7 @@ pub enum What {
     MemberUp {
         cluster: String,
         node: String,
+        generation: u64,
     },
     /// A running member stops; `quorum`: whether the cluster still had one before and after.
     MemberDown {
@@ -126,6 +129,29 @@ pub enum What {
     },
     RackLit {
         rack: String,
+    },
+    /// Somebody set a host's wall clock.
+    ClockSet {
+        host: String,
+        by_ms: i64,
+    },
+    /// A member ran out of space, or has room again.
+    Alarm {
+        cluster: String,
+        raised: bool,
+    },
+    /// A person took a member out of the list.
+    RemovedByHand {
+        cluster: String,
+        node: String,
+    },
+    DiskSwapped {
+        node: String,
+        generation: u64,
+    },
+    /// The state was lost, or replaced by an older copy.
+    StateLost {
+        older: bool,
     },
     BmcAway {
         node: String,

@@ -109,6 +109,8 @@ pub struct Machine {
     pub cut_by_us: bool,
     /// As they were in the beginning.
     pub drawn: MachineFaults,
+    /// A disk that was taken out, with what was on it.
+    pub shelf: Option<Disk>,
 }
 
 impl Machine {
@@ -165,6 +167,9 @@ pub fn power_off(ctx: &Ctx, machine: usize) {
         let served = world.serves(machine);
         let node = world.name(machine);
         let was = world.machines.get(machine).is_some_and(|m| m.power);
+        if was && world.machines.get(machine).is_some_and(|m| !m.cut_by_us) {
+            super::watch::lost_power(&mut world, &node);
+        }
         if was {
             world.happened(What::PowerOff { node, served });
         }
@@ -303,6 +308,11 @@ pub fn status(ctx: &Ctx, machine: usize, host_key: &str) -> Result<NodeStatus, F
         root_disk_serial: Some(disk.serial.clone()),
         system_sha256: system.sha256.clone(),
         machine: m.ids(),
+        unix_ms: Some((super::durable::EPOCH_MS + world.now).saturating_add_signed(if world.healed {
+            0
+        } else {
+            m.faults.clock_ms
+        })),
         etcd,
     })
 }

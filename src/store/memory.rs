@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use super::{
     Approval, BmcSession, Claim, ClusterRecord, Control, Draft, Export, Fence, Head, Holder, Lineage, Lock, Record,
-    RecordKind, RunRecord, RunState, SCHEMA_VERSION, Sighting, Store, StoreError, chain, clock, fenced, stolen,
+    RecordKind, RunHead, RunRecord, RunState, SCHEMA_VERSION, Sighting, Store, StoreError, chain, clock, fenced, stolen,
 };
 use crate::model::{Failure, Stamp, facts::NodeRecord};
 
@@ -89,6 +89,11 @@ impl MemoryStore {
     /// From now on every write fails so (a full disk), until `None`.
     pub fn break_writes(&self, failure: Option<Failure>) {
         self.content().broken = failure;
+    }
+
+    /// One node's record, without copying all of them.
+    pub fn node_record(&self, node: &str) -> Option<NodeRecord> {
+        self.content().nodes.get(node).cloned()
     }
 
     fn content(&self) -> MutexGuard<'_, Content> {
@@ -226,6 +231,12 @@ impl Store for MemoryStore {
         Ok(runs)
     }
 
+    fn run_heads(&self) -> Result<Vec<RunHead>, StoreError> {
+        let mut heads: Vec<RunHead> = self.content().runs.values().map(RunHead::from).collect();
+        super::outline::newest_first(&mut heads);
+        Ok(heads)
+    }
+
     fn run(&self, id: &str) -> Result<Option<RunRecord>, StoreError> {
         Ok(self.content().runs.get(id).cloned())
     }
@@ -274,7 +285,7 @@ impl Store for MemoryStore {
         content.in_force(fence)?;
         for (name, _) in &fence.locks {
             if let Some(lock) = content.locks.get_mut(name) {
-                lock.renewed = now.clone();
+                lock.renewed.clone_from(now);
             }
         }
         Ok(())
