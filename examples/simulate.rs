@@ -77,6 +77,15 @@ impl Options {
     }
 }
 
+/// Processor time of this process, which other load on the machine does not change.
+fn cpu_s() -> Option<f64> {
+    const TICKS_PER_S: f64 = 100.0;
+    let text = std::fs::read_to_string("/proc/self/stat").ok()?;
+    let mut fields = text.rsplit_once(')')?.1.split_whitespace().skip(11);
+    let mut next = || fields.next()?.parse::<f64>().ok();
+    Some(((next()? + next()?) / TICKS_PER_S).max(0.01))
+}
+
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     if arguments.iter().any(|a| a == "--help" || a == "-h") {
@@ -123,10 +132,10 @@ fn main() -> ExitCode {
         }
     });
     let (took, broken) = (began.elapsed(), broken.into_inner());
-    let (minutes, jobs) = (took.as_secs_f64() / 60.0, options.jobs as f64);
+    let core = cpu_s().map_or("?".to_owned(), |s| format!("{:.0}", options.runs as f64 * 60.0 / s));
     println!(
-        "{} worlds of {} nodes ({}{}), seeds {} to {}, in {:.1} s: {:.0} a minute and thread, {:.0} virtual hours; \
-         {broken} broke an invariant",
+        "{} worlds of {} nodes ({}{}), seeds {} to {}, in {:.1} s: {core} a minute and core, {:.0} virtual \
+         hours; {broken} broke an invariant",
         options.runs,
         options.nodes.map_or("3 to 1,000".to_owned(), |n| n.to_string()),
         options.faults.map_or("all faults", Profile::word),
@@ -134,7 +143,6 @@ fn main() -> ExitCode {
         options.seed,
         (options.seed + options.runs).saturating_sub(1),
         took.as_secs_f64(),
-        options.runs as f64 / minutes / jobs,
         virtual_ms.into_inner() as f64 / 3_600_000.0
     );
     if broken == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }

@@ -21,8 +21,9 @@ const AT_ONCE: usize = 32;
 /// member that is installed counts as unavailable unless its cluster says that it is a healthy voter.
 pub(super) async fn down(world: &World) -> Result<BTreeSet<String>, Failure> {
     let records = world.store.node_records().map_err(|e| store_failure(&e))?;
+    // One of which nothing is known since the state was lost is asked, and counts unless it is seen to serve.
     let installed = |name: &str| -> Option<&NodeRecord> {
-        records.iter().find(|(n, r)| n == name && r.phase == InstallPhase::Installed).map(|(_, r)| r)
+        records.iter().find(|(n, r)| n == name && r.phase != InstallPhase::Installing).map(|(_, r)| r)
     };
     let mut down = BTreeSet::new();
     let mut asked: BTreeSet<&String> = BTreeSet::new();

@@ -34,7 +34,7 @@ fn installed(ctx: &Ctx) -> Vec<String> {
 pub async fn changes(ctx: &Ctx, office: &Office, scenario: Scenario, faults: &Faults) {
     let mut rng = Rng::new(scenario.seed).fork("changes");
     let faulty = !matches!(scenario.faults, Profile::None);
-    if scenario.faults == Profile::Crash && rng.chance(500) {
+    if scenario.faults == Profile::Crash && rng.chance(500) && !faults.old_disk {
         return;
     }
     let names = installed(ctx);
@@ -42,7 +42,7 @@ pub async fn changes(ctx: &Ctx, office: &Office, scenario: Scenario, faults: &Fa
         return;
     }
     sleep(ctx, 60_000).await;
-    let reinstall = faulty && rng.chance(250);
+    let reinstall = (faulty && rng.chance(250)) || faults.old_disk;
     let goal = if reinstall {
         let some = names.iter().filter(|_| rng.chance(300)).cloned().collect();
         Goal::Install { nodes: Scope(some), reinstall: true }

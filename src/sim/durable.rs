@@ -303,6 +303,11 @@ impl Durable {
         self.locks.borrow().get(lock).map(|h| h.process)
     }
 
+    /// A lock was taken by order.
+    pub fn changed_hands(&self) -> bool {
+        !self.robbed.borrow().is_empty()
+    }
+
     pub fn robbed(&self, lock: &str) -> Option<Robbed> {
         self.robbed.borrow().get(lock).copied()
     }

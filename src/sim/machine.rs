@@ -49,7 +49,8 @@ pub struct Disk {
 impl Disk {
     pub fn report(&self) -> DiskReport {
         let signature = |kind: &str| Signature { kind: kind.into(), offset_bytes: 512, label: None, uuid: None };
-        let mut signatures: Vec<Signature> = self.guid.iter().map(|_| signature("gpt")).collect();
+        let guid = self.guid.filter(|_| !self.hidden);
+        let mut signatures: Vec<Signature> = guid.iter().map(|_| signature("gpt")).collect();
         if self.foreign && !self.hidden {
             signatures.push(Signature { label: Some("photos".into()), ..signature("ext4") });
         }
@@ -59,7 +60,7 @@ impl Disk {
             wwn: None,
             model: Some("SIM".into()),
             size_bytes: self.size_bytes,
-            content: Content { disk_guid: self.guid, signatures, first_nonzero_byte: None },
+            content: Content { disk_guid: guid, signatures, first_nonzero_byte: None },
         }
     }
 }

@@ -177,7 +177,7 @@ pub async fn down(ctx: &Ctx, tool: &Rc<Tool>) -> Result<BTreeSet<String>, Failur
     let plan = tool.plan();
     let records = tool.durable.store().node_records().map_err(|e| failed(&e))?;
     let installed =
-        |name: &str| records.iter().find(|(n, r)| n == name && r.phase == InstallPhase::Installed).map(|(_, r)| r);
+        |name: &str| records.iter().find(|(n, r)| n == name && r.phase != InstallPhase::Installing).map(|(_, r)| r);
     let mut down = BTreeSet::new();
     let mut asked: BTreeSet<&String> = BTreeSet::new();
     let mut waits = false;

@@ -1,7 +1,7 @@
 //! Worlds in which one thing goes wrong by design, and everything must hold all the same. What goes wrong by chance is
 //! in `tests`.
 
-use std::rc::Rc;
+use std::{collections::BTreeMap, rc::Rc};
 
 use super::{
     drive::Honest,
@@ -34,10 +34,15 @@ fn one(node: &str, faults: MachineFaults) -> Faults {
 #[test]
 fn a_computer_that_slept_while_another_took_over_sends_nothing_when_it_wakes() {
     let mut reports = Vec::new();
-    for after_ms in (20_000..400_000).step_by(38_000) {
-        let tool = vec![ToolFault::Suspended { after_ms, ms: 1_800_000 }];
-        let faults = Faults { tool, second_operator: Some(5_000), takes_over: true, ..Faults::default() };
-        reports.push(holds(scenario(after_ms, 4, Profile::Crash), &faults));
+    for slow_ms in [0, 8_000] {
+        let slow = MachineFaults { slow_ms, ..MachineFaults::default() };
+        let machines: BTreeMap<_, _> = fleet::names(4).into_iter().map(|n| (n, slow.clone())).collect();
+        for after_ms in (20_000..400_000).step_by(38_000) {
+            let tool = vec![ToolFault::Suspended { after_ms, ms: 1_800_000 }];
+            let machines = machines.clone();
+            let faults = Faults { machines, tool, second_operator: Some(5_000), takes_over: true, ..Faults::default() };
+            reports.push(holds(scenario(after_ms, 4, Profile::Light), &faults));
+        }
     }
     assert!(told(&reports, "lock steal") == reports.len(), "nobody took over");
 }
@@ -179,6 +184,20 @@ fn two_operators_who_begin_at_once_make_one_cluster() {
     }
 }
 
+// invariant: I3 I14 harness: S
+#[test]
+fn waves_domains_and_windows_hold_whatever_goes_wrong() {
+    let mut broken = Vec::new();
+    for seed in 1..=24 {
+        let faults = [Profile::None, Profile::Crash, Profile::Light, Profile::Heavy][seed as usize % 4];
+        let report = simulate(Scenario { plain: false, ..scenario(seed, 8, faults) });
+        if !report.violations.is_empty() {
+            broken.push(format!("{}\n{}", report.line(), report.around.join("\n")));
+        }
+    }
+    assert!(broken.is_empty(), "{} worlds\n{}", broken.len(), broken.join("\n"));
+}
+
 /// Each of these alone: the machine that has it is mended later, and the others never notice.
 // fault: F03 F04 F07 F08 F09 F12 F16 F20 F27 F31 F32 F36 F38 invariant: I9 I11 I15 I18 harness: S
 #[test]
@@ -239,8 +258,7 @@ fn stopped_by_hand_or_killed_at_any_time_it_ends_the_same() {
 // invariant: I3 I4 harness: S
 #[test]
 fn power_and_boot_settings_by_name() {
-    for seed in 1..=4 {
-        let report = holds(scenario(seed, 5, Profile::None), &Faults { errands: true, ..Faults::default() });
-        assert!(told(&[report], "\"boot set\"") == 1);
-    }
+    let faults = Faults { errands: true, ..Faults::default() };
+    let reports: Vec<Report> = (1..=4).map(|seed| holds(scenario(seed, 5, Profile::None), &faults)).collect();
+    assert!(told(&reports, "\"boot set\"") > 0 && told(&reports, "\"power\"") == 4);
 }

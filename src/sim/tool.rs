@@ -2,7 +2,7 @@
 
 use std::{
     cell::{Cell, RefCell},
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, HashMap, VecDeque},
     rc::Rc,
     time::Duration,
 };
@@ -57,6 +57,8 @@ pub struct Tool {
     pub keys: Rc<Keys>,
     pub durable: Rc<Durable>,
     pub plan: RefCell<Rc<Plan>>,
+    /// Of each step of the plan, in seconds.
+    deadlines: RefCell<HashMap<String, u64>>,
     pub fence: RefCell<Rc<Fence>>,
     pub desk: RefCell<Desk>,
     pub offers: RefCell<BTreeMap<String, u32>>,
@@ -102,6 +104,7 @@ impl Tool {
             keys: Rc::clone(&office.keys),
             durable,
             plan: RefCell::new(Rc::new(super::fleet::no_plan(fleet))),
+            deadlines: RefCell::default(),
             fence: RefCell::new(Rc::new(Fence { locks: Vec::new(), actor: String::new() })),
             desk: RefCell::new(Desk::new(run, fleet)),
             offers: RefCell::default(),
@@ -134,6 +137,7 @@ impl Tool {
     pub fn begin(&self, plan: Plan) {
         *self.voters.borrow_mut() =
             plan.tracks.iter().map(|t| (t.subject.name().to_owned(), t.voters.clone())).collect();
+        *self.deadlines.borrow_mut() = plan.steps().map(|s| (s.id.clone(), s.kind.deadline_s())).collect();
         *self.plan.borrow_mut() = Rc::new(plan);
     }
 
@@ -208,7 +212,7 @@ impl Tool {
         }
         let fence = Rc::clone(&self.fence.borrow());
         let record = self.durable.append(&self.run, &self.host, ctx.now(), &fence, draft)?;
-        let deadline = self.plan.borrow().steps().find(|s| s.id == record.step).map(|s| s.kind.deadline_s());
+        let deadline = self.deadlines.borrow().get(&record.step).copied();
         super::watch::recorded(&mut ctx.world(), self.process, &record, deadline);
         self.counted(ctx);
         if self.is_dead() { Err(killed()) } else { Ok(record) }

@@ -172,6 +172,15 @@ pub fn on_effect(world: &mut World, cause: &Cause, what: &What) {
 /// A reset that worked, of one attempt of one step, is not sent again by the next process (I11), unless the machine lost
 /// its power by itself meanwhile.
 pub fn reset(world: &mut World, cause: &Cause, node: &str, action: &'static str) {
+    let on = world.number.get(node).and_then(|i| world.machines.get(*i)).is_some_and(|m| m.power);
+    // Off what is off already, or on what is on: nothing happens.
+    if match action {
+        "On" => on,
+        "ForceOff" | "GracefulShutdown" => !on,
+        _ => false,
+    } {
+        return;
+    }
     let run = world.processes.get(&cause.process).map(|p| p.run.clone()).unwrap_or_default();
     let failed = world.watch.more.failed_alone.contains(node);
     let key = (run, cause.step.clone(), cause.attempt, action);
