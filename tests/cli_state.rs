@@ -154,7 +154,7 @@ fn audit_proves_store_and_export_and_names_what_was_touched() {
     }
     fs::write(home.path("bad.jsonl"), "").unwrap();
     assert_eq!(verify("bad.jsonl").0, 1);
-    assert_eq!(verify("nowhere.jsonl").0, 1);
+    assert_eq!(verify("nowhere.jsonl").0, 2, "a file that is not there is a fault of the command");
 
     let touch = |sql: &str| rusqlite::Connection::open(home.state()).unwrap().execute_batch(sql).unwrap();
     touch("UPDATE journal SET body = replace(body, '\"of\":\"b\"', '\"of\":\"x\"') WHERE seq = 2");
@@ -250,9 +250,11 @@ fn a_state_of_the_first_schema_is_migrated_when_it_is_asked_for() {
     drop(file);
     let (code, _, err) = home.run(&["runs"]);
     assert!(code == 3 && err.contains("rackctl store migrate"), "{code} {err}");
+    let (code, _, err) = home.run(&["audit", "verify"]);
+    assert!(code == 3 && err.contains("rackctl store migrate"), "nothing was found out about its chain: {code} {err}");
     let (code, _, err) = home.run(&["state", "rebuild", "--yes"]);
     assert!(code == 3 && err.contains("rackctl store migrate"), "an old state is no lost one: {code} {err}");
-    assert!(home.done(&["store", "migrate"]).1.contains("schema 1 became 2"));
+    assert!(home.done(&["store", "migrate"]).1.contains("schema 1 became 3"));
     assert!(home.done(&["store", "migrate"]).1.contains("already"));
     home.done(&["runs"]);
     assert!(home.path("state/state.db.v1").exists());

@@ -11,10 +11,12 @@ mod crash;
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use rackctl::store::Store;
+
 use crash::{
     case::name,
-    lab,
-    point::Point,
+    lab::{self, Lab},
+    point::{Call, Point, Role},
     sweep::{Dice, Tried, counts, enumerate, replay, setting, shuffled, sweep, table},
 };
 
@@ -33,6 +35,20 @@ fn possible() -> bool {
 
 fn seed() -> u64 {
     setting("SEED").unwrap_or_else(|| SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis() as u64)
+}
+
+/// Seconds of processor time of this process and the children that it waited for; the laboratories' own are not in it.
+fn cost() -> f32 {
+    let of = |who| {
+        // SAFETY: the kernel fills the structure, for which all zeroes is a value.
+        let usage = unsafe {
+            let mut usage: libc::rusage = std::mem::zeroed();
+            libc::getrusage(who, &raw mut usage);
+            usage
+        };
+        [usage.ru_utime, usage.ru_stime].map(|t| t.tv_sec as f32 + t.tv_usec as f32 / 1e6).iter().sum::<f32>()
+    };
+    of(libc::RUSAGE_SELF) + of(libc::RUSAGE_CHILDREN)
 }
 
 fn judge(tried: &[Tried]) {
@@ -63,6 +79,34 @@ fn crash_points_sampled() {
     let from = Dice(seed).below(stride);
     let cases: Vec<Vec<Point>> = points.iter().skip(from).step_by(stride).take(SAMPLE).map(|p| vec![*p]).collect();
     judge(&sweep(cases, SAMPLE, None));
+}
+
+/// Whoever logs in next closes what a dead process left in that BMC, and nothing else.
+// fault: F1 F52 invariant: I8 harness: K P
+#[test]
+fn crash_points_of_looks_leave_no_log_in_behind() {
+    if !possible() {
+        return;
+    }
+    let lab = Lab::create("look", &["--nodes", "2"]).unwrap();
+    let look = |node: &'static str| ["bmc", "info", node];
+    let open = |at: usize| lab.machines().unwrap()[at].sessions;
+    let noted = || lab.store().unwrap().bmc_sessions().unwrap();
+    // Makes the state file, which takes more calls than a look.
+    assert_eq!(lab.rackctl(&look("n2")).code, 0);
+    // The first point at which a look dies between its log-in and its log-out.
+    let died = (1..=80).find(|number| {
+        let point = Point { role: Role::Main, call: Call::Pwrite64, number: *number };
+        lab.traced(&look("n1"), Some(point), Duration::from_secs(60));
+        open(0) > 0
+    });
+    assert!(died.is_some() && open(0) == 1, "no look died with a log-in in hand");
+    assert!(noted().iter().any(|s| s.node == "n1"));
+    // A look at another machine leaves the note where it is.
+    assert_eq!(lab.rackctl(&look("n2")).code, 0);
+    assert!(open(0) == 1 && noted().iter().any(|s| s.node == "n1"));
+    assert_eq!(lab.rackctl(&look("n1")).code, 0);
+    assert_eq!((open(0), open(1), noted()), (0, 0, vec![]));
 }
 
 /// `cargo xtask crash-points`: see there for what the settings say.
@@ -98,6 +142,8 @@ fn crash_points_all() {
     let tried = sweep(shuffled(cases, &mut dice), at_a_time, limit);
     let unreached: Vec<String> =
         tried.iter().filter(|(_, o)| o.hits.is_empty()).map(|(points, _)| name(points)).collect();
-    println!("{} tried in {:.0} s; not reached: {unreached:?}", tried.len(), since.elapsed().as_secs_f32());
+    let took = since.elapsed().as_secs_f32();
+    println!("{} tried in {took:.0} s; not reached: {unreached:?}", tried.len());
+    println!("a crash took {:.2} s, of processor time {:.2} s", took / tried.len() as f32, cost() / tried.len() as f32);
     judge(&tried);
 }

@@ -112,6 +112,37 @@ fn lab_simulated_four_nodes_become_a_cluster_and_come_back() {
     assert_eq!((account(&lab, "n4").phase, account(&lab, "n4").power_cuts), (Phase::Off, 0));
 }
 
+// fault: F42 F47 invariant: I4 I7 harness: P
+#[test]
+fn lab_simulated_a_leaders_machine_is_installed_anew_and_joins_under_a_new_id() {
+    let Some(lab) = bench("snew", &["--nodes", "3"]) else { return };
+    let done = apply(&lab).exits(0).json();
+    let leader = |report: &Value| {
+        let members = report["status"]["members"].as_array().unwrap().clone();
+        let found = members.into_iter().find(|m| m["role"] == "leader").unwrap();
+        (found["name"].as_str().unwrap().to_owned(), found["id"].as_str().unwrap().to_owned())
+    };
+    let (victim, old_id) = leader(&done);
+    let words = ["install", victim.as_str(), "--reinstall"];
+    let planned = lab.look(&[&words[..], &["--dry-run", "-o", "json"]].concat()).json();
+    let hash = planned["metadata"]["hash"].as_str().unwrap().to_owned();
+    lab.rackctl(&[&words[..], &["--approve", &hash]].concat(), BRING_UP).exits(0);
+    assert_eq!((account(&lab, &victim).wipes, account(&lab, &victim).generation), (2, Some(2)));
+    assert!(!account(&lab, &victim).etcd, "it runs no member until it is one again");
+
+    let planned = lab.look(&["plan", "-o", "json"]).json().to_string();
+    assert!(planned.contains(&format!("remove-member-{victim}")), "{planned}");
+    let joined = lab.rackctl(&["apply", "--yes", "-o", "json"], BRING_UP).exits(0).json();
+    healthy(&joined, &["n1", "n2", "n3"]);
+    let members = joined["status"]["members"].as_array().unwrap();
+    assert!(members.iter().all(|m| m["id"] != old_id.as_str()), "{joined}");
+    assert_ne!(leader(&joined).0, victim, "the leadership was given away before its power went");
+    // The other two never were without a quorum: nobody had to be started again.
+    for machine in lab.status().machines.iter().filter(|m| m.name != victim) {
+        assert_eq!(machine.simulated.as_ref().unwrap().boots, 2, "{}", machine.name);
+    }
+}
+
 #[test]
 fn lab_simulated_forty_nodes_one_cluster_of_five() {
     let Some(lab) = bench("s40", &["--nodes", "40", "--cluster-size", "5"]) else { return };

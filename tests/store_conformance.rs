@@ -41,6 +41,8 @@ type Case = fn(&dyn Backend);
 
 const SUITE: &[(&str, Case)] = &[
     ("runs are kept, newest first, and end once", runs),
+    ("a fleet is kept once, however many runs it has had", fleets_once),
+    ("what was moved elsewhere takes no more writes", moved),
     ("locks are taken all or none", all_or_none),
     ("a fence is never given twice", fences_rise),
     ("a fence is given once to racing threads", fences_race),
@@ -205,6 +207,87 @@ fn runs(backend: &dyn Backend) {
     let ended = store.run("r-1").unwrap().unwrap();
     assert_eq!((ended.state, ended.ended_ms, ended.started_ms), (RunState::Halted, Some(30), 10));
     assert!(matches!(store.set_run_state("r-9", RunState::Failed, None), Err(StoreError::Conflict(_))));
+}
+
+/// A hundred runs of one large fleet, in the store and in what moves between stores.
+fn fleets_once(backend: &dyn Backend) {
+    let store = backend.fresh();
+    let large = |id: &str| json!({ "id": id, "nodes": "n".repeat(100_000), "third": 0.1 });
+    let run = |n: u64, fleet: &str| RunRecord { fleet: large(fleet), ..run_record(&format!("r-{n:03}"), n) };
+    for n in 0..100 {
+        store.create_run(&run(n, "f")).unwrap();
+    }
+    store.create_run(&run(100, "g")).unwrap();
+    store.set_run_state("r-007", RunState::Succeeded, Some(9)).unwrap();
+    let seven = RunRecord { state: RunState::Succeeded, ended_ms: Some(9), ..run(7, "f") };
+    let whole = |store: &dyn Store| {
+        assert_eq!(store.run("r-007").unwrap().unwrap(), seven);
+        assert_eq!(store.run("r-100").unwrap().unwrap(), run(100, "g"));
+        assert!(store.runs().unwrap().iter().all(|r| r.fleet == large(if r.id == "r-100" { "g" } else { "f" })));
+        assert_eq!(store.run_heads().unwrap().len(), 101);
+    };
+    whole(&*store);
+    let export = store.export().unwrap();
+    let text = serde_json::to_string(&export).unwrap();
+    assert!(text.len() < 400_000, "{} bytes: a fleet is in it more than once", text.len());
+    assert_eq!((export.run("r-007").unwrap(), export.run("r-9")), (seven.clone(), None));
+    let over = backend.fresh();
+    over.import(&serde_json::from_str(&text).unwrap()).unwrap();
+    whole(&*over);
+    assert_eq!(over.export().unwrap().contents, export.contents);
+    // As versions before wrote it: each run with its fleet.
+    let runs = export.runs.iter().map(|r| export.run(&r.id).unwrap()).collect();
+    let older = Export { schema: 2, runs, contents: BTreeMap::new(), ..export.clone() };
+    let over = backend.fresh();
+    over.import(&older).unwrap();
+    whole(&*over);
+    assert!(serde_json::to_string(&over.export().unwrap()).unwrap().len() < 400_000);
+    // A fleet that is missing, or another one.
+    let broken: [fn(&mut Export); 2] =
+        [|e| drop(e.contents.pop_first()), |e| e.contents.values_mut().next().unwrap().push(' ')];
+    for change in broken {
+        let mut export = export.clone();
+        change(&mut export);
+        let refused = backend.fresh().import(&export).unwrap_err().to_string();
+        assert!(refused.contains("the fleet or plan sha256:"), "{refused}");
+    }
+}
+
+/// Reads go on, and so does the export: a move that broke off is done again from it.
+fn moved(backend: &dyn Backend) {
+    let store = backend.fresh();
+    fill(&*store);
+    let before = store.export().unwrap();
+    assert_eq!(store.moved().unwrap(), None);
+    let fence = lock(&*store, &["node/n1"], "r-1", &me()).unwrap();
+    assert!(matches!(store.set_moved(Some("elsewhere")), Err(StoreError::Locked(_))), "somebody works with it");
+    append(&*store, "r-1", &fence, "c").unwrap();
+    store.unlock(&fence).unwrap();
+    lock(&*store, &["node/n2"], "r-1", &dead()).unwrap();
+    for _ in 0..2 {
+        store.set_moved(Some("elsewhere")).unwrap();
+    }
+    assert_eq!(store.moved().unwrap().as_deref(), Some("elsewhere"));
+    let refusals = [
+        lock(&*store, &["node/n1"], "r-1", &me()).unwrap_err(),
+        append(&*store, "r-1", &Fence::of_nothing(&me()), "d").unwrap_err(),
+        store.create_run(&run_record("r-9", 9)).unwrap_err(),
+        store.put_node_record("n1", &node_record(2)).unwrap_err(),
+        store.import(&before).unwrap_err(),
+    ];
+    for refused in refusals {
+        assert!(refused.to_string().contains("moved to elsewhere"), "{refused}");
+    }
+    let closed = store.export().unwrap();
+    assert_eq!(closed.records.len(), before.records.len() + 1);
+    let over = backend.fresh();
+    over.import(&closed).unwrap();
+    assert_eq!(over.moved().unwrap(), None);
+    append(&*over, "r-1", &Fence::of_nothing(&me()), "d").unwrap();
+    store.set_moved(None).unwrap();
+    store.set_moved(None).unwrap();
+    append(&*store, "r-1", &Fence::of_nothing(&me()), "d").unwrap();
+    assert_eq!(store.moved().unwrap(), None);
 }
 
 fn all_or_none(backend: &dyn Backend) {
@@ -541,12 +624,39 @@ fn node_records(backend: &dyn Backend) {
 
 fn bmc_sessions(backend: &dyn Backend) {
     let store = backend.fresh();
-    let session = |uri: Option<&str>| BmcSession { node: "n1".into(), uri: uri.map(str::to_owned), holder: me() };
-    store.put_bmc_session(&session(None)).unwrap();
-    store.put_bmc_session(&session(Some("/1"))).unwrap();
-    assert_eq!(store.bmc_sessions().unwrap(), [session(Some("/1"))]);
-    store.drop_bmc_session("n2").unwrap();
-    store.drop_bmc_session("n1").unwrap();
+    let session = |node: &str, uri: Option<&str>, holder: Holder, login: Option<u64>| BmcSession {
+        node: node.into(),
+        uri: uri.map(str::to_owned),
+        holder,
+        login,
+    };
+    let first = session("n1", Some("/1"), me(), Some(1));
+    store.put_bmc_session(&BmcSession { uri: None, ..first.clone() }).unwrap();
+    store.put_bmc_session(&first).unwrap();
+    assert_eq!(store.bmc_sessions().unwrap(), std::slice::from_ref(&first), "one note a log-in");
+    // Another log-in of the same process, of another one at the same place, of another host; and one of a version
+    // that did not count them.
+    let others = [
+        session("n1", None, me(), Some(2)),
+        session("n1", Some("/3"), Holder { pid: me().pid + 1, ..me() }, Some(1)),
+        session("n1", Some("/4"), elsewhere(), Some(1)),
+        session("n1", Some("/5"), me(), None),
+        session("n10", Some("/1"), me(), Some(1)),
+    ];
+    for other in &others {
+        store.put_bmc_session(other).unwrap();
+    }
+    let mut left: Vec<BmcSession> = others.to_vec();
+    left.push(first.clone());
+    let all = store.bmc_sessions().unwrap();
+    assert!(all.len() == 6 && left.iter().all(|s| all.contains(s)), "{all:?}");
+    // By node, and what it was opened as plays no part.
+    assert!(all.iter().map(|s| s.node.as_str()).is_sorted(), "{all:?}");
+    store.drop_bmc_session(&session("n2", None, me(), Some(1))).unwrap();
+    for session in left {
+        store.drop_bmc_session(&BmcSession { uri: None, ..session.clone() }).unwrap();
+        assert!(!store.bmc_sessions().unwrap().contains(&session));
+    }
     assert!(store.bmc_sessions().unwrap().is_empty());
 }
 
@@ -615,7 +725,7 @@ fn fill(store: &dyn Store) {
     append(store, "r-1", &fence, "b").unwrap();
     store.put_node_record("n1", &node_record(1)).unwrap();
     store.put_cluster_record("c", 0, &cluster_record(1, "t")).unwrap();
-    store.put_bmc_session(&BmcSession { node: "n1".into(), uri: None, holder: me() }).unwrap();
+    store.put_bmc_session(&BmcSession { node: "n1".into(), uri: None, holder: me(), login: Some(1) }).unwrap();
     store.put_observed("n1", 2, &json!({ "power": "on" })).unwrap();
     let pause = Control { kind: ControlKind::Pause, actor: me(), at_ms: 4, reason: None };
     store.set_control("r-1", Some(&pause)).unwrap();

@@ -4,7 +4,7 @@
 
 use std::time::{Duration, Instant};
 
-use rackctl::store::{self, Draft, Fence, Holder, LEASE, MemoryStore, RecordKind, SqliteStore, Store};
+use rackctl::store::{self, Draft, Export, Fence, Holder, LEASE, MemoryStore, RecordKind, SqliteStore, Store};
 use serde_json::json;
 
 fn append(store: &dyn Store, fence: &Fence, records: u32) -> Duration {
@@ -67,4 +67,60 @@ fn appends_cost_the_same_however_long_the_journal_is() {
     let since = Instant::now();
     drop(SqliteStore::open(&path).unwrap());
     println!("sqlite: opened with 2700 records in {:?}", since.elapsed());
+}
+
+/// A fleet of ten thousand nodes that was brought up and looked at.
+fn large(records: u64, nodes: u64) -> Export {
+    let memory = MemoryStore::new();
+    let fence = Fence::of_nothing(&Holder::this());
+    for n in 0..records {
+        let node = format!("n{:05}", n % nodes);
+        let draft = Draft {
+            subject: node.clone(),
+            step: format!("{node}/step-{}", n / nodes),
+            attempt: 1,
+            kind: RecordKind::Done,
+            body: json!({ "lastReset": "2026-01-02T03:04:05Z", "disks": ["S1", "S2"], "text": "words ".repeat(60) }),
+        };
+        memory.append(&format!("r-{}", n % 40), 5, &fence, draft).unwrap();
+    }
+    for n in 0..nodes {
+        let facts = json!({ "power": "on", "bmc": "words ".repeat(400), "n": n });
+        memory.put_observed(&format!("n{n:05}"), n, &facts).unwrap();
+    }
+    memory.export().unwrap()
+}
+
+fn import(records: u64, nodes: u64) -> Duration {
+    let export = large(records, nodes);
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("state.db");
+    let store = SqliteStore::open(&path).unwrap();
+    let since = Instant::now();
+    export.check().unwrap();
+    let checked = since.elapsed();
+    let since = Instant::now();
+    store.import(&export).unwrap();
+    let took = since.elapsed();
+    let since = Instant::now();
+    assert_eq!(store.observed().unwrap().len() as u64, nodes);
+    println!(
+        "{records} records, {nodes} observations: imported in {took:?} (the chain's proof {checked:?} of it), \
+         observations read in {:?}, file {} MB",
+        since.elapsed(),
+        std::fs::metadata(&path).unwrap().len() >> 20
+    );
+    took
+}
+
+#[test]
+fn an_import_takes_as_long_as_its_records_are_many() {
+    let (few, many) = (import(4_000, 400), import(16_000, 1_600));
+    assert!(many < few * 10 + Duration::from_secs(2), "{few:?}, then {many:?}");
+}
+
+#[test]
+#[ignore = "a measurement: cargo test --test store_speed -- --ignored --nocapture"]
+fn an_import_of_320000_records() {
+    import(320_000, 10_000);
 }

@@ -12,10 +12,11 @@ use rackctl::{
         Failure,
         facts::{InstallPhase, NodeRecord},
         failure::Cause,
+        goal::{Goal, Scope},
     },
     store::{
-        self, Draft, Fence, Holder, LEASE, MemoryStore, Record, RecordKind, Replacement, RunState, SqliteStore, Store,
-        StoreError,
+        self, Draft, Fence, Holder, LEASE, MemoryStore, Record, RecordKind, Replacement, RunRecord, RunState,
+        SqliteStore, Store, StoreError,
     },
 };
 use serde_json::json;
@@ -313,7 +314,7 @@ fn a_file_of_the_first_schema_is_refused_then_migrated_with_its_chain() {
     assert_eq!(refusal.next.as_deref(), Some("rackctl store migrate"), "{refusal}");
 
     let done = SqliteStore::migrate(&path).unwrap().unwrap();
-    assert_eq!((done.from, done.records), (1, 16));
+    assert_eq!((done.from, done.to, done.records), (1, 3, 16));
     assert!(done.kept.ends_with("state.db.v1") && done.kept.exists());
     assert_eq!(SqliteStore::migrate(&path).unwrap(), None, "a second time there is nothing to do");
 
@@ -336,6 +337,118 @@ fn a_file_of_the_first_schema_is_refused_then_migrated_with_its_chain() {
     let memory = MemoryStore::new();
     memory.import(&store.export().unwrap()).unwrap();
     assert_eq!(memory.chain().unwrap(), store.chain().unwrap());
+}
+
+/// A file as the second schema left it: every run with its fleet, and no table for what is kept once.
+fn second_schema(folder: &Path, fleet: &serde_json::Value) -> PathBuf {
+    use sha2::{Digest, Sha256};
+    let path = kept(folder);
+    let store = SqliteStore::open(&path).unwrap();
+    let run = |n: u64| RunRecord {
+        id: format!("r-{n}"),
+        started_ms: n,
+        ended_ms: None,
+        state: RunState::Succeeded,
+        goal: Goal::Join { nodes: Scope(vec!["n1".into()]) },
+        plan_hash: "ab12".into(),
+        fleet: fleet.clone(),
+        plan: json!({ "tracks": [] }),
+        actor: Holder::this(),
+    };
+    (0..20).for_each(|n| store.create_run(&run(n)).unwrap());
+    drop(store);
+    let file = rusqlite::Connection::open(&path).unwrap();
+    let mut total = [0_u8; 16];
+    for n in 0..20 {
+        let (run, mut hasher) = (run(n), Sha256::new());
+        let body = serde_json::to_string(&run).unwrap();
+        for part in ["run", &run.id, &body] {
+            hasher.update((part.len() as u64).to_le_bytes());
+            hasher.update(part);
+        }
+        let sum: [u8; 16] = hasher.finalize()[..16].try_into().unwrap();
+        total.iter_mut().zip(sum).for_each(|(a, b)| *a ^= b);
+        let change = "UPDATE shelf SET body = ?2, sum = ?3 WHERE kind = 'run' AND name = ?1";
+        assert_eq!(file.execute(change, rusqlite::params![run.id, body, sum]).unwrap(), 1);
+    }
+    file.execute("UPDATE sums SET sum = ?1 WHERE kind = 'run'", [total]).unwrap();
+    file.execute_batch(
+        "DROP TABLE content; ALTER TABLE state DROP COLUMN moved; UPDATE meta SET value = '2' WHERE key = 'schema'",
+    )
+    .unwrap();
+    path
+}
+
+// fault: F60 invariant: I13 harness: P
+#[test]
+fn a_file_of_the_second_schema_is_migrated_and_its_fleets_are_kept_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let fleet = json!({ "id": "f", "nodes": "n".repeat(200_000) });
+    let path = second_schema(folder.path(), &fleet);
+    assert_eq!(refused(&path).next.as_deref(), Some("rackctl store migrate"));
+    let before = fs::metadata(&path).unwrap().len();
+    let done = SqliteStore::migrate(&path).unwrap().unwrap();
+    assert_eq!((done.from, done.to, done.records), (2, 3, 3));
+    assert!(done.kept.ends_with("state.db.v2") && done.kept.exists());
+    assert_eq!(SqliteStore::migrate(&path).unwrap(), None);
+    let store = SqliteStore::open(&path).unwrap();
+    let runs = store.runs().unwrap();
+    assert!(runs.len() == 20 && runs.iter().all(|r| r.fleet == fleet));
+    assert_eq!((store.chain().unwrap().len(), store.run_heads().unwrap().len()), (3, 20));
+    append(&store, "d").unwrap();
+    drop(store);
+    let after = fs::metadata(&path).unwrap().len();
+    assert!(before > 20 * 200_000 && after < 3 * 200_000, "{before} bytes became {after}");
+
+    // An older copy of it is noticed as before, and a run that was changed or lost stops the migration.
+    fs::copy(&done.kept, &path).unwrap();
+    fs::remove_file(&done.kept).unwrap();
+    SqliteStore::migrate(&path).unwrap().unwrap();
+    assert!(rebuild_is_next(&path).contains("older copy"));
+    for damage in [
+        "UPDATE shelf SET body = replace(body, 'ab12', 'ab13') WHERE name = 'r-3'",
+        "DELETE FROM shelf WHERE name = 'r-3'",
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        let path = second_schema(folder.path(), &fleet);
+        rusqlite::Connection::open(&path).unwrap().execute(damage, []).unwrap();
+        let refused = SqliteStore::migrate(&path).unwrap_err().to_failure();
+        assert_eq!(refused.cause, Cause::Guard, "{refused}");
+        assert!(!folder.path().join("state.db.v2").exists(), "nothing was changed, and nothing is in the way");
+    }
+}
+
+#[test]
+fn a_fleet_that_was_changed_or_is_gone_is_not_believed() {
+    for damage in ["UPDATE content SET body = replace(body, '\"f\"', '\"g\"')", "DELETE FROM content"] {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("state.db");
+        let store = SqliteStore::open(&path).unwrap();
+        let run = RunRecord {
+            id: "r-1".into(),
+            started_ms: 1,
+            ended_ms: None,
+            state: RunState::Running,
+            goal: Goal::Join { nodes: Scope(vec!["n1".into()]) },
+            plan_hash: "ab12".into(),
+            fleet: json!({ "id": "f" }),
+            plan: json!({ "tracks": [] }),
+            actor: Holder::this(),
+        };
+        store.create_run(&run).unwrap();
+        rusqlite::Connection::open(&path).unwrap().execute(damage, []).unwrap();
+        let refused = store.run("r-1").unwrap_err().to_failure();
+        assert_eq!(
+            (refused.cause, refused.next.as_deref()),
+            (Cause::Guard, Some("rackctl state rebuild")),
+            "{refused}"
+        );
+        assert!(store.runs().is_err() && store.export().is_err());
+        assert_eq!(store.run_heads().unwrap().len(), 1, "lists need no fleet");
+        // The next run of the same fleet writes it again: what was damaged is mended by that.
+        store.create_run(&RunRecord { id: "r-2".into(), ..run.clone() }).unwrap();
+        assert_eq!(store.run("r-1").unwrap().unwrap(), run);
+    }
 }
 
 #[test]

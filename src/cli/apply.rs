@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     model::{
-        Failure,
+        Failure, Fleet,
         failure::Cause,
         fleet::Lifecycle,
         goal::{Ceiling, Goal, Scope},
@@ -56,7 +56,7 @@ pub fn plan(globals: &Globals, args: &PlanArgs) -> Result<Exit, Stop> {
             stdout::print(&globals.format.render_one(&value, |_| output::plan::text(&place, &prepared.plan)))?;
         }
         too_many_wipes(&prepared.plan, args.max_wipes)?;
-        Ok(refusal_exit(&prepared.plan))
+        Ok(refusal_exit(&session.fleet, &prepared.plan))
     })
 }
 
@@ -170,10 +170,10 @@ pub fn run(globals: &Globals, session: &Session, order: &Order<'_>) -> Result<Ex
         };
         let result = begin(globals, session, order, built, id, fence.clone(), child).await;
         // A run releases its locks when it ends; what never became one does it here.
-        if let Some(fence) = &fence {
-            session.store.unlock(fence).map_err(|e| stop(&e))?;
+        match &fence {
+            Some(fence) => session.release(fence, result),
+            None => result,
         }
-        result
     })
 }
 
@@ -209,7 +209,7 @@ async fn begin(
             )
             .into());
         }
-        return Ok(refusal_exit(&plan));
+        return Ok(refusal_exit(&session.fleet, &plan));
     };
     stdout::note(text.trim_end());
     if let Some(kept) = kept
@@ -234,15 +234,15 @@ async fn begin(
             if let Some(table) = output::report::members(&done) {
                 stdout::print(&table.render(stdout::width()))?;
             }
-            stdout::note(if plan.refusals.is_empty() {
-                "Nothing to do: every step was found done."
-            } else {
-                "Nothing was done."
+            stdout::note(match refusal_exit(&session.fleet, &plan) {
+                Exit::Done => "Nothing to do: every step was found done.",
+                Exit::Partial => "Nothing was done: some nodes are as they should be, the others were refused.",
+                _ => "Nothing was done: all of it was refused.",
             });
         } else if !globals.within_playbook {
             stdout::print(&globals.format.render_one(&output::report::value(&done), |_| String::new()))?;
         }
-        return Ok(refusal_exit(&plan));
+        return Ok(refusal_exit(&session.fleet, &plan));
     }
     confirm(&plan, order, &place)?;
     let approval = approve::of_this_operator(session, &plan, limits.expires)?;
@@ -329,9 +329,22 @@ fn too_many_wipes(plan: &Plan, max: Option<u32>) -> Result<(), Failure> {
     }
 }
 
-/// 3 when everything was refused, 4 when some was.
-fn refusal_exit(plan: &Plan) -> Exit {
-    match (plan.refusals.is_empty(), plan.tracks.iter().any(|t| matches!(t.subject, crate::plan::Subject::Node(_)))) {
+/// 3 when everything was refused, 4 when some was. A node whose cluster is refused is not done because it needs no step
+/// of its own.
+fn refusal_exit(fleet: &Fleet, plan: &Plan) -> Exit {
+    let refused = |name: &String| {
+        plan.refusals.iter().any(|refusal| match &refusal.subject {
+            crate::plan::Subject::Node(node) => node == name,
+            crate::plan::Subject::Cluster(cluster) => {
+                fleet.clusters.get(cluster).is_some_and(|c| c.members.contains(name))
+            }
+        })
+    };
+    let goes_on = |track: &crate::plan::Track| match &track.subject {
+        crate::plan::Subject::Node(name) => !track.steps.is_empty() || !refused(name),
+        crate::plan::Subject::Cluster(_) => !track.steps.is_empty(),
+    };
+    match (plan.refusals.is_empty(), plan.tracks.iter().any(goes_on)) {
         (true, _) => Exit::Done,
         (false, true) => Exit::Partial,
         (false, false) => Exit::Refused,
@@ -409,7 +422,7 @@ fn read_plan(path: &Path) -> Result<Plan, Stop> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::plan::{StepKind, Subject, Track};
+    use crate::plan::{Refusal, StepKind, Subject, Track};
 
     // invariant: I12 harness: D
     #[test]
@@ -422,5 +435,36 @@ mod tests {
         }
         assert!(too_many_wipes(&plan, None).is_ok() && too_many_wipes(&plan, Some(2)).is_ok());
         assert_eq!(too_many_wipes(&plan, Some(1)).unwrap_err().cause, Cause::Guard);
+    }
+
+    // invariant: I20 harness: D
+    #[test]
+    fn all_refused_is_a_refusal_and_some_done_is_some() {
+        let cluster: crate::model::fleet::Cluster = serde_json::from_value(serde_json::json!({
+            "name": "c", "driver": { "other": { "kind": "x" } }, "members": ["n1", "n2"], "size": 2, "spares": [],
+            "dependsOn": [],
+        }))
+        .unwrap();
+        let fleet = Fleet { clusters: [("c".to_owned(), cluster)].into(), ..Fleet::default() };
+        let node = |name: &str| Subject::Node(name.into());
+        let exit = |tracks: &[Subject], refused: &[Subject], step: bool| {
+            let mut plan = Plan::empty("f", &Goal::Join { nodes: Scope(vec![]) });
+            plan.tracks = tracks.iter().cloned().map(Track::new).collect();
+            if step {
+                let write = StepKind::WriteDisk { system_sha256: String::new(), generation: 1 };
+                plan.tracks[0].push(write, String::new());
+            }
+            let refusal =
+                |subject: &Subject| Refusal { subject: subject.clone(), kind: "x".into(), why: "y".into(), next: None };
+            plan.refusals = refused.iter().map(refusal).collect();
+            refusal_exit(&fleet, &plan)
+        };
+        let c = || Subject::Cluster("c".into());
+        assert_eq!(exit(&[node("n1"), node("n2")], &[], false), Exit::Done);
+        assert_eq!(exit(&[], &[node("n1"), node("n2")], false), Exit::Refused);
+        assert_eq!(exit(&[node("n1")], &[node("n2")], false), Exit::Partial, "one is as it should be");
+        assert_eq!(exit(&[node("n1"), node("n2")], &[c()], false), Exit::Refused, "nothing of the cluster goes on");
+        assert_eq!(exit(&[node("n1"), node("n2")], &[c()], true), Exit::Partial, "one is installed first");
+        assert_eq!(exit(&[node("n1"), node("n9")], &[c()], false), Exit::Partial, "one is in no cluster");
     }
 }

@@ -37,9 +37,13 @@ pub fn audit(globals: &GlobalArgs, args: &Args) -> Result<Exit, Stop> {
     }
 }
 
-/// A chain that does not hold is a finding, not a refusal: exit 1.
+/// A chain that does not hold is what is looked for here: the check failed (exit 1), nobody refused it.
 fn finding(failure: Failure) -> Stop {
     Stop::with(Exit::Failed, failure)
+}
+
+fn is_finding(failure: &Failure) -> bool {
+    failure.cause == Cause::Guard && failure.next.as_deref() == Some("rackctl state rebuild")
 }
 
 fn broken(what: String, why: String) -> Stop {
@@ -47,13 +51,14 @@ fn broken(what: String, why: String) -> Stop {
 }
 
 fn of_store(globals: &Globals, wanted: Option<&str>) -> Result<Exit, Stop> {
-    // Opening looks at the head and its witness: what was cut off at the end is noticed there.
+    // Opening looks at the head and its witness: what was cut off at the end is noticed there. A store of another
+    // version, or one that was moved, is refused as everywhere else (exit 3): nothing was found out about its chain.
     let session = Session::open(globals).map_err(|stop| match stop.exit {
-        Exit::Refused => Stop { exit: Exit::Failed, ..stop },
+        Exit::Refused if stop.failures.iter().any(is_finding) => Stop { exit: Exit::Failed, ..stop },
         _ => stop,
     })?;
     let bad = |e: crate::store::StoreError| match e.to_failure() {
-        failure if failure.cause == Cause::Guard => finding(failure),
+        failure if is_finding(&failure) => finding(failure),
         failure => failure.into(),
     };
     let records = session.store.chain().map_err(bad)?;
@@ -80,7 +85,8 @@ fn of_file(globals: &Globals, path: &Path, wanted: Option<String>) -> Result<Exi
     let what = format!("audit {}", path.display());
     let local = |e: std::io::Error| Stop::from(Failure::new(Cause::Local, &what, e.to_string()));
     let malformed = |why: String| finding(Failure::new(Cause::Malformed, &what, why).next("rackctl audit export"));
-    let mut lines = BufReader::new(File::open(path).map_err(local)?);
+    let unreadable = |e: std::io::Error| Stop::usage(Failure::new(Cause::Local, &what, e.to_string()));
+    let mut lines = BufReader::new(File::open(path).map_err(unreadable)?);
     let first = line(&mut lines).map_err(local)?.ok_or_else(|| malformed("it is empty".to_owned()))?;
     let mut audit = Audit::begin(&first, wanted).map_err(malformed)?;
     let bad = |e: crate::store::Broken| broken(what.clone(), e.to_string());

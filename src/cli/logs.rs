@@ -67,7 +67,9 @@ fn print(globals: &Globals, records: &[Record]) -> Result<(), Stop> {
 
 /// With its time and kind.
 pub fn line(record: &Record) -> String {
-    format!("{} {:<14} {}", clock::utc(record.at_ms), kind_word(record.kind), said(record))
+    let failed = record.kind == RecordKind::Finalized && record.body.get("failure").is_some_and(|f| !f.is_null());
+    let word = if failed { "NOT left safe" } else { kind_word(record.kind) };
+    format!("{} {word:<14} {}", clock::utc(record.at_ms), said(record))
 }
 
 /// The step, and what is to be said of it.

@@ -139,8 +139,7 @@ fn go_on(globals: &Globals, found: Session, record: &RunRecord, args: Option<&Re
             conduct::conduct(globals, &session, run).await
         };
         let result = go_on.await;
-        session.store.unlock(&fence).map_err(|e| stop(&e))?;
-        result
+        session.release(&fence, result)
     })
 }
 

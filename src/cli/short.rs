@@ -29,7 +29,7 @@ use crate::{
     output::{Exit, Stop, resource, stdout},
     plan::{self, Known, Plan, StepKind, Subject},
     run::{self, Notice, Pace, World, WorldParts, clock, keys::Keys, observe},
-    store::{Draft, Fence, Holder, RecordKind, RunRecord, RunState},
+    store::{Draft, Fence, Holder, RecordKind, RunRecord, RunState, StoreError},
 };
 
 /// When it is first said what is waited for, and how often after that.
@@ -77,8 +77,7 @@ pub fn begin(globals: &Globals, session: &Session, goal: &Goal, short: &Short, i
         let locks: Vec<String> = names.iter().map(|n| format!("node/{n}")).collect();
         let fence = session.lock(&locks, id)?;
         let rows = go(session, names, goal, short, id, &fence).await;
-        session.store.unlock(&fence).map_err(|e| stop(&e))?;
-        let (rows, outcome) = rows?;
+        let (rows, outcome) = session.release(&fence, rows)?;
         if short.field == "power" {
             power::remember(session, &rows);
         }
@@ -219,6 +218,7 @@ async fn carry_out(
     let body = serde_json::json!({ "outcome": crate::output::report::outcome_word(outcome) });
     match session.store.append(id, clock::unix_ms(), fence, draft(RecordKind::RunEnded, body)) {
         Ok(_) => session.store.set_run_state(id, state, Some(clock::unix_ms())).map_err(|e| stop(&e))?,
+        Err(StoreError::Fenced { .. }) => return Err(conduct::taken(session, id)),
         Err(error) => stdout::note(&format!("warning: the run's end was not recorded: {error}")),
     }
     let records = session.store.journal(id).map_err(|e| stop(&e))?;
@@ -231,6 +231,14 @@ async fn carry_out(
             (None, Some(failure)) => Err(failure),
             (None, None) => {
                 Err(Failure::new(Cause::Interrupted, format!("{node}: {}", step.kind.word()), "it was not begun"))
+            }
+        };
+        let left = failures.iter().find(|(id, _)| *id == format!("{node}/{}", crate::engine::LEAVE_SAFE));
+        let row = match (row, left) {
+            (row, None) => row,
+            (Ok(_), Some((_, left))) => Err(left.clone()),
+            (Err(f), Some((_, left))) => {
+                Err(Failure { why: format!("{}; {left}", f.why), next: left.next.clone(), ..f })
             }
         };
         rows.insert(node.clone(), row);
@@ -260,6 +268,9 @@ struct Patience {
 impl Patience {
     fn see(&mut self, notice: &Notice) {
         let now = clock::since_boot();
+        if let Notice::Trouble(failure) = notice {
+            stdout::note(&crate::secrets::redact(&failure.to_string()));
+        }
         if let Notice::Tracks(tracks) = notice {
             for track in tracks {
                 if track.step.is_none() || track.failed {

@@ -294,6 +294,7 @@ impl<'a> Memory<'a> {
                 let add = peer.map(|p| etcdctl(format!("member add {member} --learner --peer-urls http://{p}")));
                 std::iter::once(list).chain(add).collect()
             }
+            StepKind::RemoveMember { .. } => vec![status, list, etcdctl("member remove ID".into())],
             StepKind::Promote { .. } => vec![list, etcdctl("member promote ID".into())],
             StepKind::AwaitSynced { .. } | StepKind::VerifyMember { .. } => {
                 vec![status, etcdctl("endpoint status --cluster -w table".into())]

@@ -2,8 +2,9 @@
 
 use std::{
     collections::BTreeMap,
-    io::BufRead,
-    path::{Path, PathBuf},
+    io::{BufRead, Write},
+    os::unix::fs::OpenOptionsExt,
+    path::PathBuf,
     sync::Arc,
 };
 
@@ -14,7 +15,8 @@ use serde_json::{Value, json};
 use super::{
     args::state::{State as Args, StateVerb},
     globals::Globals,
-    session::{CONCURRENCY, Session, block_on, named, stop, store_path},
+    opened::{self, Place},
+    session::{CONCURRENCY, Session, block_on, named, stop},
 };
 use crate::{
     model::{
@@ -29,8 +31,8 @@ use crate::{
         rebuild::{self, Told},
     },
     store::{
-        ClusterRecord, Draft, Fence, Holder, LEASE, MemoryStore, RecordKind, Replacement, SqliteStore, Store,
-        StoreError,
+        self, ClusterRecord, Draft, EtcdStore, EtcdUrl, Fence, Holder, LEASE, MemoryStore, RecordKind, Replacement,
+        SqliteStore, Store, StoreError, etcd,
     },
 };
 
@@ -57,7 +59,7 @@ struct Order<'a> {
 /// What stands where the state should be.
 enum Stands {
     /// A state that can be read: only its unknown nodes are looked at again.
-    Whole(Box<SqliteStore>, Vec<String>),
+    Whole(Arc<dyn Store>, Vec<String>),
     /// Nothing that may be believed, and why.
     Lost(String),
 }
@@ -75,15 +77,14 @@ fn rebuild(globals: &Globals, order: &Order<'_>) -> Result<Exit, Stop> {
         let failure = Failure::new(Cause::Refused, format!("--no-cluster {name}"), "the inventory has no such cluster");
         return Err(Stop::usage(failure.next("rackctl get clusters")));
     }
-    let path = store_path(globals.store.as_deref(), &fleet)?;
-    let (stands, names, hints) = match stands(&path, order)? {
+    let place = Place::of(globals.store.as_deref(), &fleet)?;
+    if let Place::Etcd(url) = &place {
+        opened::outside(url, &fleet)?;
+    }
+    let (stands, names, hints) = match stands(&place, order)? {
         Stands::Whole(store, unknown) if unknown.is_empty() => {
             let head = store.head().map_err(|e| stop(&e))?;
-            stdout::note(&format!(
-                "{} is whole ({} records) and knows every node: nothing to rebuild",
-                path.display(),
-                head.seq
-            ));
+            stdout::note(&format!("{place} is whole ({} records) and knows every node: nothing to rebuild", head.seq));
             return Ok(Exit::Done);
         }
         Stands::Whole(store, unknown) => {
@@ -95,15 +96,15 @@ fn rebuild(globals: &Globals, order: &Order<'_>) -> Result<Exit, Stop> {
             let records = store.node_records().map_err(|e| stop(&e))?;
             (Stands::Whole(store, unknown.clone()), unknown, records)
         }
-        lost => (lost, fleet.nodes.keys().cloned().collect(), SqliteStore::salvage(&path)),
+        lost => (lost, fleet.nodes.keys().cloned().collect(), salvage(&place)),
     };
     let hints: BTreeMap<String, NodeRecord> = hints.into_iter().filter(|(n, _)| names.contains(n)).collect();
     // Looked at through a store of its own: nothing of the lost one is used but the keys to ask with.
     let memory = MemoryStore::new();
     let session = Session {
+        folder: place.folder(&fleet)?,
         fleet,
         store: Arc::new(memory.clone()),
-        folder: path.parent().unwrap_or(Path::new("/")).to_owned(),
         read_only: true,
         concurrency: globals.concurrency.unwrap_or(CONCURRENCY),
         verbose: globals.verbose,
@@ -116,7 +117,7 @@ fn rebuild(globals: &Globals, order: &Order<'_>) -> Result<Exit, Stop> {
         show(globals, &found)?;
         if !order.dry {
             confirm(&stands, order)?;
-            keep(&path, stands, &found, order, &run)?;
+            keep(&place, &session, stands, &found, order, &run)?;
         }
         let unknown = found.nodes.values().filter(|t| t.record.phase == InstallPhase::Unknown).count();
         Ok(match unknown {
@@ -128,35 +129,66 @@ fn rebuild(globals: &Globals, order: &Order<'_>) -> Result<Exit, Stop> {
 }
 
 /// Whether there is a state to keep. Only one that says of itself that it is lost is given up without `--force`.
-fn stands(path: &Path, order: &Order<'_>) -> Result<Stands, Stop> {
-    let store = match SqliteStore::open(path) {
+fn stands(place: &Place, order: &Order<'_>) -> Result<Stands, Stop> {
+    let opened: Result<Arc<dyn Store>, StoreError> = match place {
+        Place::File(path) => SqliteStore::open(path).map_err(|e| named(e, path)).map(|s| Arc::new(s) as _),
+        Place::Etcd(url) => EtcdStore::open(url).and_then(|store| match store.is_being_filled() {
+            true => Err(store.lineage().err().unwrap_or_else(|| StoreError::Conflict("it is being filled".into()))),
+            false => Ok(Arc::new(store) as _),
+        }),
+    };
+    let store = match opened {
         Ok(store) => store,
         Err(error) => {
             let failure = error.to_failure();
-            let lost = failure.cause == Cause::Guard
-                && failure.next.as_deref().is_some_and(|next| !next.contains("migrate") && !next.contains("version"));
-            return match lost || (order.force && failure.cause == Cause::Guard) {
+            let unfit = matches!(failure.cause, Cause::Guard | Cause::Malformed);
+            return match is_lost(&failure) || (order.force && unfit) {
                 true => Ok(Stands::Lost(failure.why)),
-                false => Err(stop(&named(error, path))),
+                false => Err(stop(&error)),
             };
         }
     };
+    if let Some(to) = store.moved().map_err(|e| stop(&e))? {
+        return Err(stop(&store::moved_to(&to)));
+    }
     let read = || -> Result<(bool, Vec<String>), StoreError> {
         if let Some(held) = store.locks()?.into_iter().find(|l| l.holder.alive() && !l.expired) {
             return Err(StoreError::Locked(Box::new(held)));
         }
         store.chain()?;
         let records = store.node_records()?;
-        let empty = store.head()?.seq == 0 && records.is_empty() && store.runs()?.is_empty();
+        let empty = store.head()?.seq == 0 && records.is_empty() && store.run_heads()?.is_empty();
         let unknown = records.into_iter().filter(|(_, r)| r.phase == InstallPhase::Unknown).map(|(n, _)| n);
         Ok((empty, unknown.collect()))
     };
     match read() {
         Err(error @ StoreError::Locked(_)) => Err(stop(&error)),
-        Err(error) => Ok(Stands::Lost(error.to_failure().why)),
+        Err(error) => {
+            let failure = error.to_failure();
+            // An etcd that does not answer is not one that lost something.
+            match is_lost(&failure) || matches!(failure.cause, Cause::Guard | Cause::Malformed) {
+                true => Ok(Stands::Lost(failure.why)),
+                false => Err(stop(&error)),
+            }
+        }
         Ok((true, _)) => Ok(Stands::Lost("nothing was ever kept in it".to_owned())),
         Ok((false, _)) if order.force => Ok(Stands::Lost("--force".to_owned())),
-        Ok((false, unknown)) => Ok(Stands::Whole(Box::new(store), unknown)),
+        Ok((false, unknown)) => Ok(Stands::Whole(store, unknown)),
+    }
+}
+
+/// A state that says of itself that it must not be believed.
+fn is_lost(failure: &Failure) -> bool {
+    failure.next.as_deref() == Some("rackctl state rebuild")
+        || failure.cause == Cause::Guard
+            && failure.next.as_deref().is_some_and(|next| next.starts_with("rackctl audit"))
+}
+
+/// What can still be read of nodes. Hints, to be held against the machines themselves.
+fn salvage(place: &Place) -> Vec<(String, NodeRecord)> {
+    match place {
+        Place::File(path) => SqliteStore::salvage(path),
+        Place::Etcd(url) => EtcdStore::open(url).and_then(|store| store.node_records()).unwrap_or_default(),
     }
 }
 
@@ -337,7 +369,14 @@ fn confirm(stands: &Stands, order: &Order<'_>) -> Result<(), Stop> {
     }
 }
 
-fn keep(path: &Path, stands: Stands, found: &Found, order: &Order<'_>, run: &str) -> Result<(), Stop> {
+fn keep(
+    place: &Place,
+    session: &Session,
+    stands: Stands,
+    found: &Found,
+    order: &Order<'_>,
+    run: &str,
+) -> Result<(), Stop> {
     let draft = |why: &str| Draft {
         subject: "store".to_owned(),
         step: "rebuild".to_owned(),
@@ -362,9 +401,7 @@ fn keep(path: &Path, stands: Stands, found: &Found, order: &Order<'_>, run: &str
     };
     let done = match stands {
         Stands::Lost(why) => {
-            let write = || -> Result<Option<PathBuf>, StoreError> {
-                let new = Replacement::begin(path)?;
-                let store = new.store();
+            let fill = |store: &dyn Store| -> Result<(), StoreError> {
                 for (node, told) in &found.nodes {
                     store.put_node_record(node, &told.record)?;
                 }
@@ -372,12 +409,23 @@ fn keep(path: &Path, stands: Stands, found: &Found, order: &Order<'_>, run: &str
                     store.put_cluster_record(cluster, 0, &told.record)?;
                 }
                 observed(store)?;
-                store.append(run, clock::unix_ms(), &Fence::of_nothing(&me), draft(&why))?;
-                new.settle(clock::unix_ms())
+                store.append(run, clock::unix_ms(), &Fence::of_nothing(&me), draft(&why)).map(drop)
+            };
+            let write = || match place {
+                Place::File(path) => {
+                    let new = Replacement::begin(path)?;
+                    fill(new.store())?;
+                    new.settle(clock::unix_ms())
+                }
+                Place::Etcd(url) => {
+                    let new = MemoryStore::new();
+                    fill(&new)?;
+                    in_etcd(url, session, &new)
+                }
             };
             write().map(|aside| match aside {
-                Some(aside) => format!("{} is new; what was there is {} now", path.display(), aside.display()),
-                None => format!("{} is new", path.display()),
+                Some(aside) => format!("{place} is new; what was there is {} now", aside.display()),
+                None => format!("{place} is new"),
             })
         }
         Stands::Whole(store, unknown) => {
@@ -402,11 +450,33 @@ fn keep(path: &Path, stands: Stands, found: &Found, order: &Order<'_>, run: &str
                 };
                 let written = write();
                 store.unlock(&fence)?;
-                written.map(|()| format!("{} was filled in", path.display()))
+                written.map(|()| format!("{place} was filled in"))
             };
             write()
         }
     };
     stdout::note(&done.map_err(|e| stop(&e))?);
     Ok(())
+}
+
+/// In the place of what is there, which is kept in a file of this host, if there is anything.
+fn in_etcd(url: &EtcdUrl, session: &Session, new: &MemoryStore) -> Result<Option<PathBuf>, StoreError> {
+    let store = EtcdStore::connect(url)?;
+    // The fleet's clusters as they were found: none of them is what this lies in.
+    for (name, record) in new.export()?.clusters {
+        etcd::guard::not_itself(&name, record.cluster_id.as_deref(), url, &store.cluster_id())?;
+    }
+    let aside = session.folder.join(format!("etcd-lost-{}.jsonl", clock::unix_ms()));
+    let local = |error: std::io::Error| -> StoreError {
+        Failure::new(Cause::Local, format!("keep {}", aside.display()), error.to_string()).into()
+    };
+    std::fs::create_dir_all(&session.folder).map_err(local)?;
+    let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&aside).map_err(local)?;
+    let what = format!("keep {}", aside.display());
+    store.replace(&new.export()?, move |line| {
+        let failed = |e: std::io::Error| Failure::new(Cause::Local, what.as_str(), e.to_string());
+        let kept = if line.is_empty() { file.sync_all() } else { file.write_all(line) };
+        kept.map_err(|e| StoreError::Failed(failed(e)))
+    })?;
+    Ok(Some(aside))
 }

@@ -12,22 +12,29 @@ use crate::{
     plan::{Plan, StepId, Subject},
 };
 
-use super::budget::Budget;
+use super::budget::{Budget, Refusal};
+
+mod turns;
 
 /// A look at who is unavailable is believed so long.
 pub const FRESH_MS: u64 = 5_000;
 /// Nodes that one and the same cause may stop before it is taken for a shared one.
 pub const SHARED_CAUSE: usize = 3;
 /// Between two looks while something waits for them.
-const LOOK_AGAIN_MS: u64 = 2_000;
+pub(super) const LOOK_AGAIN_MS: u64 = 2_000;
 /// How far behind the first that waits another one is looked for, when a full rack or chassis stops the first.
 const OVERTAKE: usize = 256;
 
 /// What stands between a node and its turn.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Held {
-    /// Too much is unavailable.
+    /// Too much is unavailable, or was until a moment ago, and that comes to its end by itself.
     Budget(String),
+    /// Too much is down that this run did not take: nobody knows when it ends.
+    Down {
+        why: String,
+        node: Option<String>,
+    },
     Window(String),
     /// Nobody has looked lately.
     Look,
@@ -37,7 +44,7 @@ pub enum Held {
 impl std::fmt::Display for Held {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Held::Budget(why) | Held::Window(why) | Held::Halted(why) => f.write_str(why),
+            Held::Budget(why) | Held::Window(why) | Held::Halted(why) | Held::Down { why, .. } => f.write_str(why),
             Held::Look => f.write_str("waits for a look at what is unavailable"),
         }
     }
@@ -71,6 +78,8 @@ struct Line {
     wave_ended_ms: Option<u64>,
     /// The last node that served before ended then.
     last_end_ms: Option<u64>,
+    /// Since then nobody in it may begin because of what is down, and nothing of ours will change that.
+    starved_ms: Option<u64>,
     halted: Option<String>,
 }
 
@@ -83,6 +92,8 @@ pub struct Admission {
     windows: BTreeMap<String, Vec<ChangeWindow>>,
     looked_ms: Option<u64>,
     looking: bool,
+    /// When the last look began.
+    look_began_ms: u64,
     /// The look under way began before a node ended: what it brings is older than that.
     stale_look: bool,
     /// (step word, cause) → nodes that it stopped.
@@ -98,6 +109,8 @@ pub struct Answer {
     pub look: bool,
     /// Ask again then.
     pub wake_ms: Option<u64>,
+    /// Lines that waited too long.
+    pub halt: Vec<Failure>,
 }
 
 impl Admission {
@@ -113,6 +126,7 @@ impl Admission {
             windows: plan.windows.clone(),
             looked_ms: None,
             looking: false,
+            look_began_ms: 0,
             stale_look: false,
             causes: BTreeMap::new(),
             halted: None,
@@ -142,6 +156,7 @@ impl Admission {
                     wave_end: 0,
                     wave_ended_ms: None,
                     last_end_ms: None,
+                    starved_ms: None,
                     halted: None,
                 });
                 lines.len() - 1
@@ -184,11 +199,12 @@ impl Admission {
         self.lines.iter().map(|l| l.in_hand.len()).sum()
     }
 
-    pub fn around(&mut self, now_ms: u64, down: BTreeSet<String>) {
+    /// `false`: a node ended since the look began, so that another one is needed.
+    pub fn around(&mut self, now_ms: u64, down: BTreeSet<String>) -> bool {
         self.budget.around(down);
         self.looked_ms = Some(now_ms).filter(|_| !self.stale_look);
         self.looking = false;
-        self.stale_look = false;
+        !std::mem::take(&mut self.stale_look)
     }
 
     /// A begun track is through, or failed with `failure` in `step`.
@@ -287,9 +303,12 @@ impl Admission {
             && let Some(windows) = self.windows.get(site)
             && let Gate::Shut { until_ms } = rollout::gate(windows, unix_ms)
         {
-            let until =
-                until_ms.map_or("and none is near".to_owned(), |at| format!("until {}", crate::model::clock::utc(at)));
-            return Some(Held::Window(format!("waits for the change window of {site}, {until}")));
+            let Some(at) = until_ms else {
+                let why = format!("waits for the change window of {site}, and none is near");
+                return Some(Held::Down { why, node: None });
+            };
+            let until = crate::model::clock::utc(at);
+            return Some(Held::Window(format!("waits for the change window of {site}, until {until}")));
         }
         if !seat.disrupts {
             return None;
@@ -306,81 +325,43 @@ impl Admission {
         if self.looked_ms.is_none_or(|at| now_ms > at + FRESH_MS) {
             return Some(Held::Look);
         }
-        self.budget.refusal(&seat.node).map(Held::Budget)
+        self.budget.refusal(&seat.node).map(|r| match r.ours {
+            true => Held::Budget(r.why),
+            false => Held::Down { why: r.why, node: r.down },
+        })
     }
 
-    /// Lets in what may begin now, `room` tracks at most.
-    pub fn admit(&mut self, now_ms: u64, unix_ms: u64, mut room: usize) -> Answer {
-        let mut answer = Answer::default();
-        for index in 0..self.lines.len() {
-            self.next_wave(now_ms, index, &mut answer);
-            while room > 0 {
-                let Some(at) = self.next(now_ms, unix_ms, index, &mut answer) else { break };
-                room -= 1;
-                let own = &mut self.lines[index];
-                let Some(track) = own.queue.remove(at) else { break };
-                own.in_hand.insert(track);
-                if let Some(Some(seat)) = self.seats.get(track)
-                    && seat.disrupts
-                {
-                    self.budget.take(&seat.node);
-                }
-                answer.begin.push(track);
-            }
+    /// A look that begins now, unless one is under way.
+    pub fn look(&mut self, now_ms: u64) -> bool {
+        if std::mem::replace(&mut self.looking, true) {
+            return false;
         }
-        answer
+        self.look_began_ms = now_ms;
+        true
     }
 
-    /// Place in its line of a track that may begin now: the first one, or one behind it that is held by nothing.
-    fn next(&mut self, now_ms: u64, unix_ms: u64, index: usize, answer: &mut Answer) -> Option<usize> {
-        let own = &self.lines[index];
-        let begun = own.total - own.queue.len();
-        let reach = own.wave_end.saturating_sub(begun).min(own.queue.len()).min(OVERTAKE);
-        for at in 0..reach {
-            match self.held(now_ms, unix_ms, index, own.queue[at]) {
-                None => return Some(at),
-                Some(Held::Look) => {
-                    answer.look |= !std::mem::replace(&mut self.looking, true);
-                    return None;
-                }
-                Some(Held::Halted(_)) => return None,
-                // Another machine of its rack or chassis is away: one of another rack may go first.
-                Some(_) => wake(answer, now_ms + LOOK_AGAIN_MS),
-            }
-        }
-        None
+    pub fn is_looking(&self) -> bool {
+        self.looking
     }
 
-    /// The next wave opens when the one before has ended, soaked, and left the pool as healthy as its budget asks.
-    fn next_wave(&mut self, now_ms: u64, index: usize, answer: &mut Answer) {
-        let own = &self.lines[index];
-        let Some(ended) = own.wave_ended_ms else { return };
-        if own.queue.is_empty() || self.halted(own).is_some() {
-            return;
-        }
-        let soaked = ended + u64::from(own.rollout.soak_s) * 1_000;
-        if now_ms < soaked {
-            return wake(answer, soaked);
-        }
-        let disrupts = own.queue.front().and_then(|t| self.seats[*t].as_ref()).is_some_and(|s| s.disrupts);
-        if disrupts && self.looked_ms.is_none_or(|at| at < soaked) {
-            answer.look |= !std::mem::replace(&mut self.looking, true);
-            return;
-        }
-        let own = &mut self.lines[index];
-        own.wave += 1;
-        own.wave_end += own.rollout.wave(own.wave, own.total);
-        own.wave_ended_ms = None;
+    pub fn look_began_ms(&self) -> u64 {
+        self.look_began_ms
     }
 
-    /// What waits in pools that are halted.
-    pub fn give_up_halted(&mut self) -> Vec<usize> {
-        let whole = self.halted.is_some();
-        self.lines
-            .iter_mut()
-            .filter(|l| whole || l.halted.is_some())
-            .flat_map(|l| l.queue.drain(..).collect::<Vec<_>>())
-            .collect()
+    /// Whether the track's node serves, so that the budget has a say in what takes it away.
+    pub fn disrupts(&self, track: usize) -> bool {
+        self.seats.get(track).and_then(Option::as_ref).is_some_and(|s| s.disrupts)
+    }
+
+    /// Right before the request leaves that takes its node away, after a look: why it may not; `None`: it counts as
+    /// away from now on.
+    pub fn leave(&mut self, track: usize) -> Option<Refusal> {
+        let seat = self.seats.get(track).and_then(Option::as_ref)?;
+        let refusal = self.budget.may_leave(&seat.node);
+        if refusal.is_none() {
+            self.budget.leaves(&seat.node);
+        }
+        refusal
     }
 
     /// A node of a track whose first step cannot begin any more.
@@ -391,10 +372,6 @@ impl Admission {
             own.ended += 1;
         }
     }
-}
-
-fn wake(answer: &mut Answer, at_ms: u64) {
-    answer.wake_ms = Some(answer.wake_ms.map_or(at_ms, |old| old.min(at_ms)));
 }
 
 fn halt(what: &str, why: String) -> Failure {

@@ -21,8 +21,20 @@ pub struct Budget {
     of: HashMap<String, Vec<usize>>,
     /// Being changed by us, and served before.
     taken: BTreeSet<String>,
+    /// Of these: whose request has left.
+    gone: BTreeSet<String>,
     /// Seen to be unavailable at the last look.
     down: BTreeSet<String>,
+}
+
+/// Why a node may not be taken away now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    pub why: String,
+    /// Something that this run has in hand is among what is missing: it comes to its end within its own limits.
+    pub ours: bool,
+    /// One that is down and that nobody of ours took.
+    pub down: Option<String>,
 }
 
 impl Budget {
@@ -68,28 +80,55 @@ impl Budget {
     }
 
     pub fn give_back(&mut self, node: &str) {
+        self.gone.remove(node);
         if self.taken.remove(node) && !self.down.contains(node) {
             self.count(node, false);
         }
     }
 
+    /// From now on it is away by our doing, and not only its turn.
+    pub fn leaves(&mut self, node: &str) {
+        self.gone.insert(node.to_owned());
+    }
+
+    /// Right before a node that has its turn is taken away: why it may not go now; `None`: it may. Others that have
+    /// their turn and wait as this one does are still there.
+    pub fn may_leave(&self, node: &str) -> Option<Refusal> {
+        if self.down.contains(node) {
+            return None;
+        }
+        let away = |n: &&String| n.as_str() != node && (self.down.contains(*n) || self.gone.contains(*n));
+        self.of.get(node).into_iter().flatten().find_map(|g| {
+            let group = &self.groups[*g];
+            let names: Vec<&String> = group.nodes.iter().filter(away).collect();
+            (names.len() as u64 + 1 > group.limit).then(|| self.refuse(group, &names))
+        })
+    }
+
+    fn refuse(&self, group: &Group, missing: &[&String]) -> Refusal {
+        let shown: Vec<&str> = missing.iter().map(|n| n.as_str()).take(5).collect();
+        let why = format!(
+            "waits: {} of {} would be unavailable, {} may be (now: {})",
+            missing.len() + 1,
+            group.name,
+            group.limit,
+            if shown.is_empty() { "none".to_owned() } else { shown.join(", ") }
+        );
+        let down = missing.iter().find(|n| self.down.contains(**n)).map(|n| (*n).clone());
+        Refusal { why, ours: missing.iter().any(|n| self.taken.contains(*n)), down }
+    }
+
     /// Why this node may not be taken now; `None`: it may.
-    pub fn refusal(&self, node: &str) -> Option<String> {
+    pub fn refusal(&self, node: &str) -> Option<Refusal> {
         // A node that is down already costs nothing more.
         if self.down.contains(node) || self.taken.contains(node) {
             return None;
         }
         let groups = self.of.get(node).into_iter().flatten().map(|g| &self.groups[*g]);
         let full = groups.into_iter().find(|g| g.missing + 1 > g.limit)?;
-        let missing = full.nodes.iter().filter(|n| self.down.contains(*n) || self.taken.contains(*n));
-        let names: Vec<&str> = missing.map(String::as_str).take(5).collect();
-        Some(format!(
-            "waits: {} of {} would be unavailable, {} may be (now: {})",
-            full.missing + 1,
-            full.name,
-            full.limit,
-            if names.is_empty() { "none".to_owned() } else { names.join(", ") }
-        ))
+        let missing: Vec<&String> =
+            full.nodes.iter().filter(|n| self.down.contains(*n) || self.taken.contains(*n)).collect();
+        Some(self.refuse(full, &missing))
     }
 }
 
@@ -121,12 +160,12 @@ mod tests {
         b.around(["n0".to_owned()].into());
         assert_eq!(b.refusal("n1"), None);
         b.take("n1");
-        assert!(b.refusal("n2").is_some_and(|w| w.contains("3 of core") && w.contains("n0, n1")));
+        assert!(b.refusal("n2").is_some_and(|r| r.why.contains("3 of core") && r.why.contains("n0, n1") && r.ours));
         assert_eq!(b.refusal("n0"), None, "it is down already");
         b.give_back("n1");
         assert_eq!(b.refusal("n2"), None);
         b.take("n7");
-        assert!(b.refusal("n5").is_some_and(|w| w.contains("chassis/c1")), "another pool's machine in its chassis");
+        assert!(b.refusal("n5").is_some_and(|r| r.why.contains("chassis/c1")), "another pool's machine in its chassis");
     }
 
     proptest! {

@@ -211,6 +211,17 @@ pub fn is_the_installed_one(
     Ok(())
 }
 
+/// Of a pool's nodes, those whose unavailability counts: voters of the list that are not healthy. What never joined, or
+/// is on its way in, serves nothing that could be missed. Nobody answers: every one that is installed counts.
+///
+/// A voter that answers in a cluster without a leader is not away: the others are, and it is needed when they return.
+pub fn away<'a>(nodes: &'a [String], installed: &[&'a String], facts: Option<&ClusterFacts>) -> Vec<&'a String> {
+    let Some(facts) = facts else { return installed.to_vec() };
+    let waits = |m: &MemberFacts| facts.leader.is_none() && m.raft_index.is_some();
+    let away = |n: &&String| facts.members.iter().any(|m| m.name == **n && !m.learner && !m.healthy && !waits(m));
+    nodes.iter().filter(away).collect()
+}
+
 /// The member of the list that has this peer URL.
 pub fn member<'a>(facts: &'a ClusterFacts, peer_url: &str) -> Option<&'a MemberFacts> {
     facts.members.iter().find(|m| m.peer_urls.iter().any(|u| u == peer_url))
@@ -235,6 +246,34 @@ pub fn bootstrap(cluster: &str, name: &str, run: &str, made: Option<(&str, u64)>
         _ if !resumed => Some(Found::NotDone),
         // The same token leads to the same cluster.
         _ => None,
+    }
+}
+
+/// `remove-member`. `status`: of its machine, asked just now: one that was told to run a member has data, whatever it
+/// looks like from outside, and is not taken out by itself.
+pub fn removed(cluster: &str, name: &str, facts: &ClusterFacts, peer_url: &str, status: &NodeStatus) -> Found {
+    match (member(facts, peer_url), &status.etcd) {
+        (None, _) => Found::Done,
+        (Some(_), None) => Found::NotDone,
+        (Some(m), Some(_)) => Found::Contradiction(
+            Failure::new(
+                Cause::Guard,
+                what(cluster, name, "remove"),
+                format!("its machine has the data of a member, so that {} may come back", m.id),
+            )
+            .next(format!("rackctl describe node {name}")),
+        ),
+    }
+}
+
+/// `remove-member`, afterwards.
+pub fn is_removed(cluster: &str, name: &str, facts: &ClusterFacts, peer_url: &str) -> Result<(), Failure> {
+    match member(facts, peer_url) {
+        None => Ok(()),
+        Some(m) => {
+            let why = format!("{} is in the member list still", m.id);
+            Err(Failure::new(Cause::AcceptedButIgnored, what(cluster, name, "remove"), why))
+        }
     }
 }
 

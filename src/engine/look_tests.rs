@@ -140,6 +140,11 @@ fn an_installed_system_is_held_to_all_four_marks() {
         assert!(why.contains(word), "{why}");
     }
     assert_eq!(started("c", 2, &wrong[0]), Found::NotDone);
+    // Its old entry is there, and nothing that it stood for.
+    let seen = facts(&[("u1", false)]);
+    assert_eq!(removed("c", "n1", &seen, "u1", &wrong[0]), Found::NotDone);
+    assert_eq!(removed("c", "n1", &seen, "u9", &wrong[0]), Found::Done);
+    assert!(is_removed("c", "n1", &seen, "u9").is_ok() && is_removed("c", "n1", &seen, "u1").is_err());
 }
 
 #[test]
@@ -204,4 +209,29 @@ fn the_quorum_guard_waits_for_what_may_pass_and_for_nothing_else() {
     assert!(matches!(world(&facts, Some(Duration::from_secs(1))), Found::Held(_)), "it settles");
     facts.alarms = vec!["NOSPACE on member 1".into()];
     assert!(matches!(world(&facts, None), Found::Contradiction(f) if f.why.contains("NOSPACE")));
+}
+
+// fault: F50 invariant: I3 harness: S
+#[test]
+fn what_never_joined_is_not_missed_and_a_voter_that_is_ill_is() {
+    let member = |name: &str, learner: bool, healthy: bool| MemberFacts {
+        id: name.into(),
+        name: name.into(),
+        peer_urls: vec![],
+        client_urls: vec![],
+        learner,
+        healthy,
+        version: None,
+        raft_index: None,
+    };
+    let members = vec![member("n1", false, true), member("n2", false, false), member("n3", true, false)];
+    let facts = ClusterFacts { cluster_id: "c".into(), members, leader: Some("1".into()), alarms: vec![] };
+    let nodes = ["n1", "n2", "n3", "n4"].map(str::to_owned);
+    let installed: Vec<&String> = vec![&nodes[0], &nodes[2], &nodes[3]];
+    assert_eq!(away(&nodes, &installed, Some(&facts)), ["n2"], "also while it is written anew");
+    assert_eq!(away(&nodes, &installed, None), ["n1", "n3", "n4"], "a silent cluster can be counted on for nothing");
+    // The others took the quorum with them: whoever still answers is what it comes back with.
+    let mut headless = ClusterFacts { leader: None, ..facts };
+    headless.members[0] = MemberFacts { raft_index: Some(7), ..member("n1", false, false) };
+    assert_eq!(away(&nodes, &installed, Some(&headless)), ["n2"]);
 }

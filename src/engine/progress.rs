@@ -30,7 +30,7 @@ fn one(engine: &Engine, now: Now, number: usize) -> TrackView {
     let track = &engine.tracks[number];
     let states = &engine.steps[track.first..track.end];
     let done = states.iter().filter(|s| s.phase == Phase::Done).count();
-    let current = states.iter().find(|s| s.phase != Phase::Done);
+    let current = states.iter().find(|s| !s.phase.ended()).or(states.iter().find(|s| s.phase != Phase::Done));
     let waiting = current.map(|s| match &s.phase {
         Phase::Waiting => match (&s.held, s.step.awaits.iter().find(|a| !engine.is_done(a))) {
             (Some((failure, _)), _) => format!("held: {}", failure.why),

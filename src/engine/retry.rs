@@ -56,6 +56,20 @@ pub const RULES: &[Rule] = &[
     Rule { steps: &["set-power"], causes: PASSING, attempts: 3, from: None, pause_ms: 2_000 },
 ];
 
+/// Attempts to leave a node safe, in all; longer than a BMC takes to answer again after a dropped connection.
+pub const FINALIZER_ATTEMPTS: u32 = 5;
+/// Before the second; doubled with each.
+const FINALIZER_PAUSE_MS: u64 = 3_000;
+/// A BMC that refuses while its machine starts, or took the request and did nothing, may do it later.
+const FINALIZER_CAUSES: &[Cause] =
+    &[Cause::Unreachable, Cause::Deadline, Cause::Busy, Cause::AcceptedButIgnored, Cause::Refused];
+
+/// Pause before the next attempt of a finalizer that failed so, if one is left.
+pub fn finalizer(cause: Cause, attempt: u32) -> Option<u64> {
+    let left = attempt < FINALIZER_ATTEMPTS && FINALIZER_CAUSES.contains(&cause);
+    left.then(|| FINALIZER_PAUSE_MS << attempt.saturating_sub(1).min(6))
+}
+
 /// Whether it may pass by itself.
 pub fn passes(cause: Cause) -> bool {
     PASSING.contains(&cause)
@@ -93,6 +107,10 @@ mod tests {
             assert!(!rule.steps.contains(&"write-disk"), "a disk is written under one ticket");
             assert!(!rule.steps.contains(&"bootstrap"), "a cluster is made once");
         }
+        assert!(
+            finalizer(Cause::Unauthorized, 1).is_none() && finalizer(Cause::Unreachable, FINALIZER_ATTEMPTS).is_none()
+        );
+        assert_eq!((finalizer(Cause::Busy, 1), finalizer(Cause::Deadline, 3)), (Some(3_000), Some(12_000)));
         assert!(rule(&StepKind::AwaitClaim, Cause::Deadline, 3).is_none(), "three boots in all");
         assert_eq!(
             rule(&StepKind::AwaitClaim, Cause::Deadline, 1).map(|r| (r.pause(2), r.pause(3))),

@@ -3,6 +3,8 @@
 use super::*;
 use crate::{
     model::{
+        Failure,
+        failure::Cause,
         goal::{Goal, Scope},
         power::PowerAction,
         rollout::{ChangeWindow, Count, Rollout},
@@ -93,10 +95,12 @@ impl World {
                     self.later(50, Event::Around { down });
                 }
                 Effect::Wake { at_ms } => self.later(at_ms.saturating_sub(self.now).max(1), Event::Tick),
-                Effect::Finalize { subject } => self.later(1, Event::Finalized { subject, result: Ok(()) }),
+                Effect::Finalize { subject, attempt } => {
+                    self.later(1, Event::Finalized { subject, attempt, result: Ok(()) })
+                }
                 Effect::Halt { why } => self.halted = Some(why),
                 Effect::Finished => self.finished = true,
-                Effect::Again { .. } => {}
+                Effect::Again { .. } | Effect::Go { .. } | Effect::Withhold { .. } | Effect::NotSent { .. } => {}
             }
         }
     }
@@ -264,7 +268,7 @@ fn a_pause_finishes_the_step_in_hand_and_an_abort_leaves_what_was_begun_safe() {
         world.run(600_000);
         assert!(world.finished);
         assert_eq!((world.begun.len(), world.engine.outcome()), (1, outcome));
-        assert_eq!(world.engine.finalized.len(), usize::from(outcome == Outcome::Aborted));
+        assert_eq!(world.engine.finalizers.ended(), usize::from(outcome == Outcome::Aborted));
         assert!(outcome == Outcome::Aborted || world.engine.is_done(&id(0)), "the step in hand was finished");
     }
 }

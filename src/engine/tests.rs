@@ -1,7 +1,11 @@
 use super::*;
 use crate::{
-    model::goal::{Goal, Scope},
-    plan::{StepKind, Track},
+    model::{
+        Failure,
+        failure::Cause,
+        goal::{Goal, Scope},
+    },
+    plan::{Step, StepKind, Track},
 };
 
 fn step(subject: &Subject, kind: StepKind, awaits: &[&str]) -> Step {
@@ -79,10 +83,11 @@ fn a_lost_answer_is_looked_at_and_a_refusal_fails_the_track_alone() {
     let effects =
         engine.handle(4, Event::Verified { step: "n1/boot-installer".into(), result: Err(failure(Cause::Refused)) });
     assert!(effects.iter().any(|e| matches!(e, Effect::Fail { .. })));
-    assert!(effects.contains(&Effect::Finalize { subject: Subject::Node("n1".into()) }));
+    assert!(effects.contains(&Effect::Finalize { subject: Subject::Node("n1".into()), attempt: 1 }));
     assert!(!effects.contains(&Effect::Finished), "the finalizer comes first");
     assert!(matches!(engine.step("cluster/c/bootstrap").unwrap().phase, Phase::Skipped { .. }));
-    let effects = engine.handle(5, Event::Finalized { subject: Subject::Node("n1".into()), result: Ok(()) });
+    let effects =
+        engine.handle(5, Event::Finalized { subject: Subject::Node("n1".into()), attempt: 1, result: Ok(()) });
     assert_eq!(effects, [Effect::Finished]);
     assert_eq!(engine.outcome(), Outcome::Failed);
 }
@@ -116,9 +121,9 @@ fn a_machine_that_never_claims_is_booted_again_a_bounded_number_of_times() {
 fn a_destroying_step_begun_before_a_crash_is_never_begun_blindly() {
     let past = |intent_open| {
         let mut past: BTreeMap<StepId, Past> = ["n1/check-identity", "n1/boot-installer", "n1/await-claim"]
-            .map(|s| (s.to_owned(), Past { done: true, attempt: 1, intent_open: false }))
+            .map(|s| (s.to_owned(), Past { done: true, attempt: 1, ..Past::default() }))
             .into();
-        past.insert("n1/write-disk".into(), Past { done: false, attempt: 1, intent_open });
+        past.insert("n1/write-disk".into(), Past { attempt: 1, intent_open, ..Past::default() });
         past
     };
     let mut engine = Engine::new(&two_tracks(), OPTIONS, &past(true));

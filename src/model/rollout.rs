@@ -180,7 +180,8 @@ impl ChangeWindow {
         let mut date = at.date().yesterday().ok()?;
         for _ in 0..=AHEAD_MIN / (24 * 60) + 1 {
             date = date.tomorrow().ok()?;
-            if let Some(ms) = Some(date).filter(|d| named(d.weekday().to_monday_zero_offset() as u8)).and_then(opening) {
+            if let Some(ms) = Some(date).filter(|d| named(d.weekday().to_monday_zero_offset() as u8)).and_then(opening)
+            {
                 return u64::try_from(ms).ok();
             }
         }

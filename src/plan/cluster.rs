@@ -3,7 +3,7 @@
 use super::{Known, Plan, Refusal, Step, StepKind, Subject, Track};
 use crate::model::{
     Fleet,
-    facts::{ClusterFacts, Facts},
+    facts::{ClusterFacts, Facts, InstallPhase},
     failure::Cause,
     fleet::{Cluster, ClusterDriver},
 };
@@ -79,7 +79,16 @@ pub(super) fn track(
             }
             return Ok(track);
         }
-        let members: Vec<&String> = cluster.members.iter().filter(|m| ready(m)).collect();
+        // Whoever runs already comes first: a machine that fails in the installer must not keep the others waiting for
+        // a cluster, run after run.
+        let runs = |m: &str| {
+            facts.nodes.get(m).is_some_and(|f| {
+                f.record.as_ref().is_some_and(|r| r.phase == InstallPhase::Installed)
+                    && f.system.as_ref().is_some_and(|s| s.value.is_ok())
+            })
+        };
+        let mut members: Vec<&String> = cluster.members.iter().filter(|m| ready(m)).collect();
+        members.sort_by_key(|m| !runs(m));
         let Some(first) = members.first() else {
             return Err(refuse("noMember", "none of its members can be prepared; see their refusals".into(), None));
         };
@@ -125,6 +134,16 @@ pub(super) fn track(
                 track.voters.push(member.clone());
                 track.found.push(format!("{member} is a healthy voter ({})", m.id));
             }
+            // It runs, and nothing of a member is on its disk: it was installed anew. F42.
+            Some(m) if !m.healthy && ready(member) && is_empty(facts, member) => {
+                push(
+                    &mut track,
+                    StepKind::RemoveMember { member: member.clone() },
+                    format!("its machine was installed anew and has no data of member {}", m.id),
+                    plan,
+                );
+                join(&mut track, member, plan);
+            }
             Some(m) if m.learner && ready(member) => {
                 push(&mut track, StepKind::StartMember { member: member.clone() }, "it is a learner".into(), plan);
                 push(
@@ -167,6 +186,12 @@ pub(super) fn track(
         return Err(refusal);
     }
     Ok(track)
+}
+
+/// The machine's installed system answers, with its own host key, and was never told to run a member.
+fn is_empty(facts: &Facts, member: &str) -> bool {
+    let system = facts.nodes.get(member).and_then(|n| n.system.as_ref()).and_then(|o| o.value.as_ref().ok());
+    system.is_some_and(|status| status.etcd.is_none())
 }
 
 fn join(track: &mut Track, member: &str, plan: &Plan) {

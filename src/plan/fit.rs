@@ -63,7 +63,7 @@ fn clocks(cluster: &Cluster, facts: &Facts) -> Option<Unfit> {
     let apart = last.0.abs_diff(first.0);
     (apart > CLOCK_SKEW_MS).then(|| Unfit {
         kind: "clockSkew",
-        why: format!("the clock of {} is {} s before that of {}", last.1, apart / 1_000, first.1),
+        why: format!("the clock of {} is {} s ahead of that of {}", last.1, apart / 1_000, first.1),
         next: format!("set the clocks of {} and {} (site → ntp), then again", last.1, first.1),
     })
 }
@@ -71,7 +71,10 @@ fn clocks(cluster: &Cluster, facts: &Facts) -> Option<Unfit> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{facts::MemberFacts, rollout::Rollout};
+    use crate::model::{
+        facts::{MemberFacts, NodeFacts, Observed},
+        rollout::Rollout,
+    };
 
     fn cluster(version: &str) -> Cluster {
         Cluster {
@@ -112,5 +115,35 @@ mod tests {
         assert!(kind("3.4.23", &["3.5.1"]).is_some_and(|w| w.contains("3.4.23") && w.contains("n1 runs 3.5.1")));
         assert!(kind("3.6.0", &["3.5.1", "3.4.23"]).is_some_and(|w| w.contains("n2 runs 3.4.23")));
         assert!(kind("4.0.0", &["3.9.0"]).is_some());
+    }
+
+    fn says(at: u64, unix_ms: Option<u64>) -> NodeFacts {
+        let status = serde_json::json!({
+            "protocol": 1,
+            "config": {
+                "protocol": 1, "node": "n1", "fleet": "f", "run": "r", "generation": 1, "hostname": "n1",
+                "interfaces": [], "authorizedKeys": [],
+            },
+            "bootId": "b", "uptimeMs": 1, "slot": "a", "rootDiskGuid": uuid::Uuid::nil(), "systemSha256": "s",
+            "machine": { "macs": [] },
+        });
+        let mut status: rackctl_wire::NodeStatus = serde_json::from_value(status).unwrap();
+        status.unix_ms = unix_ms;
+        NodeFacts { system: Some(Observed { at, value: Ok(status) }), ..NodeFacts::default() }
+    }
+
+    // fault: F44 invariant: I16 harness: D
+    #[test]
+    fn clocks_are_held_against_each_other_and_not_against_this_host() {
+        let seen = |one: NodeFacts, other: NodeFacts| {
+            let nodes = [("n1".to_owned(), one), ("n2".to_owned(), other)].into();
+            unfit(&cluster("3.5.1"), &Facts { nodes, ..Facts::default() }, None).map(|u| (u.kind, u.why))
+        };
+        // This host is a day behind; they were asked ten seconds apart.
+        let day = 86_400_000;
+        assert_eq!(seen(says(1_000, Some(day)), says(11_000, Some(day + 10_000))), None);
+        assert_eq!(seen(says(1_000, Some(day)), says(1_000, None)), None, "an older installation does not tell");
+        let (kind, why) = seen(says(1_000, Some(day)), says(1_000, Some(day + CLOCK_SKEW_MS + 1))).unwrap();
+        assert_eq!((kind, why.as_str()), ("clockSkew", "the clock of n2 is 30 s ahead of that of n1"));
     }
 }

@@ -182,6 +182,20 @@ pub fn may_stop_nodes(world: &World<'_>, names: &BTreeSet<String>) -> Vec<Refusa
     out
 }
 
+/// Why the machine of member `name` may not go off or restart now, where an operator has named it. Only what time may
+/// mend: whatever else is wrong with the cluster, a machine may have to be restarted to mend it. Nothing is held back
+/// where nothing more is lost: a member that does not serve, a cluster without a quorum.
+pub fn pausing(world: &World<'_>, name: &str) -> Vec<Refusal> {
+    let Some(member) = voters(world).find(|m| m.name == name && is_healthy(world, m)) else { return Vec::new() };
+    let mut out = standing(world, &BTreeSet::from([member.id.as_str()]));
+    if out.iter().any(|r| matches!(r, Refusal::NoQuorum { .. })) {
+        return Vec::new();
+    }
+    out.extend(stopping(world, &[member]));
+    out.retain(|r| matches!(r, Refusal::Settling { .. } | Refusal::Quorum { .. }));
+    out
+}
+
 /// Refusals as a failure of the step `what`; none: it may be done.
 pub fn verdict(what: &str, refusals: &[Refusal]) -> Result<(), Failure> {
     if refusals.is_empty() {

@@ -116,6 +116,36 @@ fn alarms_restarts_and_leadership_stop_everything() {
     assert_eq!(Case::voters(1, 3).ask(&add(1)), [Refusal::PeerUrlTaken { by: "1".into() }]);
 }
 
+#[test]
+fn a_machine_that_was_named_goes_while_its_cluster_keeps_its_quorum_and_has_settled() {
+    let pause = |case: &Case, name: &str| {
+        let world = World {
+            facts: &case.facts,
+            declared: case.declared,
+            synced: &case.synced,
+            dead: &case.dead,
+            since_restart: case.since_restart,
+            settle: SETTLE,
+        };
+        pausing(&world, name)
+    };
+    let mut case = Case::voters(3, 3);
+    // The leader too (it is led away first), and under an alarm: a restart may be what mends it.
+    case.facts.alarms = vec!["NOSPACE on member 2".into()];
+    assert_eq!(pause(&case, "n1"), []);
+    assert_eq!(pause(&case, "n9"), []);
+    case.since_restart = Some(Duration::from_secs(2));
+    assert_eq!(pause(&case, "n2"), [Refusal::Settling { left: Duration::from_secs(3) }]);
+    case.since_restart = None;
+    case.facts.members[2].healthy = false;
+    assert_eq!(pause(&case, "n2"), [Refusal::Quorum { voters: 3, healthy: 1, needed: 2 }]);
+    // It does not serve: nothing is lost.
+    assert_eq!(pause(&case, "n3"), []);
+    case.facts.members[1].healthy = false;
+    assert_eq!(pause(&case, "n1"), []);
+    assert_eq!(pause(&Case::voters(1, 1), "n1"), [Refusal::Quorum { voters: 1, healthy: 0, needed: 1 }]);
+}
+
 /// By enumeration of all sets of voters: is there one, all healthy, that is more than half of all?
 fn quorate(voters: &[bool]) -> bool {
     (0u32..1 << voters.len()).any(|set| {

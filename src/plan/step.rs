@@ -90,6 +90,11 @@ pub enum StepKind {
     Bootstrap {
         member: String,
     },
+    /// The entry of a member whose machine was installed anew: its data is gone, and under its old id it never
+    /// comes back (etcd: `tocommit is out of range`).
+    RemoveMember {
+        member: String,
+    },
     AddLearner {
         member: String,
     },
@@ -128,6 +133,7 @@ impl StepKind {
             | StepKind::PowerOn
             | StepKind::SetPower { .. }
             | StepKind::Bootstrap { .. }
+            | StepKind::RemoveMember { .. }
             | StepKind::AddLearner { .. }
             | StepKind::Promote { .. } => Class::Once,
             StepKind::WriteDisk { .. } => Class::Destroy,
@@ -159,6 +165,7 @@ impl StepKind {
             StepKind::SetPower { .. } => "set-power",
             StepKind::SetBoot { .. } => "set-boot",
             StepKind::Bootstrap { .. } => "bootstrap",
+            StepKind::RemoveMember { .. } => "remove-member",
             StepKind::AddLearner { .. } => "add-learner",
             StepKind::StartMember { .. } => "start-member",
             StepKind::AwaitSynced { .. } => "await-synced",
@@ -171,6 +178,7 @@ impl StepKind {
     pub fn member(&self) -> Option<&str> {
         match self {
             StepKind::Bootstrap { member }
+            | StepKind::RemoveMember { member }
             | StepKind::AddLearner { member }
             | StepKind::StartMember { member }
             | StepKind::AwaitSynced { member }
@@ -195,7 +203,10 @@ impl StepKind {
             StepKind::WriteDisk { .. } => 1_800,
             StepKind::RebootToDisk => 120,
             StepKind::AwaitInstalled { .. } => 420,
-            StepKind::Bootstrap { .. } | StepKind::AddLearner { .. } | StepKind::StartMember { .. } => 120,
+            StepKind::Bootstrap { .. }
+            | StepKind::RemoveMember { .. }
+            | StepKind::AddLearner { .. }
+            | StepKind::StartMember { .. } => 120,
             StepKind::AwaitSynced { .. } => 300,
             StepKind::Promote { .. } | StepKind::VerifyMember { .. } => 60,
         }

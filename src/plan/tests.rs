@@ -200,6 +200,63 @@ fn what_is_done_needs_no_step() {
     assert_eq!(refusal(&make(&fleet, &facts, Ceiling::Reversible, true), "core").kind, "alarm");
 }
 
+// fault: F42 invariant: I7 harness: D
+#[test]
+fn the_entry_of_a_machine_that_was_installed_anew_is_removed_before_it_joins_again() {
+    let fleet = fleet(&["n1", "n2", "n3"]);
+    let mut all = vec![("n1", installed("n1")), ("n2", installed("n2")), ("n3", installed("n3"))];
+    let member = |name: &str, healthy: bool| MemberFacts {
+        id: format!("id-{name}"),
+        name: name.into(),
+        peer_urls: vec![],
+        client_urls: vec![],
+        learner: false,
+        healthy,
+        version: None,
+        raft_index: None,
+    };
+    let members = vec![member("n1", true), member("n2", true), member("n3", false)];
+    let seen = ClusterFacts { cluster_id: "c".into(), members, leader: Some("id-n1".into()), alarms: vec![] };
+    let plan_of = |all: &[(&str, NodeFacts)]| {
+        let mut facts = facts(all.to_vec());
+        facts.clusters.insert("core".into(), Observed { at: 1, value: Ok(seen.clone()) });
+        make(&fleet, &facts, Ceiling::Reversible, true)
+    };
+    let steps = words(&plan_of(&all));
+    assert_eq!(
+        steps,
+        ["remove-member", "add-learner", "start-member", "await-synced", "promote", "verify-member"]
+            .map(|w| format!("cluster/core/{w}-n3"))
+    );
+    // It was told to run a member: what it has may come back, so nothing is taken out by itself.
+    let Some(Ok(status)) = all[2].1.system.as_mut().map(|o| o.value.as_mut()) else { unreachable!() };
+    status.etcd = Some(rackctl_wire::EtcdStatus {
+        configured: rackctl_wire::EtcdMember {
+            protocol: PROTOCOL,
+            generation: 1,
+            cluster: "core".into(),
+            name: "n3".into(),
+            initial_cluster_state: "existing".into(),
+            initial_cluster: String::new(),
+            initial_cluster_token: "t".into(),
+            listen_client_urls: String::new(),
+            advertise_client_urls: String::new(),
+            listen_peer_urls: String::new(),
+            initial_advertise_peer_urls: String::new(),
+        },
+        running: false,
+        starts: 1,
+        has_data: true,
+        last_exit: None,
+        log_tail: vec![],
+    });
+    assert_eq!(refusal(&plan_of(&all), "core").kind, "unhealthyMember");
+    // Nobody answers there: nothing is proven.
+    all[2].1.system = None;
+    let plan = plan_of(&all);
+    assert!(!words(&plan).iter().any(|w| w.contains("remove-member")), "{:?}", words(&plan));
+}
+
 // invariant: I5 I12 harness: D
 #[test]
 fn nothing_is_wiped_without_the_ceiling() {
@@ -282,4 +339,15 @@ fn the_hash_covers_what_matters_and_nothing_else() {
     let text = serde_json::to_string(&first).unwrap();
     let back: Plan = serde_json::from_str(&text).unwrap();
     assert_eq!(back.hash(), first.hash(), "and it survives a file");
+}
+
+#[test]
+fn a_cluster_is_begun_by_a_member_that_runs_already() {
+    let fleet = fleet(&["n1", "n2", "n3"]);
+    let facts = facts(vec![("n1", bmc("n1")), ("n2", installed("n2")), ("n3", bmc("n3"))]);
+    let plan = make(&fleet, &facts, Ceiling::DataLoss, false);
+    let members: Vec<StepId> =
+        words(&plan).into_iter().filter(|id| id.contains("bootstrap") || id.contains("add-")).collect();
+    let wanted = ["bootstrap-n2", "add-learner-n1", "add-learner-n3"].map(|s| format!("cluster/core/{s}"));
+    assert_eq!(members, wanted, "n1 may never come up");
 }

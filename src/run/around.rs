@@ -7,6 +7,7 @@ use futures_util::{StreamExt, stream};
 use super::{World, observe, world::store_failure};
 use crate::{
     cluster::etcd::observe_client,
+    engine::look,
     model::{
         Failure,
         facts::{InstallPhase, NodeRecord},
@@ -17,8 +18,8 @@ use crate::{
 /// Machines asked at the same time.
 const AT_ONCE: usize = 32;
 
-/// Of the plan's pools and failure domains. A machine that was never installed serves nothing and is not counted; a
-/// member that is installed counts as unavailable unless its cluster says that it is a healthy voter.
+/// Of the plan's pools and failure domains. A machine that was never installed serves nothing and is not counted; which
+/// members are, is [`look::away`]'s.
 pub(super) async fn down(world: &World) -> Result<BTreeSet<String>, Failure> {
     let records = world.store.node_records().map_err(|e| store_failure(&e))?;
     // One of which nothing is known since the state was lost is asked, and counts unless it is seen to serve.
@@ -42,16 +43,12 @@ pub(super) async fn down(world: &World) -> Result<BTreeSet<String>, Failure> {
             .filter_map(|m| world.fleet.member_address(m, client_port))
             .map(|a| format!("http://{a}"))
             .collect();
-        pools.push((members, endpoints));
+        pools.push((&pool.nodes, members, endpoints));
     }
     // All at the same time: a silent member takes seconds, and what was seen first would be old by the end.
-    let mut pools = stream::iter(pools.into_iter().map(|(members, endpoints)| async move {
-        let healthy: BTreeSet<String> = match observe_client::observe(&endpoints).await {
-            Ok(facts) => facts.members.into_iter().filter(|m| m.healthy && !m.learner).map(|m| m.name).collect(),
-            // Silent: none of them can be counted on.
-            Err(_) => BTreeSet::new(),
-        };
-        members.into_iter().filter(|m| !healthy.contains(*m)).cloned().collect::<Vec<String>>()
+    let mut pools = stream::iter(pools.into_iter().map(|(nodes, members, endpoints)| async move {
+        let facts = observe_client::observe(&endpoints).await.ok();
+        look::away(nodes, &members, facts.as_ref()).into_iter().cloned().collect::<Vec<String>>()
     }))
     .buffer_unordered(AT_ONCE);
     while let Some(missing) = pools.next().await {

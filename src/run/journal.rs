@@ -1,6 +1,9 @@
 //! What an earlier process of the same run left in the journal.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use rackctl_wire::Claim;
 
@@ -8,8 +11,8 @@ use super::{World, clock, desk::Order};
 use crate::{
     engine::Past,
     model::{Failure, failure::Cause},
-    plan::{StepId, StepKind, Subject, wipe_guard::Target},
-    store::{Record, RecordKind},
+    plan::{Plan, StepId, StepKind, Subject, wipe_guard::Target},
+    store::{Record, RecordKind, RunState, Store, StoreError},
 };
 
 /// Per step: done, attempt, and whether an intent stands without an end.
@@ -29,10 +32,42 @@ pub fn past(records: &[Record]) -> BTreeMap<StepId, Past> {
             }
             // A failed step of a run that is resumed is looked at again.
             RecordKind::Failed => entry.intent_open = false,
+            // Nothing of the attempt has left.
+            RecordKind::Result if record.body.get("sent") == Some(&false.into()) => entry.intent_open = false,
+            RecordKind::Finalized => entry.left_unsafe = record.body.get("failure").is_some_and(|f| !f.is_null()),
             _ => {}
         }
     }
     past
+}
+
+/// Earlier runs that are looked at for nodes that they could not leave safe.
+const RUNS_BACK: usize = 5;
+
+/// `past` with what earlier runs owe: nodes of the plan that the last run on them could not leave safe.
+pub fn owed(store: &dyn Store, plan: &Plan, run: &str, past: &mut BTreeMap<StepId, Past>) -> Result<(), StoreError> {
+    let touched = |t: &&crate::plan::Track| !t.steps.is_empty() && matches!(t.subject, Subject::Node(_));
+    let mut open: BTreeSet<&str> = plan.tracks.iter().filter(touched).map(|t| t.subject.name()).collect();
+    // What this run itself says of a node is newer.
+    open.retain(|node| !past.contains_key(*node));
+    for head in store.run_heads()?.into_iter().filter(|h| h.id != run).take(RUNS_BACK) {
+        let scope: Vec<&str> = open.iter().copied().filter(|n| head.goal.scope().0.iter().any(|s| s == n)).collect();
+        if scope.is_empty() {
+            continue;
+        }
+        // A run that succeeded left all its nodes safe.
+        if head.state != RunState::Succeeded {
+            let before = self::past(&store.journal(&head.id)?);
+            let left = |n: &&str| before.get(*n).is_some_and(|p| p.left_unsafe);
+            for node in scope.iter().filter(|n| left(n)) {
+                past.entry((*node).to_owned()).or_default().left_unsafe = true;
+            }
+            open.retain(|n| !scope.contains(n) || !before.keys().any(|id| id.split('/').next() == Some(*n)));
+        } else {
+            open.retain(|n| !scope.contains(n));
+        }
+    }
+    Ok(())
 }
 
 /// The intent's body of a step, if one stands in the journal.
@@ -94,8 +129,13 @@ fn unreadable(record: &Record, error: &serde_json::Error) -> Failure {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use serde_json::json;
+
+    use super::*;
+    use crate::{
+        model::goal::{Goal, Scope},
+        store::{Draft, Fence, Holder, MemoryStore, RunRecord},
+    };
 
     fn record(seq: u64, step: &str, attempt: u32, kind: RecordKind) -> Record {
         Record {
@@ -125,5 +165,70 @@ mod tests {
         assert!(past["b"].intent_open && !past["b"].done);
         assert!(past["a"].intent_open && !past["a"].done);
         assert_eq!(past["a"].attempt, 2);
+    }
+
+    fn run(id: &str, started_ms: u64, state: RunState, nodes: &[&str]) -> RunRecord {
+        let nodes = nodes.iter().map(|n| (*n).to_owned()).collect();
+        RunRecord {
+            id: id.into(),
+            started_ms,
+            ended_ms: None,
+            state,
+            goal: Goal::Join { nodes: Scope(nodes) },
+            plan_hash: String::new(),
+            fleet: json!(null),
+            plan: json!(null),
+            actor: Holder::this(),
+        }
+    }
+
+    fn finalized(store: &MemoryStore, run: &str, node: &str, failure: serde_json::Value) {
+        let fence = Fence { locks: vec![], actor: String::new() };
+        let body = json!({ "failure": failure });
+        let draft = Draft { subject: node.into(), step: node.into(), attempt: 1, kind: RecordKind::Finalized, body };
+        store.append(run, 1, &fence, draft).unwrap();
+    }
+
+    // invariant: I9 harness: D
+    #[test]
+    fn what_the_last_run_on_a_node_could_not_leave_safe_is_owed_to_it() {
+        let store = MemoryStore::new();
+        let bad = || json!({ "cause": "unreachable", "what": "w", "why": "y" });
+        for (id, at, state) in [
+            ("r1", 1, RunState::Failed),
+            ("r2", 2, RunState::Failed),
+            ("r3", 3, RunState::Succeeded),
+            ("r4", 4, RunState::Running),
+        ] {
+            let nodes: &[&str] = if id == "r3" { &["n3"] } else { &["n1", "n2", "n3"] };
+            store.create_run(&run(id, at, state, nodes)).unwrap();
+        }
+        for node in ["n1", "n2", "n3", "n4"] {
+            finalized(&store, "r1", node, bad());
+        }
+        // The second run made up for n2 alone; the third one, which succeeded, for n3.
+        finalized(&store, "r2", "n2", json!(null));
+        let mut plan = Plan::empty("f", &Goal::Join { nodes: Scope(vec![]) });
+        for node in ["n1", "n2", "n3"] {
+            let mut track = crate::plan::Track::new(Subject::Node(node.into()));
+            track.push(StepKind::PowerOn, String::new());
+            plan.tracks.push(track);
+        }
+        let mut past = BTreeMap::new();
+        owed(&store, &plan, "r4", &mut past).unwrap();
+        let owing: Vec<&String> = past.iter().filter(|(_, p)| p.left_unsafe).map(|(id, _)| id).collect();
+        assert_eq!(owing, ["n1"]);
+        // What the run's own journal says is newer.
+        let mut past = BTreeMap::from([("n1".to_owned(), Past::default())]);
+        owed(&store, &plan, "r4", &mut past).unwrap();
+        assert!(!past["n1"].left_unsafe);
+    }
+
+    // invariant: I15 harness: D
+    #[test]
+    fn an_attempt_of_which_nothing_left_is_no_open_intent() {
+        let kept = Record { body: json!({ "sent": false }), ..record(2, "a", 1, RecordKind::Result) };
+        let past = past(&[record(1, "a", 1, RecordKind::Intent), kept]);
+        assert!(!past["a"].intent_open && !past["a"].done);
     }
 }

@@ -20,8 +20,8 @@ const RENEWALS: u32 = 6;
 /// For a look at what is unavailable.
 const AROUND_DEADLINE: Duration = Duration::from_secs(60);
 
-/// For a finalizer, and for the effects in hand after ^C.
-const FINALIZE_DEADLINE: Duration = Duration::from_secs(60);
+/// For one attempt of a finalizer: five requests to a BMC that takes its time.
+const FINALIZE_DEADLINE: Duration = Duration::from_secs(180);
 
 /// What views are folded from: events are the contract between doing and showing.
 #[derive(Clone, Debug)]
@@ -87,7 +87,8 @@ async fn drive(
 ) -> Result<Ended, Failure> {
     world.renew().map_err(|e| fenced(&e))?;
     world.publish().await?;
-    let past = journal::past(records);
+    let mut past = journal::past(records);
+    journal::owed(world.store.as_ref(), &world.plan, &world.run, &mut past).map_err(|e| store_failure(&e))?;
     let options = Options { concurrency: pace.concurrency, stagger_ms: pace.stagger.as_millis() as u64 };
     let mut engine = Engine::new(&world.plan, options, &past);
     let mut hands = Hands {
@@ -113,9 +114,15 @@ async fn drive(
             {
                 hands.notes.insert(step.clone(), note);
             }
-            if let Event::Finalized { subject, result } = &event {
+            if let Event::Finalized { subject, attempt, result } = &event {
                 let body = json!({ "failure": result.as_ref().err() });
-                record(&world, &mut notify, subject, &subject.to_string(), 1, RecordKind::Finalized, body)?;
+                let subject_id = subject.to_string();
+                if let Err(failure) =
+                    record(&world, &mut notify, subject, &subject_id, *attempt, RecordKind::Finalized, body)
+                {
+                    hands.tasks.shutdown().await;
+                    return Err(failure);
+                }
             }
             for effect in engine.handle(clock::now(), event) {
                 finished |= effect == Effect::Finished;
@@ -148,6 +155,9 @@ async fn drive(
                 Err(error) if error.is_cancelled() => {}
                 Err(error) => return Err(Failure::new(Cause::Local, "run", format!("a driver ended unexpectedly: {error}")).next("rackctl resume")),
             },
+            asked = world.permits.asked() => {
+                queue.extend(asked.into_iter().map(|step| (Event::Ready { step }, Value::Null)));
+            }
             () = alarm => {
                 if wake.is_some_and(|at| clock::boot_ms() >= at) {
                     hands.wake = None;
@@ -233,7 +243,14 @@ fn record(
         Err(error @ StoreError::Fenced { .. }) => {
             Err(Failure::new(Cause::Interrupted, "run", error.to_string()).next("rackctl runs"))
         }
-        Err(error) => Err(store_failure(&error)),
+        Err(error) => {
+            let failure = store_failure(&error);
+            // At once: whatever is asked of the store after this may fail too.
+            if let Some(lost) = error.dump() {
+                notify(Notice::Trouble(Failure::new(failure.cause, "not recorded", lost)));
+            }
+            Err(failure)
+        }
     }
 }
 
@@ -306,6 +323,13 @@ fn carry_out(
                 Home::Event(Event::Verified { step: id, result: result.map(drop) }, note)
             });
         }
+        Effect::Go { step } => world.permits.answer(&step, Ok(())),
+        Effect::Withhold { step, failure } => world.permits.answer(&step, Err(failure)),
+        Effect::NotSent { step: id, attempt, failure } => {
+            let Some((subject, _)) = of(&id) else { return Ok(()) };
+            let body = json!({ "failure": failure, "sent": false });
+            record(world, notify, &subject, &id, attempt, RecordKind::Result, body)?;
+        }
         Effect::Complete { step: id, attempt } => {
             let Some((subject, _)) = of(&id) else { return Ok(()) };
             intents.remove(&id);
@@ -327,7 +351,7 @@ fn carry_out(
                 json!({ "failure": failure, "again": true }),
             )?;
         }
-        Effect::Finalize { subject } => {
+        Effect::Finalize { subject, attempt } => {
             let reason = engine
                 .failures()
                 .into_iter()
@@ -346,7 +370,7 @@ fn carry_out(
                             "its BMC did not answer in time",
                         )),
                     };
-                Home::Event(Event::Finalized { subject, result }, Value::Null)
+                Home::Event(Event::Finalized { subject, attempt, result }, Value::Null)
             });
         }
         Effect::LookAround => {

@@ -30,6 +30,9 @@ use crate::{
 
 /// Between two looks at something that does not call us.
 const POLL: Duration = Duration::from_millis(500);
+/// Between two calls at a system that starts: an SSH client each.
+const CALL_FIRST: Duration = Duration::from_millis(200);
+const CALL_MOST: Duration = Duration::from_secs(2);
 /// How long a resumed run listens for a machine's report before it takes the machine for gone.
 const LISTEN: Duration = Duration::from_secs(6);
 /// Power must follow within this.
@@ -70,7 +73,11 @@ async fn look(
             close(client).await;
             let (power, last_reset) = seen?;
             let before = intent.and_then(|i| i.get("lastReset")).and_then(Value::as_str).map(str::to_owned);
-            let found = look::installer_booted(power, last_reset.as_deref(), before.as_deref());
+            let found = match look::installer_booted(power, last_reset.as_deref(), before.as_deref()) {
+                // Its power is cut once more, or for the first time: the cluster is asked as it is now.
+                Found::NotDone => may_take(world, node).await?,
+                found => found,
+            };
             Ok((found, json!({ "lastReset": last_reset })))
         }
         StepKind::WriteDisk { .. } => {
@@ -142,11 +149,22 @@ pub(super) async fn act(world: &World, node: &str, kind: &StepKind, attempt: u32
         StepKind::BootInstaller { target, mode } => {
             let until =
                 clock::since_boot() + Duration::from_secs(kind.deadline_s() + StepKind::AwaitClaim.deadline_s());
-            world.desk().offer(node, attempt, until);
-            world.set_offer(node, Some(attempt)).await?;
-            let client = world.bmc(node).await?;
+            for cluster in super::power::clusters_of(world, node) {
+                super::members::lead_away(world, &cluster, node).await;
+            }
+            let client = world.bmc_taking(node, kind).await?;
             let wanted = BootOverride { target: *target, lasts: OverrideFor::Once, mode: Some(*mode) };
-            let done = boot_once(&client, wanted).await;
+            let done = async {
+                // Off before it is offered anything: a machine that tries the network over and over would claim now, and
+                // lose what it claimed with its power.
+                cut(&client).await?;
+                world.desk().offer(node, attempt, until);
+                world.set_offer(node, Some(attempt)).await?;
+                // The override last, so that nothing else consumes it.
+                client.set_boot(wanted).await?;
+                client.set_power(true, false, POWER_DEADLINE).await
+            };
+            let done = done.await;
             close(client).await;
             done
         }
@@ -285,22 +303,21 @@ async fn clear_override(world: &World, node: &str) -> Result<(), Failure> {
     done
 }
 
-/// Off first where it is on: the override is set last before the power comes, so that nothing else consumes it.
-async fn boot_once(client: &bmc::Client, wanted: BootOverride) -> Result<(), Failure> {
-    if client.power().await? != PowerState::Off {
-        // Nothing that is kept runs on it: asking an installer or an empty disk to shut down only costs a minute.
-        client.reset(PowerAction::ForceOff).await?;
-        tokio::time::timeout(POWER_DEADLINE, wait_until(client, PowerState::Off)).await.map_err(|_| {
-            Failure::new(
-                Cause::AcceptedButIgnored,
-                format!("{}: cut its power", client.node()),
-                "the BMC took the request and it is still on",
-            )
-            .next(format!("rackctl power status {}", client.node()))
-        })??;
+/// Off, if it is on. Nothing that is kept runs on it: asking an installer or an empty disk to shut down only costs a
+/// minute.
+async fn cut(client: &bmc::Client) -> Result<(), Failure> {
+    if client.power().await? == PowerState::Off {
+        return Ok(());
     }
-    client.set_boot(wanted).await?;
-    client.set_power(true, false, POWER_DEADLINE).await
+    client.reset(PowerAction::ForceOff).await?;
+    tokio::time::timeout(POWER_DEADLINE, wait_until(client, PowerState::Off)).await.map_err(|_| {
+        Failure::new(
+            Cause::AcceptedButIgnored,
+            format!("{}: cut its power", client.node()),
+            "the BMC took the request and it is still on",
+        )
+        .next(format!("rackctl power status {}", client.node()))
+    })?
 }
 
 async fn wait_until(client: &bmc::Client, wanted: PowerState) -> Result<(), Failure> {
@@ -389,6 +406,7 @@ async fn await_installed(world: &World, node: &str, generation: u64) -> Result<(
     let record = world.record(node)?.ok_or_else(|| {
         Failure::new(Cause::Guard, format!("{node}: wait for its system"), "the store knows no installation of it")
     })?;
+    let mut pause = CALL_FIRST;
     loop {
         match status(world, node, &record.system_host_key).await {
             Ok(status) => {
@@ -398,7 +416,10 @@ async fn await_installed(world: &World, node: &str, generation: u64) -> Result<(
             }
             // A foreign host key answers: never wait that away.
             Err(failure) if failure.cause == Cause::Untrusted => return Err(failure),
-            Err(_) => tokio::time::sleep(POLL).await,
+            Err(_) => {
+                tokio::time::sleep(pause).await;
+                pause = (pause * 3 / 2).min(CALL_MOST);
+            }
         }
     }
 }

@@ -9,7 +9,7 @@ use uuid::Uuid;
 use super::{World, world::store_failure};
 use crate::{
     cluster::etcd::{
-        change_client::{add_learner, promote, wait_synced},
+        change_client::{add_learner, move_leader, promote, remove, wait_synced},
         client::Client,
         error::Fault,
         hex_id,
@@ -35,6 +35,8 @@ use crate::{
 };
 
 const CHANGE_DEADLINE: Duration = Duration::from_secs(90);
+/// For a change of leadership; etcd's election takes about a second.
+const LEAD_DEADLINE: Duration = Duration::from_secs(5);
 /// A learner that was seen in sync so lately is not asked again.
 const SYNC_HOLDS: Duration = Duration::from_secs(3);
 /// For the look whether a learner that was in sync is so still.
@@ -79,7 +81,27 @@ fn voters(world: &World, cluster: &str, except: &str) -> Result<Vec<String>, Fai
 }
 
 async fn facts(world: &World, cluster: &str, except: &str) -> Result<ClusterFacts, Failure> {
-    observe_etcd(&voters(world, cluster, except)?).await
+    observe_etcd(&endpoints(world, cluster, except)?).await
+}
+
+/// Client URLs at which the cluster is observed: its voters; in a run that has no business with the membership, and so
+/// was told of none, every machine that was installed to be a member.
+fn endpoints(world: &World, cluster: &str, except: &str) -> Result<Vec<String>, Failure> {
+    if !world.voters(cluster).is_empty() {
+        return voters(world, cluster, except);
+    }
+    let members = world.fleet.clusters.get(cluster).map(|c| c.members.as_slice()).unwrap_or_default();
+    let urls: Vec<String> = members
+        .iter()
+        .filter(|m| *m != except)
+        .filter_map(|m| seat(world, cluster, m).ok())
+        .map(|s| s.client_url())
+        .collect();
+    if urls.is_empty() {
+        return Err(Failure::new(Cause::Guard, format!("cluster {cluster}"), "no other machine of it is installed")
+            .next(format!("rackctl describe cluster {cluster}")));
+    }
+    Ok(urls)
 }
 
 fn member_of<'a>(facts: &'a ClusterFacts, seat: &Seat) -> Option<&'a MemberFacts> {
@@ -119,6 +141,16 @@ async fn look(world: &World, cluster: &str, kind: &StepKind, resumed: bool) -> R
                 found => found,
             })
         }
+        StepKind::RemoveMember { .. } => {
+            let facts = facts(world, cluster, member).await?;
+            let status = node_status(world, member).await?;
+            Ok(match (look::removed(cluster, member, &facts, &seat.peer_url(), &status), member_of(&facts, &seat)) {
+                (Found::NotDone, Some(m)) => {
+                    guard(world, cluster, member, &facts, Change::Remove { id: m.id.clone() }).await
+                }
+                (found, _) => found,
+            })
+        }
         StepKind::StartMember { .. } if resumed => {
             Ok(look::started(cluster, seat.generation, &node_status(world, member).await?))
         }
@@ -138,6 +170,11 @@ async fn look(world: &World, cluster: &str, kind: &StepKind, resumed: bool) -> R
 /// The quorum guard, on facts read just now. What time may mend is waited for; the rest is a contradiction.
 async fn guard(world: &World, cluster: &str, member: &str, facts: &ClusterFacts, change: Change) -> Found {
     let mut synced = BTreeSet::new();
+    // Who is taken out is proven dead: its machine was looked at right before.
+    let dead = match &change {
+        Change::Remove { id } => BTreeSet::from([id.clone()]),
+        _ => BTreeSet::new(),
+    };
     if let Change::Promote { id } = &change {
         // Synced a while ago is not synced now.
         let fresh = async {
@@ -154,7 +191,7 @@ async fn guard(world: &World, cluster: &str, member: &str, facts: &ClusterFacts,
         facts,
         declared,
         synced: &synced,
-        dead: &BTreeSet::new(),
+        dead: &dead,
         since_restart: world.since_restart(cluster),
         settle: quorum::SETTLE,
     };
@@ -181,7 +218,45 @@ pub(super) async fn may_lose(world: &World, cluster: &str, node: &str) -> Option
         since_restart: world.since_restart(cluster),
         settle: quorum::SETTLE,
     };
-    quorum::guard(&doing(), &seen, &Change::Stop { id: member.id.clone() }).err()
+    // A leader is no obstacle: it is led away before the power goes.
+    let refusals = quorum::refusals(&seen, &Change::Stop { id: member.id.clone() });
+    let lasting: Vec<_> = refusals.into_iter().filter(|r| !matches!(r, quorum::Refusal::Leader(_))).collect();
+    quorum::verdict(&doing(), &lasting).err()
+}
+
+/// Whether the node's power may go now, for a while or for good, because an operator named it; `None`: it may.
+pub(super) async fn may_pause(world: &World, cluster: &str, node: &str) -> Option<Failure> {
+    world.store.cluster_record(cluster).ok().flatten()?;
+    // Silent: it has no quorum that could be lost. A cluster of one is asked through the machine itself.
+    let facts = facts(world, cluster, "").await.ok()?;
+    let none = BTreeSet::new();
+    let seen = quorum::World {
+        facts: &facts,
+        declared: world.fleet.clusters.get(cluster).map_or(0, |c| c.size as usize),
+        synced: &none,
+        dead: &none,
+        since_restart: world.since_restart(cluster),
+        settle: quorum::SETTLE,
+    };
+    quorum::verdict(&what(cluster, node, "do without"), &quorum::pausing(&seen, node)).err()
+}
+
+/// Gives the leadership to another healthy voter, where this node's member has it: a cluster that is asked needs no
+/// election, one whose leader goes away serves nothing until it has held one. Not a condition: where it does not work,
+/// the election comes.
+pub(super) async fn lead_away(world: &World, cluster: &str, node: &str) {
+    if !matches!(world.store.cluster_record(cluster), Ok(Some(_))) {
+        return;
+    }
+    let Ok(endpoints) = endpoints(world, cluster, "") else { return };
+    let Ok(facts) = observe_etcd(&endpoints).await else { return };
+    let Some(own) = facts.members.iter().find(|m| m.name == node) else { return };
+    let heir = facts.members.iter().find(|m| m.healthy && !m.learner && m.id != own.id);
+    if let (true, Some(heir), Ok(())) =
+        (facts.leader.as_ref() == Some(&own.id), heir, world.gate.check(&what(cluster, node, "lead away from")))
+    {
+        let _ = move_leader(&endpoints, &heir.id, LEAD_DEADLINE).await;
+    }
 }
 
 pub(super) async fn act(world: &World, cluster: &str, kind: &StepKind) -> Result<(), Failure> {
@@ -193,6 +268,13 @@ pub(super) async fn act(world: &World, cluster: &str, kind: &StepKind) -> Result
         StepKind::Bootstrap { .. } => {
             let token = bootstrap_ticket(world, cluster, member).await?;
             start(world, member, &seats::bootstrap(&seat, token)).await
+        }
+        StepKind::RemoveMember { .. } => {
+            let facts = facts(world, cluster, member).await?;
+            match member_of(&facts, &seat) {
+                Some(m) => remove(&voters(world, cluster, member)?, &m.id, CHANGE_DEADLINE).await,
+                None => Ok(()),
+            }
         }
         StepKind::AddLearner { .. } => {
             add_learner(&voters(world, cluster, member)?, member, &seat.peer_url(), CHANGE_DEADLINE).await.map(|_| ())
@@ -226,6 +308,10 @@ pub(super) async fn verify(world: &World, cluster: &str, kind: &StepKind) -> Res
             }
             world.add_voter(cluster, member);
             Ok(())
+        }
+        StepKind::RemoveMember { .. } => {
+            let facts = facts(world, cluster, member).await?;
+            look::is_removed(cluster, member, &facts, &seat.peer_url())
         }
         StepKind::AddLearner { .. } => {
             let facts = facts(world, cluster, member).await?;

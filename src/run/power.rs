@@ -4,13 +4,14 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::{World, clock, machines::close};
+use super::{World, clock, machines::close, members};
 use crate::{
     bmc,
     engine::{Found, look},
     model::{
         Failure,
         failure::Cause,
+        goal::Goal,
         power::{BootOverride, BootTarget, OverrideFor, PowerAction, PowerState},
     },
     plan::StepKind,
@@ -33,18 +34,56 @@ pub(super) async fn look(
     let (power, last_reset) = seen?;
     let before = intent.and_then(|i| i.get("lastReset")).and_then(Value::as_str);
     let note = json!({ "power": power, "lastReset": last_reset });
-    Ok((look::power_changed(node, action, power, last_reset.as_deref(), resumed, before), note))
+    let found = match look::power_changed(node, action, power, last_reset.as_deref(), resumed, before) {
+        Found::NotDone if takes_away(action) => may_go(world, node).await,
+        found => found,
+    };
+    Ok((found, note))
+}
+
+fn takes_away(action: PowerAction) -> bool {
+    action != PowerAction::On
+}
+
+/// What the plan saw is minutes old when the last of many machines has its turn.
+async fn may_go(world: &World, node: &str) -> Found {
+    if matches!(world.plan.goal, Goal::Power { lose_quorum: true, .. }) {
+        return Found::NotDone;
+    }
+    for cluster in clusters_of(world, node) {
+        if let Some(failure) = members::may_pause(world, &cluster, node).await {
+            return Found::Held(failure.next("rackctl get members; --lose-quorum does it all the same"));
+        }
+    }
+    Found::NotDone
+}
+
+pub(super) fn clusters_of(world: &World, node: &str) -> Vec<String> {
+    let of = world.fleet.clusters.values().filter(|c| c.members.iter().any(|m| m == node));
+    of.map(|c| c.name.clone()).collect()
 }
 
 pub(super) async fn act(world: &World, node: &str, kind: &StepKind) -> Result<(), Failure> {
     let limit = Duration::from_secs(kind.deadline_s()).min(world.patience);
-    let client = world.bmc(node).await?;
+    if let StepKind::SetPower { action, .. } = kind
+        && takes_away(*action)
+    {
+        for cluster in clusters_of(world, node) {
+            members::lead_away(world, &cluster, node).await;
+            // From now on: how long it stays away is not known, and the guard asks the members as well.
+            world.note_restart(&cluster);
+        }
+    }
+    let client = world.bmc_taking(node, kind).await?;
     let done = match kind {
         StepKind::SetPower { action, force, wait } => change(&client, *action, *force, *wait, limit).await,
         StepKind::SetBoot { target, persistent } => client.set_boot(wanted(*target, *persistent)).await,
         _ => Ok(()),
     };
     close(client).await;
+    if let (StepKind::SetPower { .. }, Ok(())) = (kind, &done) {
+        clusters_of(world, node).iter().for_each(|cluster| world.note_restart(cluster));
+    }
     done
 }
 

@@ -15,6 +15,8 @@ use super::{
     clock,
     desk::Desk,
     keys::Keys,
+    permits::Permits,
+    sessions::{self, LogIn},
 };
 use crate::{
     bmc,
@@ -27,9 +29,9 @@ use crate::{
         fleet::Node,
         lease::Gate,
     },
-    plan::{Plan, wipe_guard::Target},
+    plan::{Plan, StepKind, wipe_guard::Target},
     remote,
-    store::{BmcSession, Draft, Fence, Holder, Record, Store, StoreError},
+    store::{Draft, Fence, Record, Store, StoreError},
 };
 
 /// For one log-in, look or change at a BMC.
@@ -72,6 +74,8 @@ pub struct World {
     pub store: Arc<dyn Store>,
     pub keys: Arc<Keys>,
     pub desk_changed: Notify,
+    /// Where drivers ask before they take a machine away.
+    pub permits: Arc<Permits>,
     pub patience: Duration,
     /// Until when effects may leave.
     pub gate: Arc<Gate>,
@@ -114,6 +118,7 @@ impl World {
             last_reset: Mutex::default(),
             voters: Mutex::new(voters),
             desk_changed: Notify::new(),
+            permits: Arc::default(),
             fleet: parts.fleet,
             plan: parts.plan,
             run: parts.run,
@@ -142,8 +147,10 @@ impl World {
         unpoisoned(&self.desk)
     }
 
+    /// What cannot be recorded is kept beside the store, or where there is room; the failure says where.
     pub fn append(&self, draft: Draft) -> Result<Record, StoreError> {
-        self.store.append(&self.run, clock::unix_ms(), &self.fence, draft)
+        let appended = self.store.append(&self.run, clock::unix_ms(), &self.fence, draft);
+        appended.map_err(|error| error.rescued(&[&self.scratch]))
     }
 
     /// Renews the lease, and with it the right to send anything. `Fenced` names who took it.
@@ -248,14 +255,23 @@ impl World {
 
     /// A log-in at the node's BMC. Close it on every way out.
     pub async fn bmc(&self, node: &str) -> Result<bmc::Client, Failure> {
-        let options = bmc::Options {
+        let how = LogIn {
             read_only: self.read_only,
             deadline: BMC_DEADLINE,
-            ledger: Arc::new(StoreLedger::new(Arc::clone(&self.store))),
             observer: self.observer.clone(),
             gate: Some(Arc::clone(&self.gate)),
         };
-        bmc::Client::open(self.node(node)?, &self.passwords, options).await
+        sessions::open(&self.store, self.node(node)?, &self.passwords, how).await
+    }
+
+    /// A log-in for a step that takes the machine away: every request that does so waits for the engine's word first.
+    pub async fn bmc_taking(&self, node: &str, kind: &StepKind) -> Result<bmc::Client, Failure> {
+        let (permits, step) = (Arc::clone(&self.permits), format!("{node}/{}", kind.word()));
+        let leave: bmc::Leave = Arc::new(move || {
+            let (permits, step) = (Arc::clone(&permits), step.clone());
+            Box::pin(async move { permits.ask(&step).await })
+        });
+        Ok(self.bmc(node).await?.asking_first(leave))
     }
 
     /// SSH to the installed system, with the host key that its claim brought.
@@ -330,33 +346,4 @@ impl World {
 
 pub fn store_failure(error: &StoreError) -> Failure {
     error.to_failure()
-}
-
-/// Keeps BMC sessions in the store, so that the next start can delete what a crash left behind.
-pub struct StoreLedger {
-    store: Arc<dyn Store>,
-    holder: Holder,
-}
-
-impl StoreLedger {
-    pub fn new(store: Arc<dyn Store>) -> StoreLedger {
-        StoreLedger { store, holder: Holder::this() }
-    }
-    fn note(&self, node: &str, uri: Option<&str>) {
-        let session = BmcSession { node: node.to_owned(), uri: uri.map(str::to_owned), holder: self.holder.clone() };
-        // A store that cannot be written fails the next intent; a session alone is no reason to stop.
-        let _ = self.store.put_bmc_session(&session);
-    }
-}
-
-impl bmc::SessionLedger for StoreLedger {
-    fn opening(&self, node: &str) {
-        self.note(node, None);
-    }
-    fn opened(&self, node: &str, session_uri: &str) {
-        self.note(node, Some(session_uri));
-    }
-    fn closed(&self, node: &str) {
-        let _ = self.store.drop_bmc_session(node);
-    }
 }

@@ -12,8 +12,8 @@ use super::{
     world::World,
 };
 use crate::{
-    engine::Outcome,
-    model::{facts::InstallPhase, goal::Goal},
+    engine::{LEAVE_SAFE, Outcome},
+    model::{Failure, facts::InstallPhase, goal::Goal},
     plan::{Plan, StepKind, Subject},
     store::Store,
 };
@@ -147,6 +147,11 @@ pub fn on_effect(world: &mut World, cause: &Cause, what: &What) {
             }
             world.watch.voted.entry(cluster.clone()).or_default().insert(node.clone());
         }
+        What::MemberRemoved { node, wiped, learner, .. } => {
+            if !wiped && !learner {
+                broken(world, Invariant::I7, Some(node), "a voter that has its data was taken out of the list".into());
+            }
+        }
         What::Promoted { cluster, node, synced } => {
             if !synced {
                 broken(world, Invariant::I4, Some(node), "a learner that had not caught up was promoted".into());
@@ -166,6 +171,7 @@ fn what_node(what: &What) -> Option<String> {
         | What::Withdrawn { node }
         | What::Ticket { node }
         | What::Bootstrap { node, .. }
+        | What::MemberRemoved { node, .. }
         | What::Promoted { node, .. } => Some(node.clone()),
         _ => None,
     }
@@ -270,19 +276,19 @@ fn on_wipe(world: &mut World, what: &What) {
 }
 
 /// A process says that its run is over.
-pub fn on_run_end(world: &mut World, tool: &Tool, plan: &Plan, outcome: Outcome) {
+pub fn on_run_end(world: &mut World, tool: &Tool, plan: &Plan, outcome: Outcome, failures: &[(String, Failure)]) {
     let over = matches!(outcome, Outcome::Interrupted | Outcome::Paused);
     for track in &plan.tracks {
         let Subject::Node(node) = &track.subject else { continue };
         let Some(machine) = world.number.get(node).and_then(|i| world.machines.get(*i)).cloned() else { continue };
         let began = track.steps.iter().any(|s| matches!(s.kind, StepKind::BootInstaller { .. }));
-        // A BMC that cannot be asked cannot be mended; everything else is no excuse.
-        let excused = world.durable.cut_off.borrow().contains(node)
-            || machine.drawn.excuses(world.now)
-            || machine.bmc.away_until > world.now
-            || !machine.feed;
-        if began && !over && !machine.bmc.boot.is_cleared() && !excused {
-            broken(world, Invariant::I9, Some(node), "its boot override is still set".into());
+        // A BMC that cannot be asked cannot be mended: then it is said that this node may not be safe.
+        let told = failures.iter().any(|(step, _)| *step == format!("{node}/{LEAVE_SAFE}"));
+        if began && !over && !machine.bmc.boot.is_cleared() && !told {
+            broken(world, Invariant::I9, Some(node), "its boot override is still set, and nobody was told".into());
+        }
+        if told && outcome == Outcome::Succeeded {
+            broken(world, Invariant::I20, Some(node), "success was reported, and it could not be left safe".into());
         }
         let offered = tool.offers.borrow().contains_key(node);
         if !over && offered {
@@ -341,13 +347,7 @@ pub fn votes(world: &World, cluster: &str, node: &str) -> bool {
 /// Everybody went home.
 pub fn at_the_end(world: &mut World, meddle: &dyn Meddle) {
     watch::chain(world, meddle);
-    let cut_off = world.durable.cut_off.borrow().clone();
-    let left: Vec<String> = world
-        .machines
-        .iter()
-        .filter(|m| m.bmc.sessions > 0 && !m.drawn.excuses(world.now) && !cut_off.contains(&m.name))
-        .map(|m| m.name.clone())
-        .collect();
+    let left: Vec<String> = world.machines.iter().filter(|m| m.bmc.sessions > 0).map(|m| m.name.clone()).collect();
     for node in left {
         broken(world, Invariant::I8, Some(&node), "a session is left open at its BMC".into());
     }
@@ -372,12 +372,11 @@ pub fn converged(world: &mut World, once: bool) {
         }
     }
     for cluster in fleet.clusters.values() {
-        // Members join in the inventory's order: one whose machine can never be installed keeps those behind it out.
         let hopeless = |m: &String| world.number.get(m).is_some_and(|i| world.machines[*i].faults.hopeless());
         let missing: Vec<&String> = cluster
             .members
             .iter()
-            .take_while(|m| !hopeless(m) && !kept_out(world, m))
+            .filter(|m| !hopeless(m) && !kept_out(world, m))
             .filter(|m| !votes(world, &cluster.name, m))
             .collect();
         if !missing.is_empty() {

@@ -17,7 +17,7 @@ use crate::{
     engine::{Effect, Engine, Event, Found, Now, Options, Outcome},
     model::{Failure, failure::Cause},
     plan::{Plan, Step, StepId, Subject},
-    run::past,
+    run::{owed, past},
     store::{Draft, LEASE, Record, RecordKind, RunState, StoreError},
 };
 
@@ -32,13 +32,15 @@ pub fn state_of(outcome: Outcome) -> RunState {
     }
 }
 
-const FINALIZE_DEADLINE_MS: u64 = 60_000;
+const FINALIZE_DEADLINE_MS: u64 = 180_000;
 const AROUND_DEADLINE_MS: u64 = 60_000;
 /// Renewals in the time of one lease.
 const RENEWALS: u64 = 6;
 
 pub struct Ended {
     pub outcome: Outcome,
+    /// Step and what went wrong.
+    pub failures: Vec<(StepId, Failure)>,
 }
 
 /// What stands between engine and carrier: nothing, unless a test plants a bug here.
@@ -140,7 +142,8 @@ pub async fn execute(
     tool.renew(ctx).map_err(|e| fenced(&e))?;
     tool.restore(ctx, records);
     tool.serving.set(true);
-    let past = past(records);
+    let mut past = past(records);
+    owed(&tool.durable.store(), &tool.plan(), &tool.run, &mut past).map_err(|e| failed(&e))?;
     let mut carrier = Carrier {
         ctx,
         tool,
@@ -199,9 +202,9 @@ impl Carrier<'_> {
             {
                 self.notes.insert(step.clone(), note);
             }
-            if let Event::Finalized { subject, result } = &event {
+            if let Event::Finalized { subject, attempt, result } = &event {
                 let body = json!({ "failure": result.as_ref().err() });
-                self.record(&subject.clone(), &subject.to_string(), 1, RecordKind::Finalized, body)?;
+                self.record(&subject.clone(), &subject.to_string(), *attempt, RecordKind::Finalized, body)?;
             }
             let effects = self.engine.handle(self.now(), event);
             let mut finished = false;
@@ -210,7 +213,8 @@ impl Carrier<'_> {
                 self.carry_out(effect)?;
             }
             if finished {
-                return Ok(Ended { outcome: self.meddle.outcome(self.engine.outcome()) });
+                let failures = self.engine.failures().into_iter().map(|(id, f)| (id.clone(), f.clone())).collect();
+                return Ok(Ended { outcome: self.meddle.outcome(self.engine.outcome()), failures });
             }
         }
     }
@@ -323,6 +327,13 @@ impl Carrier<'_> {
                     (Event::Verified { step: id, result: result.map(drop) }, note)
                 });
             }
+            Effect::Go { step } => self.tool.let_go(self.ctx, step, Ok(())),
+            Effect::Withhold { step, failure } => self.tool.let_go(self.ctx, step, Err(failure)),
+            Effect::NotSent { step: id, attempt, failure } => {
+                let Some((subject, _)) = self.of(&id) else { return Ok(()) };
+                let body = json!({ "failure": failure, "sent": false });
+                self.record(&subject, &id, attempt, RecordKind::Result, body)?;
+            }
             Effect::Complete { step: id, attempt } => {
                 let Some((subject, _)) = self.of(&id) else { return Ok(()) };
                 self.intents.remove(&id);
@@ -338,7 +349,7 @@ impl Carrier<'_> {
                 let body = json!({ "failure": failure, "again": true });
                 self.record(&subject, &id, attempt, RecordKind::Result, body)?;
             }
-            Effect::Finalize { subject } => self.finalize(subject),
+            Effect::Finalize { subject, attempt } => self.finalize(subject, attempt),
             Effect::LookAround => {
                 let (tool, ctx) = (Rc::clone(self.tool), Rc::clone(self.ctx));
                 let sees = self.meddle.sees_who_is_away();
@@ -375,23 +386,20 @@ impl Carrier<'_> {
         Ok(())
     }
 
-    fn finalize(&mut self, subject: Subject) {
+    fn finalize(&mut self, subject: Subject, attempt: u32) {
         if !self.meddle.finalizes() {
-            self.tool.tell(self.ctx, Home::Event(Event::Finalized { subject, result: Ok(()) }, Value::Null));
+            self.tool.tell(self.ctx, Home::Event(Event::Finalized { subject, attempt, result: Ok(()) }, Value::Null));
             return;
         }
         let name = subject.name().to_owned();
         let step = format!("{name}/{}", By::FINALIZE);
-        let d = Doing::new(self.ctx, self.tool, &name, &step, 1);
+        let d = Doing::new(self.ctx, self.tool, &name, &step, attempt);
         self.spawn(async move {
             let done = timeout(&d.ctx, FINALIZE_DEADLINE_MS, drivers::finalize(&d, "the run ended")).await;
-            if !matches!(done, Some(Ok(()))) {
-                d.tool.durable.cut_off.borrow_mut().insert(name.clone());
-            }
             let result = done.unwrap_or_else(|| {
                 Err(Failure::new(Cause::Deadline, format!("{name}: leave it safe"), "its BMC did not answer in time"))
             });
-            (Event::Finalized { subject, result }, Value::Null)
+            (Event::Finalized { subject, attempt, result }, Value::Null)
         });
     }
 }

@@ -71,39 +71,39 @@ pub struct Client<'a> {
     closed: bool,
 }
 
-/// A step that is cut off by its deadline leaves its session behind; the next log-in takes its place in the ledger.
+/// A step that is cut off by its deadline leaves its session behind: its note stays until all are closed.
 impl Drop for Client<'_> {
     fn drop(&mut self) {
         if !self.closed {
-            self.doing.tool.durable.cut_off.borrow_mut().insert(self.doing.node.clone());
+            self.doing.tool.cut_off.borrow_mut().insert(self.doing.node.clone());
         }
     }
 }
 
+/// The note of it: one a node, as simulated BMCs close all log-ins at once.
+fn noted(doing: &Doing, uri: Option<&str>) -> BmcSession {
+    BmcSession { node: doing.node.clone(), uri: uri.map(str::to_owned), holder: doing.tool.holder(), login: None }
+}
+
 impl<'a> Client<'a> {
     pub async fn open(doing: &'a Doing) -> Result<Client<'a>, Failure> {
-        let session = |uri: Option<&str>| BmcSession {
-            node: doing.node.clone(),
-            uri: uri.map(str::to_owned),
-            holder: doing.tool.holder(),
-        };
         let client = Client { doing, closed: false };
-        let _ = doing.tool.durable.store().put_bmc_session(&session(None));
+        let _ = doing.tool.durable.store().put_bmc_session(&noted(doing, None));
         client.ask(Ask::Open).await?;
-        let _ = doing.tool.durable.store().put_bmc_session(&session(Some("/s/1")));
+        let _ = doing.tool.durable.store().put_bmc_session(&noted(doing, Some("/s/1")));
         Ok(client)
     }
 
     pub async fn close(mut self) {
         if !self.doing.tool.meddle.logs_out() {
-            let _ = self.doing.tool.durable.store().drop_bmc_session(&self.doing.node);
+            let _ = self.doing.tool.durable.store().drop_bmc_session(&noted(self.doing, None));
             self.closed = true;
             return;
         }
         let closed = self.ask(Ask::Close).await;
         self.closed = true;
-        if closed.is_ok() {
-            let _ = self.doing.tool.durable.store().drop_bmc_session(&self.doing.node);
+        if closed.is_ok() && !self.doing.tool.cut_off.borrow().contains(&self.doing.node) {
+            let _ = self.doing.tool.durable.store().drop_bmc_session(&noted(self.doing, None));
         }
     }
 
@@ -172,6 +172,9 @@ impl<'a> Client<'a> {
     }
 
     async fn reset(&self, action: PowerAction) -> Result<(), Failure> {
+        if action != PowerAction::On {
+            self.doing.tool.leave(&self.doing.ctx, &self.doing.by.step).await?;
+        }
         self.ask(Ask::Reset(action)).await.map(|_| ())
     }
 

@@ -83,8 +83,6 @@ pub struct Durable {
     robbed: RefCell<HashMap<String, Robbed>>,
     /// When each process last made its lease good.
     renewed: RefCell<BTreeMap<u32, u64>>,
-    /// Nodes at whose BMC a step was cut off.
-    pub cut_off: RefCell<BTreeSet<String>>,
     /// Since the state was lost, nobody can promise that everything converges.
     pub lost: Cell<bool>,
     writes: Cell<u64>,
@@ -104,7 +102,6 @@ impl Durable {
             locks: RefCell::default(),
             robbed: RefCell::default(),
             renewed: RefCell::default(),
-            cut_off: RefCell::default(),
             lost: Cell::new(false),
             writes: Cell::new(0),
             failing: Cell::new(None),

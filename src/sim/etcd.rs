@@ -323,6 +323,24 @@ pub fn add_learner(world: &mut World, by: &By, through: usize, peer_url: &str) -
     Ok(())
 }
 
+pub fn remove(world: &mut World, by: &By, through: usize, peer_url: &str) -> Result<(), Fault> {
+    let id = writable(world, through)?;
+    let known = |c: &Cluster| c.members.iter().find(|m| m.peer_url == peer_url).cloned();
+    let Some((name, member)) = world.clusters.get(&id).and_then(|c| Some((c.name.clone(), known(c)?))) else {
+        return Err(Fault::Etcd(Kind::MemberNotFound, "etcdserver: member not found".into()));
+    };
+    // etcd takes out whom it is told to take out; whether that was right is for the checks to say.
+    let machine = member.machine.and_then(|m| world.machines.get(m));
+    let wiped = machine.is_some_and(|m| m.etcd.is_none() && m.system().is_none_or(|(_, s)| s.data.is_none()));
+    if let Some(cluster) = world.clusters.get_mut(&id) {
+        cluster.members.retain(|m| m.peer_url != peer_url);
+        cluster.index += 1;
+    }
+    let node = member.machine.map(|m| world.name(m)).unwrap_or_default();
+    world.effect(by, What::MemberRemoved { cluster: name, node, wiped, learner: member.learner });
+    Ok(())
+}
+
 pub fn promote(world: &mut World, by: &By, through: usize, peer_url: &str) -> Result<(), Fault> {
     let id = writable(world, through)?;
     let refused = |kind, text: &str| Err(Fault::Etcd(kind, format!("etcdserver: {text}")));
@@ -367,7 +385,8 @@ pub fn write_and_read(world: &mut World, through: usize, read: usize) -> Result<
 pub fn remove_by_hand(world: &mut World, node: &str) {
     let Some(machine) = world.number.get(node).copied() else { return };
     let alive = |world: &World| world.machines.get(machine).is_some_and(|m| m.etcd.is_some());
-    let wiped = |world: &World| world.machines.get(machine).and_then(|m| m.system()).is_none_or(|(_, s)| s.data.is_none());
+    let wiped =
+        |world: &World| world.machines.get(machine).and_then(|m| m.system()).is_none_or(|(_, s)| s.data.is_none());
     if alive(world) || !wiped(world) {
         return;
     }

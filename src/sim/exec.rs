@@ -41,6 +41,8 @@ pub enum Topic {
     Home(u32),
     /// This process ended.
     Ended(u32),
+    /// Drivers of this process were let go, or kept back.
+    Leave(u32),
     /// A request that has left was answered.
     Answer(u64),
 }

@@ -118,17 +118,6 @@ impl MachineFaults {
         self.wrong_disk || self.foreign_data || self.swapped != Swapped::No
     }
 
-    /// What may keep a BMC from being left as it should be.
-    pub fn excuses(&self, now: u64) -> bool {
-        self.bmc_dead
-            || self.hangs > 0
-            || self.sticky
-            || self.override_ignored > 0
-            || self.slow_ms > 0
-            || self.answers_lost > 0
-            || self.bmc_restarts_at.is_some_and(|at| at.abs_diff(now) < 200_000)
-    }
-
     fn draw(rng: &mut Rng, permille: u32) -> MachineFaults {
         let few = |rng: &mut Rng| if rng.chance(permille) { rng.range(1, 3) as u32 } else { 0 };
         let mut f = MachineFaults {

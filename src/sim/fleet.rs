@@ -48,9 +48,8 @@ pub fn varied(seed: u64, count: usize, plain: bool) -> Fleet {
         let rollout = &mut cluster.rollout;
         if rng.chance(500) {
             // A canary, its soak, then more at once.
-            rollout.waves = [&[Count::Number(1)][..], &[Count::Number(1), Count::Percent(50)]]
-                [rng.below(2) as usize]
-                .to_vec();
+            rollout.waves =
+                [&[Count::Number(1)][..], &[Count::Number(1), Count::Percent(50)]][rng.below(2) as usize].to_vec();
             rollout.soak_s = rng.range(0, 60) as u32;
         }
         rollout.min_healthy_s = rng.range(0, 20) as u32;
@@ -60,11 +59,8 @@ pub fn varied(seed: u64, count: usize, plain: bool) -> Fleet {
         }
     }
     let some = |rng: &mut Rng, permille, count| rng.chance(permille).then_some(Count::Number(count));
-    let limits = DomainLimits {
-        rack: some(&mut rng, 300, 2),
-        power: some(&mut rng, 200, 3),
-        chassis: some(&mut rng, 700, 1),
-    };
+    let limits =
+        DomainLimits { rack: some(&mut rng, 300, 2), power: some(&mut rng, 200, 3), chassis: some(&mut rng, 700, 1) };
     let mut windows = Vec::new();
     if rng.chance(150) {
         // The world begins on a Saturday at eight: a window that is open now, or opens later today.
@@ -210,7 +206,6 @@ pub fn machines(seed: u64, fleet: &Fleet, faults: &Faults) -> Vec<Machine> {
                 etcd: None,
                 away: (0, false),
                 cut_by_us: false,
-                drawn: faults.clone(),
                 shelf: None,
                 faults,
             }

@@ -101,6 +101,13 @@ pub enum What {
         cluster: String,
         peer_url: String,
     },
+    /// `wiped`: nothing of a member is on its machine's disk.
+    MemberRemoved {
+        cluster: String,
+        node: String,
+        wiped: bool,
+        learner: bool,
+    },
     Promoted {
         cluster: String,
         node: String,
@@ -205,14 +212,18 @@ impl Log {
         self.entries.push(Entry { at, cause: cause.cloned(), what });
     }
 
-    /// Entries about a node, and those about none, in a window that ends at `until`.
-    pub fn around(&self, node: Option<&str>, until: u64, count: usize) -> Vec<String> {
+    /// The last entries up to `until` about any of these nodes; of no nodes: all.
+    pub fn around(&self, nodes: &[String], until: u64, count: usize) -> Vec<String> {
         let told: Vec<String> = self
             .entries
             .iter()
             .filter(|e| e.at <= until)
+            .filter(|e| !matches!(e.what, What::SessionOpened { .. } | What::SessionClosed { .. }))
             .map(ToString::to_string)
-            .filter(|line| node.is_none_or(|n| line.contains(&format!("{n}\"")) || line.contains(&format!("{n}/"))))
+            .filter(|line| {
+                let about = |n: &String| line.contains(&format!("{n}\"")) || line.contains(&format!("{n}/"));
+                nodes.is_empty() || line.contains("Tool") || nodes.iter().any(about)
+            })
             .collect();
         told[told.len().saturating_sub(count)..].to_vec()
     }

@@ -108,8 +108,6 @@ pub struct Machine {
     pub away: (u64, bool),
     /// A reset of ours is taking its power.
     pub cut_by_us: bool,
-    /// As they were in the beginning.
-    pub drawn: MachineFaults,
     /// A disk that was taken out, with what was on it.
     pub shelf: Option<Disk>,
 }

@@ -94,8 +94,22 @@ fn answers(d: &Doing, machines: &[usize]) -> (Answers, bool) {
 }
 
 async fn facts(d: &Doing, cluster: &str, except: &str) -> Result<ClusterFacts, Failure> {
-    let answers = ask_all(d, &voters(d, cluster, except)?).await;
+    let answers = ask_all(d, &endpoints(d, cluster, except)?).await;
     observed::join(&format!("observe cluster {cluster}"), &answers)
+}
+
+/// Its voters; in a run that was told of none, every machine that was installed to be a member.
+fn endpoints(d: &Doing, cluster: &str, except: &str) -> Result<Vec<usize>, Failure> {
+    if d.tool.voters.borrow().get(cluster).is_some_and(|v| !v.is_empty()) {
+        return voters(d, cluster, except);
+    }
+    let members = d.tool.fleet.clusters.get(cluster).map(|c| c.members.clone()).unwrap_or_default();
+    let others: Vec<usize> =
+        members.iter().filter(|m| *m != except && seat(d, cluster, m).is_ok()).map(|m| machine_of(d, m)).collect();
+    match others.is_empty() {
+        true => Err(Failure::new(Cause::Guard, format!("cluster {cluster}"), "no other machine of it is installed")),
+        false => Ok(others),
+    }
 }
 
 pub async fn observe(d: &Doing, cluster: &str, kind: &StepKind, resumed: bool) -> Found {
@@ -124,6 +138,16 @@ async fn look_at(d: &Doing, cluster: &str, kind: &StepKind, resumed: bool) -> Re
                 found => found,
             })
         }
+        StepKind::RemoveMember { .. } => {
+            let facts = facts(d, cluster, member).await?;
+            let (status, url) = (status(d, member).await?, seat.peer_url());
+            Ok(match (look::removed(cluster, member, &facts, &url, &status), look::member(&facts, &url)) {
+                (Found::NotDone, Some(m)) => {
+                    guard(d, cluster, member, &facts, Change::Remove { id: m.id.clone() }).await
+                }
+                (found, _) => found,
+            })
+        }
         StepKind::StartMember { .. } if resumed => {
             Ok(look::started(cluster, seat.generation, &status(d, member).await?))
         }
@@ -149,10 +173,13 @@ async fn guard(d: &Doing, cluster: &str, member: &str, facts: &ClusterFacts, cha
     {
         synced.insert(id.clone());
     }
+    let dead = match &change {
+        Change::Remove { id } => BTreeSet::from([id.clone()]),
+        _ => BTreeSet::new(),
+    };
     let declared = d.tool.fleet.clusters.get(cluster).map_or(0, |c| c.size as usize);
-    let none = BTreeSet::new();
     let settle = quorum::SETTLE;
-    let seen = quorum::World { facts, declared, synced: &synced, dead: &none, since_restart: None, settle };
+    let seen = quorum::World { facts, declared, synced: &synced, dead: &dead, since_restart: None, settle };
     look::quorum_allows(cluster, member, &seen, &change)
 }
 
@@ -169,7 +196,9 @@ pub async fn may_lose(d: &Doing, cluster: &str, node: &str) -> Option<Failure> {
     let none = BTreeSet::new();
     let settle = quorum::SETTLE;
     let seen = quorum::World { facts: &facts, declared, synced: &none, dead: &none, since_restart: None, settle };
-    quorum::guard(&doing, &seen, &Change::Stop { id: member.id.clone() }).err()
+    let refusals = quorum::refusals(&seen, &Change::Stop { id: member.id.clone() });
+    let lasting: Vec<_> = refusals.into_iter().filter(|r| !matches!(r, quorum::Refusal::Leader(_))).collect();
+    quorum::verdict(&doing, &lasting).err()
 }
 
 /// Who is unavailable now, of the plan's pools and failure domains, for any reason.
@@ -192,11 +221,8 @@ pub async fn down(ctx: &Ctx, tool: &Rc<Tool>) -> Result<BTreeSet<String>, Failur
         let machines: Vec<usize> = members.iter().map(|m| machine_of(&d, m)).collect();
         let (answers, silent) = answers(&d, &machines);
         waits |= silent;
-        let healthy: BTreeSet<String> = match observed::join("observe", &answers) {
-            Ok(facts) => facts.members.into_iter().filter(|m| m.healthy && !m.learner).map(|m| m.name).collect(),
-            Err(_) => BTreeSet::new(),
-        };
-        down.extend(members.into_iter().filter(|m| !healthy.contains(*m)).cloned());
+        let facts = observed::join("observe", &answers).ok();
+        down.extend(look::away(&pool.nodes, &members, facts.as_ref()).into_iter().cloned());
     }
     // All were asked at the same time.
     if waits {
@@ -224,6 +250,7 @@ pub async fn act(d: &Doing, cluster: &str, kind: &StepKind) -> Result<(), Failur
             let token = bootstrap_ticket(d, cluster, member).await?;
             start(d, member, &seats::bootstrap(&seat, token)).await
         }
+        StepKind::RemoveMember { .. } => change(d, cluster, member, &seat.peer_url(), "remove").await,
         StepKind::AddLearner { .. } => change(d, cluster, member, &seat.peer_url(), "add").await,
         StepKind::StartMember { .. } => {
             let facts = facts(d, cluster, member).await?;
@@ -245,6 +272,7 @@ async fn change(d: &Doing, cluster: &str, member: &str, url: &str, doing: &str) 
         match seen {
             Ok(facts) => match (doing, look::member(&facts, url)) {
                 ("add", Some(_)) => return Ok(()),
+                ("remove", None) => return Ok(()),
                 ("promote", Some(m)) if !m.learner => return Ok(()),
                 ("promote", None) => {
                     return Err(Failure::new(Cause::Mismatch, what, "it is not in the member list"));
@@ -284,6 +312,7 @@ async fn call(d: &Doing, member: &str, through: usize, url: &str, doing: &str) -
         let mut world = d.ctx.world();
         let answer = match doing {
             "add" => etcd::add_learner(&mut world, &d.by, through, url),
+            "remove" => etcd::remove(&mut world, &d.by, through, url),
             _ => etcd::promote(&mut world, &d.by, through, url),
         };
         let own = world.number.get(member).copied().unwrap_or(usize::MAX);
@@ -314,6 +343,10 @@ pub async fn verify(d: &Doing, cluster: &str, kind: &StepKind) -> Result<(), Fai
             }
             d.tool.add_voter(cluster, member);
             Ok(())
+        }
+        StepKind::RemoveMember { .. } => {
+            let facts = facts(d, cluster, member).await?;
+            look::is_removed(cluster, member, &facts, &seat.peer_url())
         }
         StepKind::AddLearner { .. } => {
             let facts = facts(d, cluster, member).await?;

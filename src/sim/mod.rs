@@ -11,8 +11,8 @@
 //! [`exec`] is the clock, [`world`], [`machine`], [`bmc`], [`installer`] and [`etcd`] what is out there, [`tool`],
 //! [`drivers`] and [`operator`] what we do with it, [`faults`] what goes wrong, [`check`] what must hold all the same.
 
-mod bmc;
 mod acts;
+mod bmc;
 mod check;
 mod drive;
 mod drivers;

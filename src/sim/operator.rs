@@ -409,7 +409,8 @@ async fn conduct(
         let state = drive::state_of(outcome);
         let store = &tool.durable.store();
         store.set_run_state(&tool.run, state, Some(tool.unix_ms(ctx))).map_err(|e| store_failure(&e))?;
-        check::on_run_end(&mut ctx.world(), tool, &plan, outcome);
+        let told = ended.map(|e| e.failures).unwrap_or_default();
+        check::on_run_end(&mut ctx.world(), tool, &plan, outcome, &told);
     }
     Ok(Ending::Ended { outcome, refused: plan.refusals.len() })
 }
@@ -451,7 +452,8 @@ async fn sweep(ctx: &Ctx, tool: &Rc<Tool>) {
         tool.gate(ctx).await;
         let closed = timeout(ctx, LOOK_MS, bmc::ask(ctx, &d.by, d.machine, bmc::Ask::CloseAll)).await;
         if matches!(closed, Some(Ok(_))) {
-            let _ = tool.durable.store().drop_bmc_session(&session.node);
+            tool.cut_off.borrow_mut().remove(&session.node);
+            let _ = tool.durable.store().drop_bmc_session(&session);
         }
     }
 }

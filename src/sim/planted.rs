@@ -13,7 +13,13 @@ use super::{
 };
 use crate::{engine::Found, model::rollout::Count, plan::Plan, store::Record};
 
-fn seen(seed: u64, nodes: usize, profile: Profile, faults: Faults, meddle: impl Meddle + 'static) -> BTreeSet<Invariant> {
+fn seen(
+    seed: u64,
+    nodes: usize,
+    profile: Profile,
+    faults: Faults,
+    meddle: impl Meddle + 'static,
+) -> BTreeSet<Invariant> {
     let scenario = Scenario { seed, nodes, faults: profile, plain: true };
     run(scenario, faults, Rc::new(meddle)).violations.into_iter().map(|v| v.invariant).collect()
 }
@@ -151,7 +157,7 @@ fn a_clock_that_stands_still_while_the_host_sleeps_is_seen() {
     // Slow BMCs: it falls asleep between two requests more often than not.
     let slow = MachineFaults { slow_ms: 8_000, ..MachineFaults::default() };
     let machines: BTreeMap<_, _> = fleet::names(4).into_iter().map(|n| (n, slow.clone())).collect();
-    for after_ms in (30_000..130_000).step_by(2_500) {
+    for after_ms in (100_000..300_000).step_by(2_500) {
         let tool = vec![ToolFault::Suspended { after_ms, ms: 1_800_000 }];
         let machines = machines.clone();
         let faults = Faults { machines, tool, second_operator: Some(5_000), takes_over: true, ..Faults::default() };

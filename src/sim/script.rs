@@ -123,7 +123,13 @@ pub(super) fn run(scenario: Scenario, faults: Faults, meddle: Rc<dyn Meddle>) ->
 
 fn report(ctx: &Ctx, scenario: Scenario, world: &mut World) -> Report {
     let violations = std::mem::take(&mut world.watch.violations);
-    let around = violations.first().map(|v| world.log.around(v.node.as_deref(), v.at + 1, 60)).unwrap_or_default();
+    // Its whole cluster, if it is in one.
+    let about = |v: &Violation| -> Vec<String> {
+        let Some(node) = &v.node else { return Vec::new() };
+        let pool = world.fleet.clusters.values().find(|c| c.members.contains(node));
+        pool.map_or_else(|| vec![node.clone()], |c| c.members.clone())
+    };
+    let around = violations.first().map(|v| world.log.around(&about(v), v.at + 1, 60)).unwrap_or_default();
     Report {
         scenario,
         took_ms: ctx.now(),

@@ -66,6 +66,18 @@ fn what_once_broke_holds() {
     holds(scenario(7, 6, Profile::Heavy));
     // A learner that was left behind kept every other machine out of its cluster.
     holds(scenario(65, 12, Profile::Heavy));
+    // A machine with a slow BMC was taken away on a look that was half a minute old.
+    holds(scenario(249, 12, Profile::Light));
+    // An override that could not be cleared was neither tried again nor told.
+    holds(scenario(92, 12, Profile::Heavy));
+    // What never joined counted as down, and was waited for without end.
+    holds(scenario(16, 20, Profile::Light));
+    // A machine that failed in the installer kept the members behind it out.
+    holds(scenario(21, 20, Profile::Light));
+    // A step that was cut off left its log-in behind.
+    holds(scenario(4, 20, Profile::Light));
+    // Who still answered in a cluster without a quorum counted as down, and was taken as it came back.
+    holds(scenario(24, 6, Profile::Crash));
     // The only two voters of a cluster were restarted.
     holds(scenario(12, 20, Profile::Light));
 }

@@ -2,7 +2,7 @@
 
 use std::{
     cell::{Cell, RefCell},
-    collections::{BTreeMap, HashMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
     rc::Rc,
     time::Duration,
 };
@@ -12,9 +12,9 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::{
-    durable::Durable,
     drive::Meddle,
-    exec::{Ctx, Owner, Topic, awake_ms, never, virtual_ms},
+    durable::Durable,
+    exec::{Ctx, Owner, Topic, awake_ms, never, until, virtual_ms},
     faults::ToolFault,
     log::{Cause as By, What},
     operator::Office,
@@ -69,6 +69,10 @@ pub struct Tool {
     pub serving: Cell<bool>,
     /// What drivers bring home, and what comes from outside.
     pub home: RefCell<VecDeque<Home>>,
+    /// What the engine said to drivers that asked to take a machine away.
+    permits: RefCell<BTreeMap<String, Result<(), Failure>>>,
+    /// Nodes at whose BMC a step was cut off: a session may be left there, whatever log-in came after it.
+    pub cut_off: RefCell<BTreeSet<String>>,
     pub gate: Gate,
     clock: fn() -> u64,
     /// What a person allowed, and until when (milliseconds since 1970).
@@ -84,14 +88,7 @@ fn killed() -> StoreError {
 }
 
 impl Tool {
-    pub fn new(
-        ctx: &Ctx,
-        process: u32,
-        host: &str,
-        run: &str,
-        office: &Office,
-        fault: Option<ToolFault>,
-    ) -> Rc<Tool> {
+    pub fn new(ctx: &Ctx, process: u32, host: &str, run: &str, office: &Office, fault: Option<ToolFault>) -> Rc<Tool> {
         let durable = Rc::clone(&ctx.world().durable);
         let fleet = &office.fleet;
         let clock = if office.meddle.counts_sleep() { virtual_ms } else { awake_ms };
@@ -113,6 +110,8 @@ impl Tool {
             voters: RefCell::default(),
             serving: Cell::new(false),
             home: RefCell::default(),
+            permits: RefCell::default(),
+            cut_off: RefCell::default(),
             gate: Gate::new(clock),
             clock,
             meddle: Rc::clone(&office.meddle),
@@ -221,6 +220,18 @@ impl Tool {
     pub fn tell(&self, ctx: &Ctx, home: Home) {
         self.home.borrow_mut().push_back(home);
         ctx.notify(Topic::Home(self.process));
+    }
+
+    /// Waits until the step may send what takes its machine away.
+    pub async fn leave(&self, ctx: &Ctx, step: &str) -> Result<(), Failure> {
+        self.tell(ctx, Home::Event(Event::Ready { step: step.to_owned() }, Value::Null));
+        let told = || self.permits.borrow_mut().remove(step);
+        until(ctx, Topic::Leave(self.process), told).await
+    }
+
+    pub fn let_go(&self, ctx: &Ctx, step: String, word: Result<(), Failure>) {
+        self.permits.borrow_mut().insert(step, word);
+        ctx.notify(Topic::Leave(self.process));
     }
 
     /// Renews the lease, and with it the right to send anything.

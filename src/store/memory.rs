@@ -10,10 +10,11 @@ use std::{
 use uuid::Uuid;
 
 use super::{
-    Approval, BmcSession, Claim, ClusterRecord, Control, Draft, Export, Fence, Head, Holder, Lineage, Lock, Record,
-    RecordKind, RunHead, RunRecord, RunState, SCHEMA_VERSION, Sighting, Store, StoreError, chain, clock, fenced, stolen,
+    Approval, BmcSession, Claim, ClusterRecord, Control, Draft, EXPORT_VERSION, Export, Fence, Head, Holder, Lineage,
+    Lock, Record, RecordKind, RunHead, RunRecord, RunState, Sighting, Store, StoreError, chain, clock, fenced, outline,
+    parts, stolen,
 };
-use crate::model::{Failure, Stamp, facts::NodeRecord};
+use crate::model::{Failure, Stamp, facts::NodeRecord, failure::Cause};
 
 /// What tells the time to `locks()`: a simulation has its own.
 pub type Clock = Arc<dyn Fn() -> Stamp + Send + Sync>;
@@ -31,7 +32,10 @@ pub struct MemoryStore {
 #[derive(Clone)]
 struct Content {
     lineage: Lineage,
+    /// With the names of their fleets and plans.
     runs: BTreeMap<String, RunRecord>,
+    /// Fleets and plans, each once.
+    contents: BTreeMap<String, Arc<serde_json::Value>>,
     records: Vec<Record>,
     /// Where in `records` those of a run are.
     of_run: BTreeMap<String, Vec<usize>>,
@@ -45,6 +49,7 @@ struct Content {
     observed: BTreeMap<String, Sighting>,
     controls: BTreeMap<String, Control>,
     approvals: BTreeMap<String, Approval>,
+    moved: Option<String>,
     /// Every write fails with it.
     broken: Option<Failure>,
 }
@@ -64,6 +69,7 @@ impl MemoryStore {
         let content = Content {
             lineage: Lineage { id: Uuid::new_v4(), serial: 0 },
             runs: BTreeMap::new(),
+            contents: BTreeMap::new(),
             records: Vec::new(),
             of_run: BTreeMap::new(),
             locks: BTreeMap::new(),
@@ -75,6 +81,7 @@ impl MemoryStore {
             observed: BTreeMap::new(),
             controls: BTreeMap::new(),
             approvals: BTreeMap::new(),
+            moved: None,
             broken: None,
         };
         MemoryStore { content: Arc::new(Mutex::new(content)), clock, alive }
@@ -104,6 +111,9 @@ impl MemoryStore {
     /// For a write that makes the store another one.
     fn write<T>(&self, body: impl FnOnce(&mut Content) -> Result<T, StoreError>) -> Result<T, StoreError> {
         let mut content = self.passing()?;
+        if let Some(place) = &content.moved {
+            return Err(super::moved_to(place));
+        }
         let value = body(&mut content)?;
         content.lineage.serial += 1;
         Ok(value)
@@ -171,6 +181,27 @@ impl Content {
         Ok(())
     }
 
+    fn keep_run(&mut self, run: &RunRecord, known: &BTreeMap<String, String>) -> Result<(), StoreError> {
+        let (kept, parts) = parts::apart(run, known)?;
+        for ((name, text), given) in parts.into_iter().zip([&run.fleet, &run.plan]) {
+            if self.contents.contains_key(&name) {
+                continue;
+            }
+            let value = match parts::named(given) {
+                None => given.clone(),
+                Some(_) => serde_json::from_str(&text).map_err(|e| unreadable(&name, &e.to_string()))?,
+            };
+            self.contents.insert(name, Arc::new(value));
+        }
+        self.runs.insert(kept.id.clone(), kept);
+        Ok(())
+    }
+
+    fn whole(&self, kept: &RunRecord) -> Result<RunRecord, StoreError> {
+        let part = |name: &str| self.contents.get(name).ok_or_else(|| unreadable(name, "it is missing"));
+        parts::whole(kept.clone(), |name| part(name).map(|value| (**value).clone()))
+    }
+
     fn head(&self) -> Head {
         self.records.last().map_or_else(Head::default, |r| Head { seq: r.seq, hash: r.hash.clone() })
     }
@@ -201,6 +232,10 @@ impl Content {
     }
 }
 
+fn unreadable(name: &str, why: &str) -> StoreError {
+    Failure::new(Cause::Malformed, format!("fleet or plan {name}"), why).into()
+}
+
 fn pairs<T: Clone>(map: &BTreeMap<String, T>) -> Vec<(String, T)> {
     map.iter().map(|(name, value)| (name.clone(), value.clone())).collect()
 }
@@ -209,10 +244,7 @@ impl Store for MemoryStore {
     fn create_run(&self, run: &RunRecord) -> Result<(), StoreError> {
         self.write(|c| match c.runs.get(&run.id) {
             Some(_) => Err(StoreError::Conflict(format!("there is a run {} already", run.id))),
-            None => {
-                c.runs.insert(run.id.clone(), run.clone());
-                Ok(())
-            }
+            None => c.keep_run(run, &BTreeMap::new()),
         })
     }
 
@@ -226,19 +258,21 @@ impl Store for MemoryStore {
     }
 
     fn runs(&self) -> Result<Vec<RunRecord>, StoreError> {
-        let mut runs: Vec<RunRecord> = self.content().runs.values().cloned().collect();
+        let content = self.content();
+        let mut runs = content.runs.values().map(|run| content.whole(run)).collect::<Result<Vec<_>, _>>()?;
         runs.sort_by(|a, b| (b.started_ms, &b.id).cmp(&(a.started_ms, &a.id)));
         Ok(runs)
     }
 
-    fn run_heads(&self) -> Result<Vec<RunHead>, StoreError> {
-        let mut heads: Vec<RunHead> = self.content().runs.values().map(RunHead::from).collect();
-        super::outline::newest_first(&mut heads);
-        Ok(heads)
+    fn run(&self, id: &str) -> Result<Option<RunRecord>, StoreError> {
+        let content = self.content();
+        content.runs.get(id).map(|run| content.whole(run)).transpose()
     }
 
-    fn run(&self, id: &str) -> Result<Option<RunRecord>, StoreError> {
-        Ok(self.content().runs.get(id).cloned())
+    fn run_heads(&self) -> Result<Vec<RunHead>, StoreError> {
+        let mut heads: Vec<RunHead> = self.content().runs.values().map(RunHead::from).collect();
+        outline::newest_first(&mut heads);
+        Ok(heads)
     }
 
     fn append(&self, run: &str, now_ms: u64, fence: &Fence, draft: Draft) -> Result<Record, StoreError> {
@@ -377,12 +411,12 @@ impl Store for MemoryStore {
     }
 
     fn put_bmc_session(&self, session: &BmcSession) -> Result<(), StoreError> {
-        self.passing()?.bmc_sessions.insert(session.node.clone(), session.clone());
+        self.passing()?.bmc_sessions.insert(session.name(), session.clone());
         Ok(())
     }
 
-    fn drop_bmc_session(&self, node: &str) -> Result<(), StoreError> {
-        self.passing()?.bmc_sessions.remove(node);
+    fn drop_bmc_session(&self, session: &BmcSession) -> Result<(), StoreError> {
+        self.passing()?.bmc_sessions.remove(&session.name());
         Ok(())
     }
 
@@ -399,13 +433,28 @@ impl Store for MemoryStore {
         Ok(self.content().lineage)
     }
 
+    fn moved(&self) -> Result<Option<String>, StoreError> {
+        Ok(self.content().moved.clone())
+    }
+
+    fn set_moved(&self, to: Option<&str>) -> Result<(), StoreError> {
+        let mut content = self.passing()?;
+        if to.is_some() {
+            let held = content.locks.values().filter(|l| (self.alive)(&l.holder));
+            super::all_free(held.cloned().collect::<Vec<_>>())?;
+        }
+        content.moved = to.map(str::to_owned);
+        Ok(())
+    }
+
     fn export(&self) -> Result<Export, StoreError> {
         let c = self.content();
         Ok(Export {
-            schema: SCHEMA_VERSION,
+            schema: EXPORT_VERSION,
             lineage: c.lineage,
             head: c.head(),
             runs: c.runs.values().cloned().collect(),
+            contents: c.contents.iter().map(|(name, value)| (name.clone(), value.to_string())).collect(),
             records: c.records.clone(),
             fences: c.fences.clone(),
             nodes: c.nodes.clone(),
@@ -425,11 +474,13 @@ impl Store for MemoryStore {
             }
             c.lineage = export.lineage;
             export.records.iter().for_each(|r| c.push(r.clone()));
-            c.runs = export.runs.iter().map(|r| (r.id.clone(), r.clone())).collect();
+            for run in &export.runs {
+                c.keep_run(run, &export.contents)?;
+            }
             c.fences = export.fences.clone();
             c.nodes = export.nodes.clone();
             c.clusters = export.clusters.clone();
-            c.bmc_sessions = export.bmc_sessions.iter().map(|s| (s.node.clone(), s.clone())).collect();
+            c.bmc_sessions = export.bmc_sessions.iter().map(|s| (s.name(), s.clone())).collect();
             c.observed = export.observed.clone();
             c.controls = export.controls.clone();
             c.approvals = export.approvals.iter().map(|a| (a.name(), a.clone())).collect();

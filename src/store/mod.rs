@@ -13,19 +13,22 @@ mod holder;
 mod lock;
 mod memory;
 pub mod outline;
+mod parts;
 mod record;
+mod rescue;
 mod sqlite;
 
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 
 use crate::model::{Stamp, facts::NodeRecord};
 
 pub use chain::{Broken, verify};
 pub use error::StoreError;
 pub use etcd::{EtcdStore, EtcdUrl};
-pub use export::{Approval, Export, Head, Lineage, Sighting};
+pub use export::{Approval, EXPORT_VERSION, Export, Head, Lineage, Sighting};
 pub use holder::Holder;
 pub use lock::{Claim, Control, ControlKind, Fence, Lock, fenced, stolen};
 pub use memory::MemoryStore;
@@ -47,6 +50,25 @@ pub struct BmcSession {
     /// Absent: the log-in was begun, its answer is not known.
     pub uri: Option<String>,
     pub holder: Holder,
+    /// Which of the holder's log-ins, counted from 1. Absent in notes of versions that kept one a node.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub login: Option<u64>,
+}
+
+impl BmcSession {
+    /// What tells this log-in from every other one of any process: 16 hexadecimal digits of the process, a dash, and
+    /// which of its log-ins.
+    pub fn mark(&self) -> Option<String> {
+        let login = self.login?;
+        let Holder { host, boot_id, pid, started_ticks, .. } = &self.holder;
+        let process = Sha256::digest(format!("{host}\n{boot_id}\n{pid}\n{started_ticks}"));
+        Some(format!("{}-{login}", hex::encode(&process[..8])))
+    }
+
+    /// Under which it is kept: the node, and the log-in. Nobody's note is in the way of somebody else's.
+    pub fn name(&self) -> String {
+        self.mark().map_or_else(|| self.node.clone(), |mark| format!("{}/{mark}", self.node))
+    }
 }
 
 /// The right to make a cluster, given once per generation.
@@ -140,9 +162,12 @@ pub trait Store: Send + Sync {
     /// Compare and set on the generation: `expected` is the one that the caller read (0: none).
     fn put_cluster_record(&self, cluster: &str, expected: u64, record: &ClusterRecord) -> Result<(), StoreError>;
 
+    /// Log-ins that may still be open in BMCs, by node.
     fn bmc_sessions(&self) -> Result<Vec<BmcSession>, StoreError>;
+    /// A second note of the same log-in replaces the first; each log-in of each process has its own.
     fn put_bmc_session(&self, session: &BmcSession) -> Result<(), StoreError>;
-    fn drop_bmc_session(&self, node: &str) -> Result<(), StoreError>;
+    /// Of this log-in alone; one that is not noted is no error.
+    fn drop_bmc_session(&self, session: &BmcSession) -> Result<(), StoreError>;
 
     /// Last observation of a node, for `get` and `describe`.
     fn put_observed(&self, node: &str, at_ms: u64, facts: &serde_json::Value) -> Result<(), StoreError>;
@@ -158,6 +183,11 @@ pub trait Store: Send + Sync {
     }
 
     fn lineage(&self) -> Result<Lineage, StoreError>;
+    /// Where its content was moved to, if it was.
+    fn moved(&self) -> Result<Option<String>, StoreError>;
+    /// From then on every write that matters is refused, naming the place. Refused itself (`Locked`) while anybody who
+    /// may live holds a lock. `None` opens it again.
+    fn set_moved(&self, to: Option<&str>) -> Result<(), StoreError>;
     /// Everything but locks, as it is at one moment.
     fn export(&self) -> Result<Export, StoreError>;
     /// Into an empty store only (`Conflict` otherwise), and only with a chain that verifies. The store goes on with
@@ -174,6 +204,21 @@ pub fn made_meanwhile(cluster: &str, now: u64, expected: u64) -> StoreError {
     StoreError::Conflict(format!(
         "cluster {cluster} is at generation {now}, not {expected}: somebody else made it meanwhile"
     ))
+}
+
+/// The refusal of a write into a store whose content is elsewhere now.
+pub fn moved_to(place: &str) -> StoreError {
+    let why = format!("its content was moved to {place}: what is written here would be missed there");
+    let failure = crate::model::Failure::new(crate::model::failure::Cause::Guard, "state", why);
+    StoreError::Failed(failure.next(format!("rackctl --store {place} …")))
+}
+
+/// Nobody who may live holds one of these.
+fn all_free(locks: impl IntoIterator<Item = Lock>) -> Result<(), StoreError> {
+    match locks.into_iter().find(|lock| lock.holder.alive()) {
+        Some(held) => Err(StoreError::Locked(Box::new(held))),
+        None => Ok(()),
+    }
 }
 
 /// The refusal of an import that would mix two histories.

@@ -128,7 +128,8 @@ pub async fn one_member_grows_to_three_and_every_step_may_be_repeated(mut runnin
         assert!(started.member.learner);
 
         let mut looks = 0;
-        let rule = Rule { stable_for: Duration::from_millis(600), ..Rule::default() };
+        let rule =
+            Rule { stable_for: Duration::from_millis(600), level_for: Duration::from_millis(600), ..Rule::default() };
         let synced = wait_synced(existing, &endpoints[i], &added.id, rule, WAIT, |_| looks += 1).await.unwrap();
         assert!(looks >= 3 && synced.applied_index > 0, "{looks} {synced:?}");
         promote(&endpoints[..=i], &added.id, WAIT).await.unwrap();

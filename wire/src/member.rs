@@ -80,6 +80,7 @@ mod tests {
         }
     }
 
+    // fault: F43 F45 invariant: I6 I7 harness: D
     #[test]
     fn a_cluster_is_begun_once_in_the_life_of_an_installation() {
         let first = member("new", "a");

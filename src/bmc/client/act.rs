@@ -31,7 +31,7 @@ const READ_BACK_PAUSE: Duration = Duration::from_millis(500);
 /// HPE refuses changes while the machine is in POST: 6 × 5 s is what Ironic waits (management.py:128).
 const POST_TRIES: u32 = 6;
 const POST_PAUSE: Duration = Duration::from_secs(5);
-const POLL_FIRST: Duration = Duration::from_millis(500);
+const POLL_FIRST: Duration = Duration::from_millis(200);
 const POLL_MOST: Duration = Duration::from_secs(3);
 /// How long an operating system is given to shut down before force, at most; else half of the deadline.
 const GRACE: Duration = Duration::from_secs(60);
@@ -151,8 +151,10 @@ impl Client {
     /// Sends one reset and does not wait for its effect. Never sent twice.
     pub async fn reset(&self, action: PowerAction) -> Result<(), Failure> {
         let doing = format!("reset ({action:?})");
+        let request = self.limited(&doing, self.reset_request(action, &doing)).await?;
+        self.may_leave(action).await?;
         self.limited(&doing, async {
-            match self.send_reset(action, &doing).await? {
+            match self.send_reset(&request, &doing).await? {
                 Sent::Accepted => Ok(()),
                 Sent::Refused(failure) => Err(failure),
                 Sent::Unknown => {
@@ -164,16 +166,27 @@ impl Client {
         .await
     }
 
-    async fn send_reset(&self, action: PowerAction, doing: &str) -> Result<Sent, Failure> {
+    /// Whoever has to be asked before the machine is taken away; the answer is fresh when the request leaves.
+    async fn may_leave(&self, action: PowerAction) -> Result<(), Failure> {
+        match self.leave.as_ref().filter(|_| action != PowerAction::On) {
+            Some(leave) => leave().await,
+            None => Ok(()),
+        }
+    }
+
+    async fn reset_request(&self, action: PowerAction, doing: &str) -> Result<Request, Failure> {
         let view = self.fresh_view(false).await?;
         let fail = |why: String| Failure::new(Cause::Refused, self.what(doing), why);
         let write = reset::request(&view, action).map_err(fail)?;
-        let request = Request { patient: false, ..request(&write) };
-        match self.wire.send(&request).await {
+        Ok(Request { patient: false, ..request(&write) })
+    }
+
+    async fn send_reset(&self, request: &Request, doing: &str) -> Result<Sent, Failure> {
+        match self.wire.send(request).await {
             Ok(answer) if answer.ok() => Ok(Sent::Accepted),
-            Ok(answer) if matches!(answer.status, 401 | 403) => Err(self.wire.refusal(&request, &answer)),
+            Ok(answer) if matches!(answer.status, 401 | 403) => Err(self.wire.refusal(request, &answer)),
             Ok(answer) => {
-                let mut failure = self.wire.refusal(&request, &answer);
+                let mut failure = self.wire.refusal(request, &answer);
                 failure.what = self.what(doing);
                 Ok(Sent::Refused(failure))
             }
@@ -219,7 +232,14 @@ impl Client {
                 && ready
                 && let Some(action) = ways.pop()
             {
-                match self.within(step(), doing, self.send_reset(action, doing)).await {
+                let sent = match self.within(step(), doing, self.reset_request(action, doing)).await {
+                    Ok(request) => {
+                        self.may_leave(action).await?;
+                        self.within(step(), doing, self.send_reset(&request, doing)).await
+                    }
+                    Err(failure) => Err(failure),
+                };
+                match sent {
                     Ok(Sent::Accepted) => {
                         accepted = true;
                         told.push(format!("{action:?}: accepted"));

@@ -99,6 +99,7 @@ EXAMPLES
 EXAMPLES
     rackctl store export --out state.json
     rackctl --store sqlite:/srv/rackctl/state.db store import state.json
+    rackctl store migrate --to etcd://10.0.9.1:2379,10.0.9.2:2379,10.0.9.3:2379/fra1
     rackctl store migrate")]
 pub struct Store {
     #[command(subcommand)]
@@ -117,8 +118,29 @@ pub enum StoreVerb {
         #[arg(value_name = "FILE", value_hint = ValueHint::FilePath)]
         file: PathBuf,
     },
-    /// Bring a state file of an older version to this one; a copy of it is kept
-    Migrate,
+    /// Move everything but locks into another, empty store; or bring a state file of an older version to this one
+    #[command(after_help = "\
+With --to: the store is closed first, so that nobody goes on with it, then copied, and stays closed: every verb
+that comes to it is told where its content is. Nobody may hold a lock meanwhile. One that was broken off is done
+again by the same command, or taken back with --undo. Without --to: a state file of an older version becomes one
+of this version, and a copy of it is kept.
+
+EXAMPLES
+    rackctl store migrate --to etcd://10.0.9.1:2379,10.0.9.2:2379,10.0.9.3:2379/fra1
+    rackctl --store etcd://10.0.9.1:2379/fra1 store migrate --to sqlite:/srv/rackctl/state.db
+    rackctl store migrate --undo
+    rackctl store migrate")]
+    Migrate {
+        /// Into this store: sqlite:PATH or etcd://HOST:PORT,…/PREFIX
+        #[arg(long, value_name = "URL", value_hint = ValueHint::Url)]
+        to: Option<String>,
+        /// Open a store again whose move did not come to its end
+        #[arg(long, conflicts_with = "to")]
+        undo: bool,
+        /// With --undo: also when the other store cannot be asked, or has the content already
+        #[arg(long, requires = "undo")]
+        force: bool,
+    },
 }
 
 /// The state of this fleet, when it was lost

@@ -95,8 +95,9 @@ pub fn joining(seat: &Seat, cluster: &ClusterFacts) -> Result<EtcdMember, Failur
         parts.extend(m.peer_urls.iter().map(|url| format!("{name}={url}")));
     }
     parts.sort();
-    // Not used by a member that joins, but must not be the default that every cluster in the world has.
-    let token = format!("{}-joined-{}", seat.cluster, cluster.cluster_id);
+    // Not used by a member that joins, but must not be the default that every cluster in the world has. It names the
+    // data directory: a member that was taken out and comes again under a new id does not find its old data.
+    let token = format!("{}-joined-{}-{}", seat.cluster, cluster.cluster_id, own.id);
     Ok(seat.member("existing", parts.join(","), token))
 }
 

@@ -19,7 +19,7 @@ use crate::model::{
 /// For one call of an observation: a member that takes longer is not well.
 pub const OBSERVE_DEADLINE: Duration = Duration::from_secs(4);
 /// Between two looks of a wait.
-pub const POLL: Duration = Duration::from_millis(200);
+pub const POLL: Duration = Duration::from_millis(100);
 /// Endpoints of one cluster.
 pub const ENDPOINTS_MAX: usize = 64;
 

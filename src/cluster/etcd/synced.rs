@@ -9,11 +9,13 @@ pub struct Rule {
     pub max_lag: u64,
     /// For how long without a break.
     pub stable_for: Duration,
+    /// The same where nothing at all is outstanding at any look, as in a cluster that nobody writes to.
+    pub level_for: Duration,
 }
 
 impl Default for Rule {
     fn default() -> Self {
-        Rule { max_lag: 50, stable_for: Duration::from_secs(1) }
+        Rule { max_lag: 50, stable_for: Duration::from_secs(1), level_for: Duration::from_millis(300) }
     }
 }
 
@@ -35,17 +37,19 @@ pub enum Verdict {
 pub struct Watch {
     rule: Rule,
     since: Option<Duration>,
+    level_since: Option<Duration>,
     last_applied: u64,
 }
 
 impl Watch {
     pub fn new(rule: Rule) -> Self {
-        Watch { rule, since: None, last_applied: 0 }
+        Watch { rule, since: None, level_since: None, last_applied: 0 }
     }
 
     /// A look failed: whatever was stable has been interrupted.
     pub fn lost(&mut self) {
         self.since = None;
+        self.level_since = None;
     }
 
     /// `now` counts from any fixed moment.
@@ -55,14 +59,17 @@ impl Watch {
         let began_again = seen.applied_index < self.last_applied || seen.applied_index == 0;
         self.last_applied = seen.applied_index;
         if began_again || by > self.rule.max_lag {
-            self.since = None;
+            self.lost();
             return Verdict::Behind { by };
         }
-        let since = *self.since.get_or_insert(now);
-        match self.rule.stable_for.checked_sub(now.saturating_sub(since)) {
-            Some(left) if !left.is_zero() => Verdict::Settling { for_another: left },
-            _ => Verdict::Synced,
-        }
+        self.level_since = self.level_since.filter(|_| by == 0);
+        let left = |rule: Duration, since: Duration| rule.saturating_sub(now.saturating_sub(since));
+        let near = left(self.rule.stable_for, *self.since.get_or_insert(now));
+        let for_another = match by {
+            0 => near.min(left(self.rule.level_for, *self.level_since.get_or_insert(now))),
+            _ => near,
+        };
+        if for_another.is_zero() { Verdict::Synced } else { Verdict::Settling { for_another } }
     }
 }
 
@@ -80,7 +87,7 @@ mod tests {
     // fault: F41 invariant: I4 harness: D
     #[test]
     fn near_is_not_enough_it_must_stay_near() {
-        let mut watch = Watch::new(Rule { max_lag: 5, stable_for: at(1000) });
+        let mut watch = Watch::new(Rule { max_lag: 5, stable_for: at(1000), level_for: at(1000) });
         assert_eq!(watch.see(at(0), &seen(100, 20)), Verdict::Behind { by: 80 });
         assert_eq!(watch.see(at(200), &seen(100, 96)), Verdict::Settling { for_another: at(1000) });
         assert_eq!(watch.see(at(900), &seen(120, 110)), Verdict::Behind { by: 10 });
@@ -90,8 +97,18 @@ mod tests {
     }
 
     #[test]
+    fn level_is_enough_for_a_shorter_time_and_one_entry_behind_breaks_it() {
+        let mut watch = Watch::new(Rule { max_lag: 5, stable_for: at(1000), level_for: at(300) });
+        assert_eq!(watch.see(at(0), &seen(10, 10)), Verdict::Settling { for_another: at(300) });
+        assert_eq!(watch.see(at(200), &seen(11, 10)), Verdict::Settling { for_another: at(800) });
+        assert_eq!(watch.see(at(300), &seen(11, 11)), Verdict::Settling { for_another: at(300) });
+        assert_eq!(watch.see(at(500), &seen(11, 11)), Verdict::Settling { for_another: at(100) });
+        assert_eq!(watch.see(at(600), &seen(11, 11)), Verdict::Synced);
+    }
+
+    #[test]
     fn a_failed_look_and_a_restart_begin_again() {
-        let mut watch = Watch::new(Rule { max_lag: 5, stable_for: at(100) });
+        let mut watch = Watch::new(Rule { max_lag: 5, stable_for: at(100), level_for: at(100) });
         watch.see(at(0), &seen(10, 10));
         watch.lost();
         assert_eq!(watch.see(at(200), &seen(10, 10)), Verdict::Settling { for_another: at(100) });

@@ -22,7 +22,7 @@ use crate::{
         wire::{KeyValue, Txn, TxnResponse},
     },
     model::{Failure, failure::Cause},
-    store::StoreError,
+    store::{StoreError, moved_to},
 };
 
 /// How often a write whose ground has changed is made anew. Each time somebody else's write came through.
@@ -117,8 +117,11 @@ impl Core {
             return Ok(Written::Done { revision: value.header.revision });
         }
         let mut found: Vec<Option<KeyValue>> = value.responses.into_iter().map(first).collect();
-        if found.is_empty() || found.remove(0).is_some() {
+        if found.is_empty() {
             return Err(importing());
+        }
+        if let Some(mark) = found.remove(0) {
+            return Err(moved_place(&mark.value).map_or_else(importing, |place| moved_to(&place)));
         }
         found.resize(look.len(), None);
         Ok(Written::Not { found, repeated })
@@ -281,6 +284,17 @@ impl Core {
 
 fn first(response: TxnResponse) -> Option<KeyValue> {
     response.response_range.and_then(|range| range.kvs.into_iter().next())
+}
+
+/// What the key `importing` holds in a store that was moved, before the place.
+const MOVED: &str = "moved:";
+
+pub(super) fn moved_mark(place: &str) -> Vec<u8> {
+    format!("{MOVED}{place}").into_bytes()
+}
+
+pub(super) fn moved_place(mark: &[u8]) -> Option<String> {
+    std::str::from_utf8(mark).ok()?.strip_prefix(MOVED).map(str::to_owned)
 }
 
 /// Content is neither there nor absent.

@@ -168,12 +168,23 @@ impl Core {
         Err(contended(WHAT))
     }
 
+    /// Verified, and up to the head at least: what was deleted at its end is missed too.
     pub(super) async fn chain(&self) -> Result<Vec<Record>, StoreError> {
         const WHAT: &str = "read the journal";
+        let head = self.look_seen(WHAT).await?.head;
         let (found, _) = self.scan(WHAT, Span::prefix(&self.keys.journal())).await?;
         let mut all = Vec::new();
         for kv in found {
             all.extend(records(&self.unpacked(WHAT, kv.value).await?)?);
+        }
+        chain::verify(&all)?;
+        // More may have come since the head was read.
+        let at = head.seq.checked_sub(1).and_then(|at| all.get(usize::try_from(at).ok()?));
+        if head.seq > 0 && at.is_none_or(|record| record.hash != head.hash) {
+            let seq = head.seq.min(all.len() as u64 + 1);
+            return Err(
+                chain::Broken { seq, why: "records are missing at the end, or others stand there".into() }.into()
+            );
         }
         Ok(all)
     }

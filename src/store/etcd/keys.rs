@@ -3,7 +3,7 @@
 //! | key | value |
 //! |---|---|
 //! | `meta` | format, lineage |
-//! | `importing` | an import is under way, or was broken off |
+//! | `importing` | an import is under way, or was broken off; `moved:PLACE`: the content is there now |
 //! | `locks` | the table of locks: one key, so that any number of locks changes hands in one transaction |
 //! | `life/HOLD` | exists while the holder's lease lives |
 //! | `renewed/HOLD` | when the holder renewed last |

@@ -5,14 +5,16 @@ use std::{collections::BTreeSet, time::Duration};
 
 use super::{
     blob,
-    core_client::{CONFLICTS_MAX, Core, Weight, Written, contended, failed, from_json, to_json},
+    core_client::{
+        CONFLICTS_MAX, Core, Weight, Written, contended, failed, from_json, moved_mark, moved_place, to_json,
+    },
     journal_client::{Seen, follow},
     table::{By, Hold, Lives, Table, Taken},
 };
 use crate::{
-    etcd::request::{Compare, Op},
+    etcd::request::{Compare, Op, Transaction},
     model::{Failure, Stamp, failure::Cause},
-    store::{Claim, Draft, Fence, Holder, Lock, RecordKind, StoreError, clock, stolen},
+    store::{Claim, Draft, Fence, Holder, Lock, RecordKind, StoreError, all_free, clock, stolen},
 };
 
 /// Of the table of locks, which is one value: about ten thousand locks.
@@ -67,6 +69,44 @@ impl Core {
     pub(super) async fn locks(&self) -> Result<Vec<Lock>, StoreError> {
         let (seen, lives) = self.look_locks("read locks").await?;
         Ok(seen.table.locks(&lives, &Holder::alive, &clock::stamp()))
+    }
+
+    pub(super) async fn moved(&self) -> Result<Option<String>, StoreError> {
+        let found = self.look("read where it was moved to", vec![Op::Get { key: self.keys.importing() }]).await?;
+        Ok(found[0].first().and_then(|kv| moved_place(&kv.value)))
+    }
+
+    /// No other write goes through while the mark stands: it takes the place of an import's.
+    pub(super) async fn set_moved(&self, to: Option<&str>) -> Result<(), StoreError> {
+        const WHAT: &str = "say where it was moved to";
+        let key = self.keys.importing();
+        for _ in 0..CONFLICTS_MAX {
+            let Some(to) = to else {
+                let found = self.look(WHAT, vec![Op::Get { key: key.clone() }]).await?;
+                let Some(mark) = found[0].first().filter(|kv| moved_place(&kv.value).is_some()) else { return Ok(()) };
+                let compare = vec![Compare::Changed { key: key.clone(), at: mark.mod_revision }];
+                let success = vec![Op::Delete { key: key.clone() }];
+                self.send(WHAT, Transaction { compare, success, failure: vec![] }).await?;
+                continue;
+            };
+            if self.moved().await?.as_deref() == Some(to) {
+                return Ok(());
+            }
+            let (seen, lives) = self.look_locks(WHAT).await?;
+            all_free(seen.table.locks(&lives, &Holder::alive, &clock::stamp()))?;
+            let compare = vec![Compare::Changed { key: self.keys.locks(), at: seen.table_at }];
+            let put = vec![Op::put(key.clone(), moved_mark(to))];
+            match self.write(WHAT, Weight::Passing, compare, put, &[]).await {
+                Ok(Written::Done { .. }) => return Ok(()),
+                Ok(Written::Not { .. }) => {}
+                // Maybe an earlier try of this very write.
+                Err(error) => match self.moved().await? {
+                    Some(place) if place == to => return Ok(()),
+                    _ => return Err(error),
+                },
+            }
+        }
+        Err(contended(WHAT))
     }
 
     /// What every change of the table writes: the table, and the holds that it emptied taken away.

@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 
 use serde::{Serialize, de::DeserializeOwned};
-use serde_json::Value;
 
 use super::{
     core_client::{Change, Core, Weight, from_json, to_json},
@@ -11,7 +10,7 @@ use super::{
 };
 use crate::{
     etcd::request::Span,
-    store::{ClusterRecord, RunRecord, RunState, StoreError},
+    store::{ClusterRecord, RunHead, RunRecord, RunState, StoreError, outline::newest_first, parts},
 };
 
 /// Pieces of large values that several values share, read once.
@@ -63,14 +62,23 @@ impl Core {
     }
 
     /// Fleet and plan of a run are kept by their content: runs of one fleet share it, and a change of the run's state
-    /// does not write them again.
-    pub(super) async fn stored_run(&self, what: &str, run: &RunRecord) -> Result<Vec<u8>, StoreError> {
-        let mut kept = run.clone();
-        for part in [&mut kept.fleet, &mut kept.plan] {
-            let list = self.packed(what, to_json(part)?, true).await?;
-            *part = Value::String(String::from_utf8_lossy(&list).into_owned());
+    /// does not write them again. `known`: those of an export, by name; `lists`: what was packed already.
+    pub(super) async fn stored_run(
+        &self,
+        what: &str,
+        run: &RunRecord,
+        known: &BTreeMap<String, String>,
+        lists: &mut BTreeMap<String, String>,
+    ) -> Result<Vec<u8>, StoreError> {
+        let (_, [fleet, plan]) = parts::apart(run, known)?;
+        for (name, text) in [&fleet, &plan] {
+            if !lists.contains_key(name) {
+                let list = self.packed(what, text.as_bytes().to_vec(), true).await?;
+                lists.insert(name.clone(), String::from_utf8_lossy(&list).into_owned());
+            }
         }
-        to_json(&kept)
+        let list = |name: &str| lists.get(name).cloned().unwrap_or_default();
+        to_json(&parts::without(run, list(&fleet.0), list(&plan.0)))
     }
 
     pub(super) async fn whole_run(
@@ -89,7 +97,7 @@ impl Core {
 
     pub(super) async fn create_run(&self, run: &RunRecord) -> Result<(), StoreError> {
         const WHAT: &str = "create run";
-        let value = self.stored_run(WHAT, run).await?;
+        let value = self.stored_run(WHAT, run, &BTreeMap::new(), &mut BTreeMap::new()).await?;
         self.update(WHAT, Weight::Matters, self.keys.named(Kind::Run, &run.id), |now, repeated| match now {
             None => Ok(Change::Put(value.clone())),
             Some(now) if repeated && now == value => Ok(Change::Nothing),
@@ -121,6 +129,14 @@ impl Core {
         }
         runs.sort_by(|a, b| (b.started_ms, &b.id).cmp(&(a.started_ms, &a.id)));
         Ok(runs)
+    }
+
+    /// Without reading a fleet or a plan.
+    pub(super) async fn run_heads(&self) -> Result<Vec<RunHead>, StoreError> {
+        let kept = self.all::<RunHead>("read runs", Kind::Run, "").await?;
+        let mut heads: Vec<RunHead> = kept.into_iter().map(|(_, head)| head).collect();
+        newest_first(&mut heads);
+        Ok(heads)
     }
 
     pub(super) async fn run(&self, id: &str) -> Result<Option<RunRecord>, StoreError> {

@@ -23,7 +23,7 @@ use crate::{
     model::{Failure, Secret, Stamp, facts::NodeRecord, failure::Cause},
     store::{
         Approval, BmcSession, ClusterRecord, Control, Draft, Export, Fence, Head, Holder, Lineage, Lock, Record,
-        RunRecord, RunState, Sighting, Store, StoreError,
+        RunHead, RunRecord, RunState, Sighting, Store, StoreError,
     },
 };
 
@@ -61,6 +61,15 @@ impl Drop for EtcdStore {
 impl EtcdStore {
     /// Opens it, or makes it if there is nothing below its prefix.
     pub fn open(url: &EtcdUrl) -> Result<EtcdStore, StoreError> {
+        let mut store = EtcdStore::connect(url)?;
+        let opened = store.wait("open", OPERATION_DEADLINE, |core| async move { core.open().await });
+        let importing = opened.map_err(|error| store.named(error))?;
+        store.importing = AtomicBool::new(importing);
+        Ok(store)
+    }
+
+    /// Without a look at what is in it: for [`EtcdStore::replace`], and nothing else is answered.
+    pub fn connect(url: &EtcdUrl) -> Result<EtcdStore, StoreError> {
         let local = |why: String| Failure::new(Cause::Local, format!("open {url}"), why);
         let login = match &url.user {
             None => None,
@@ -87,20 +96,38 @@ impl EtcdStore {
             place: url.to_string(),
             handle: runtime.handle().clone(),
             runtime: Mutex::new(Some(runtime)),
-            importing: AtomicBool::new(false),
+            importing: AtomicBool::new(true),
             ttl_ms: AtomicU64::new(0),
             cluster_id: 0,
         };
-        let opened = store.wait("open", OPERATION_DEADLINE, |core| async move { core.open().await });
-        let (importing, cluster_id) = opened.map_err(|error| store.named(error))?;
-        store.importing = AtomicBool::new(importing);
-        store.cluster_id = cluster_id;
+        let asked = store.wait("open", OPERATION_DEADLINE, |core| async move { core.cluster_id("open").await });
+        store.cluster_id = asked.map_err(|error| store.named(error))?;
         Ok(store)
+    }
+
+    /// An import into it is under way, or was broken off: it answers nothing but another one.
+    pub fn is_being_filled(&self) -> bool {
+        self.importing.load(Ordering::Relaxed)
     }
 
     /// Of the etcd that it lies in, in lower-case hex, as etcd prints it and records of clusters bear it.
     pub fn cluster_id(&self) -> String {
         format!("{:x}", self.cluster_id)
+    }
+
+    /// Empties the store and fills it with `export`: for one that must not be believed. What was in it is handed to
+    /// `keep` first, as lines of JSON with key and value in base64, and an empty line at the end: what it was given
+    /// must be durable then. Refused (`Locked`) while anybody who
+    /// may live holds a lock that can be read. One that is broken off is begun again by another one.
+    pub fn replace(
+        &self,
+        export: &Export,
+        keep: impl FnMut(&[u8]) -> Result<(), StoreError> + Send + 'static,
+    ) -> Result<(), StoreError> {
+        let export = export.clone();
+        self.wait("replace", LONG_DEADLINE, move |core| async move { core.replace(&export, keep).await })?;
+        self.importing.store(false, Ordering::Relaxed);
+        Ok(())
     }
 
     fn named(&self, error: StoreError) -> StoreError {
@@ -197,6 +224,10 @@ impl Store for EtcdStore {
 
     fn runs(&self) -> Result<Vec<RunRecord>, StoreError> {
         self.run("read runs", LONG_DEADLINE, |core| async move { core.runs().await })
+    }
+
+    fn run_heads(&self) -> Result<Vec<RunHead>, StoreError> {
+        self.run("read runs", LONG_DEADLINE, |core| async move { core.run_heads().await })
     }
 
     fn run(&self, id: &str) -> Result<Option<RunRecord>, StoreError> {
@@ -330,13 +361,13 @@ impl Store for EtcdStore {
     }
 
     fn put_bmc_session(&self, session: &BmcSession) -> Result<(), StoreError> {
-        self.put("note a BMC session", Weight::Passing, Kind::Session, &session.node, session)
+        self.put("note a BMC session", Weight::Passing, Kind::Session, &session.name(), session)
     }
 
-    fn drop_bmc_session(&self, node: &str) -> Result<(), StoreError> {
-        let node = node.to_owned();
+    fn drop_bmc_session(&self, session: &BmcSession) -> Result<(), StoreError> {
+        let name = session.name();
         self.run("drop a BMC session", OPERATION_DEADLINE, move |core| async move {
-            core.remove("drop a BMC session", Weight::Passing, Kind::Session, &node).await
+            core.remove("drop a BMC session", Weight::Passing, Kind::Session, &name).await
         })
     }
 
@@ -352,6 +383,17 @@ impl Store for EtcdStore {
 
     fn lineage(&self) -> Result<Lineage, StoreError> {
         self.run("read its lineage", OPERATION_DEADLINE, |core| async move { core.lineage().await })
+    }
+
+    fn moved(&self) -> Result<Option<String>, StoreError> {
+        self.run("read where it was moved to", OPERATION_DEADLINE, |core| async move { core.moved().await })
+    }
+
+    fn set_moved(&self, to: Option<&str>) -> Result<(), StoreError> {
+        let to = to.map(str::to_owned);
+        self.run("say where it was moved to", OPERATION_DEADLINE, move |core| async move {
+            core.set_moved(to.as_deref()).await
+        })
     }
 
     fn export(&self) -> Result<Export, StoreError> {

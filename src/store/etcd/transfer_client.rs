@@ -6,13 +6,14 @@
 
 use std::collections::BTreeMap;
 
+use base64::{Engine as _, prelude::BASE64_STANDARD};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use uuid::Uuid;
 
 use super::{
     approval_name,
     blob::TXN_MAX_BYTES,
-    core_client::{Core, from_json, importing, to_json},
+    core_client::{Core, from_json, importing, moved_place, to_json},
     journal_client::{groups, lines, records},
     keys::Kind,
     shelf_client::Pieces,
@@ -22,7 +23,10 @@ use crate::{
     etcd::request::{Compare, Op, Span, Transaction},
     etcd::wire::KeyValue,
     model::{Failure, failure::Cause},
-    store::{Approval, Export, Head, Lineage, RunRecord, SCHEMA_VERSION, StoreError},
+    store::{
+        Approval, EXPORT_VERSION, Export, Head, Lineage, RunRecord, SCHEMA_VERSION, StoreError, all_free, moved_to,
+        parts,
+    },
 };
 
 /// Operations of one step of an import, with its compare and its reads under etcd's limit.
@@ -39,8 +43,8 @@ pub(super) struct Meta {
 
 impl Core {
     /// Makes the store if there is none; refuses one that this version cannot keep. Tells whether an import into it
-    /// is under way, or was broken off, and the id of the etcd that it lies in.
-    pub(super) async fn open(&self) -> Result<(bool, u64), StoreError> {
+    /// is under way, or was broken off.
+    pub(super) async fn open(&self) -> Result<bool, StoreError> {
         const WHAT: &str = "open";
         let fresh = Meta { schema: SCHEMA_VERSION, id: Uuid::new_v4(), base: 0 };
         let key = self.keys.meta();
@@ -51,7 +55,6 @@ impl Core {
             failure: vec![],
         };
         let mut found = self.look(WHAT, reads.clone()).await?;
-        let cluster_id = self.cluster_id(WHAT).await?;
         if found[0].is_empty() && found[1].is_empty() {
             self.send(WHAT, make).await?;
             found = self.look(WHAT, reads).await?;
@@ -62,7 +65,7 @@ impl Core {
             let failure = Failure::new(Cause::Guard, "etcd store: open", why);
             return Err(StoreError::Failed(failure.next("use the version that wrote it")));
         }
-        Ok((!found[1].is_empty(), cluster_id))
+        Ok(found[1].first().is_some_and(|kv| moved_place(&kv.value).is_none()))
     }
 
     pub(super) async fn lineage(&self) -> Result<Lineage, StoreError> {
@@ -76,7 +79,7 @@ impl Core {
         const WHAT: &str = "export";
         let (found, _) = self.scan(WHAT, Span::prefix(&self.keys.all())).await?;
         let all: BTreeMap<Vec<u8>, KeyValue> = found.into_iter().map(|kv| (kv.key.clone(), kv)).collect();
-        if all.contains_key(&self.keys.importing()) {
+        if all.get(&self.keys.importing()).is_some_and(|mark| moved_place(&mark.value).is_none()) {
             return Err(importing());
         }
         let one = |key: Vec<u8>| all.get(&key);
@@ -94,14 +97,26 @@ impl Core {
             chain.extend(records(&self.unpacked_with(WHAT, kv.value.clone(), &mut pieces).await?)?);
         }
         let mut runs = Vec::new();
-        for kept in self.values::<RunRecord>(&all, Kind::Run, &mut pieces).await?.into_values() {
-            runs.push(self.whole_run(WHAT, kept, &mut pieces).await?);
+        let (mut contents, mut names) = (BTreeMap::new(), BTreeMap::new());
+        for mut run in self.values::<RunRecord>(&all, Kind::Run, &mut pieces).await?.into_values() {
+            for part in [&mut run.fleet, &mut run.plan] {
+                let list = part.as_str().unwrap_or_default().to_owned();
+                if !names.contains_key(&list) {
+                    let text = self.unpacked_with(WHAT, list.clone().into_bytes(), &mut pieces).await?;
+                    let text = String::from_utf8_lossy(&text).into_owned();
+                    names.insert(list.clone(), parts::name(&text));
+                    contents.insert(parts::name(&text), text);
+                }
+                *part = names.get(&list).cloned().unwrap_or_default().into();
+            }
+            runs.push(run);
         }
         Ok(Export {
-            schema: SCHEMA_VERSION,
+            schema: EXPORT_VERSION,
             lineage: lineage(&meta, one(self.keys.serial())),
             head: one(self.keys.head()).map_or_else(|| Ok(Head::default()), |kv| from_json(&kv.value))?,
             runs,
+            contents,
             records: chain,
             fences: table.names.iter().map(|(name, slot)| (name.clone(), slot.fence)).collect(),
             nodes: self.values(&all, Kind::Node, &mut pieces).await?,
@@ -165,12 +180,57 @@ impl Core {
         if answer.value.succeeded || answer.repeated && done { Ok(()) } else { Err(overtaken()) }
     }
 
+    pub(super) async fn replace(
+        &self,
+        export: &Export,
+        mut keep: impl FnMut(&[u8]) -> Result<(), StoreError> + Send,
+    ) -> Result<(), StoreError> {
+        const WHAT: &str = "replace";
+        export.check()?;
+        *self.seen.lock().await = None;
+        let keys = &self.keys;
+        if let Some(place) = self.moved().await? {
+            return Err(moved_to(&place));
+        }
+        // A table that cannot be read keeps nobody away.
+        if let Ok(locks) = self.locks().await {
+            all_free(locks)?;
+        }
+        let now = self.look(WHAT, vec![Op::Get { key: keys.locks() }, Op::Get { key: keys.importing() }]).await?;
+        let at = |found: &[KeyValue]| found.first().map_or(0, |kv| kv.mod_revision);
+        let compare = [(keys.locks(), at(&now[0])), (keys.importing(), at(&now[1]))];
+        let mine = format!("replace {}", Uuid::new_v4()).into_bytes();
+        let begin = Transaction {
+            compare: compare.map(|(key, at)| Compare::Changed { key, at }).into(),
+            success: vec![Op::put(keys.importing(), mine.clone())],
+            failure: vec![],
+        };
+        self.send(WHAT, begin).await?;
+        let now = self.look(WHAT, vec![Op::Get { key: keys.importing() }]).await?;
+        let Some(mark) = now[0].first().filter(|kv| kv.value == mine).map(|kv| kv.mod_revision) else {
+            return Err(overtaken());
+        };
+        for kv in self.scan(WHAT, Span::prefix(&keys.all())).await?.0 {
+            let [key, value] = [&kv.key, &kv.value].map(|bytes| BASE64_STANDARD.encode(bytes));
+            keep(format!("{{\"key\":\"{key}\",\"value\":\"{value}\"}}\n").as_bytes())?;
+        }
+        keep(b"")?;
+        // The rest goes when the import begins, as what one that was broken off left.
+        let clear = [keys.locks(), keys.head(), keys.serial()].map(|key| Op::Delete { key });
+        let clear = clear.into_iter().chain([keys.lives(), keys.renewals()].map(|prefix| Op::DeletePrefix { prefix }));
+        self.import_step(clear.collect(), mark).await?;
+        self.import(export).await
+    }
+
     /// Gives the revision of the key that keeps others away.
     async fn begin_import(&self) -> Result<u64, StoreError> {
         const WHAT: &str = "import";
         let keys = &self.keys;
         let mine = Uuid::new_v4().to_string();
         let (found, _) = self.scan(WHAT, Span { keys_only: true, ..Span::prefix(&keys.all()) }).await?;
+        if let Some(place) = self.moved().await? {
+            return Err(moved_to(&place));
+        }
         let broken_off = found.iter().find(|kv| kv.key == keys.importing()).map(|kv| kv.mod_revision);
         let used = found.iter().any(|kv| ![keys.meta(), keys.serial(), keys.importing()].contains(&kv.key));
         let conflict = || StoreError::Conflict("the store is not empty: an import would mix two histories".to_owned());
@@ -216,8 +276,10 @@ impl Core {
             ops.push(Op::put(keys.by_run(run, seq), b"import".to_vec()));
         }
         let mut named: Vec<(Kind, String, Vec<u8>)> = Vec::new();
+        let mut lists = BTreeMap::new();
         for run in &export.runs {
-            named.push((Kind::Run, run.id.clone(), self.stored_run(WHAT, run).await?));
+            let kept = self.stored_run(WHAT, run, &export.contents, &mut lists).await?;
+            named.push((Kind::Run, run.id.clone(), kept));
         }
         for (name, value) in &export.nodes {
             named.push((Kind::Node, name.clone(), to_json(value)?));
@@ -226,7 +288,7 @@ impl Core {
             named.push((Kind::Cluster, name.clone(), to_json(value)?));
         }
         for session in &export.bmc_sessions {
-            named.push((Kind::Session, session.node.clone(), to_json(session)?));
+            named.push((Kind::Session, session.name(), to_json(session)?));
         }
         for (name, value) in &export.observed {
             named.push((Kind::Observed, name.clone(), to_json(value)?));

@@ -1,6 +1,8 @@
 //! The journal and its head. An append costs a read of the head and of the last row, a check of the locks (none while
 //! no lock changed hands), three rows written and one fsync.
 
+use std::collections::BTreeMap;
+
 use rusqlite::{Connection, OptionalExtension, params, types::Type};
 
 use super::{
@@ -15,7 +17,7 @@ use crate::store::{
 
 pub(super) const TABLES: &str = "
     CREATE TABLE state (one INTEGER PRIMARY KEY CHECK (one = 1), lineage TEXT NOT NULL, serial INTEGER NOT NULL,
-        seq INTEGER NOT NULL, hash TEXT NOT NULL, hands INTEGER NOT NULL) STRICT;
+        seq INTEGER NOT NULL, hash TEXT NOT NULL, hands INTEGER NOT NULL, moved TEXT NOT NULL) STRICT;
     CREATE TABLE journal (seq INTEGER PRIMARY KEY, run TEXT NOT NULL, hash TEXT NOT NULL, body TEXT NOT NULL) STRICT;
     CREATE INDEX journal_run ON journal (run, seq);
 ";
@@ -27,19 +29,23 @@ pub(super) struct State {
     pub head: Head,
     /// Rises whenever a lock is taken, stolen or released: while it stands, a fence that was checked holds.
     pub hands: u64,
+    /// Where its content went; empty: nowhere.
+    pub moved: String,
 }
 
 pub(super) fn state(connection: &Connection) -> Result<State, StoreError> {
     connection
-        .prepare_cached("SELECT lineage, serial, seq, hash, hands FROM state")
+        .prepare_cached("SELECT lineage, serial, seq, hash, hands, moved FROM state")
         .and_then(|mut s| {
-            s.query_row([], |row| Ok((row.get::<_, String>(0)?, row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?)))
+            s.query_row([], |row| {
+                Ok((row.get::<_, String>(0)?, row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?, row.get(5)?))
+            })
         })
         .map_err(failed("read its head"))
-        .and_then(|(id, serial, seq, hash, hands): (String, i64, i64, String, i64)| {
+        .and_then(|(id, serial, seq, hash, hands, moved): (String, i64, i64, String, i64, String)| {
             let id = id.parse().map_err(|_| broken(1, "the name of its lineage cannot be read"))?;
             let lineage = Lineage { id, serial: serial as u64 };
-            Ok(State { lineage, head: Head { seq: seq as u64, hash }, hands: hands as u64 })
+            Ok(State { lineage, head: Head { seq: seq as u64, hash }, hands: hands as u64, moved })
         })
 }
 
@@ -90,7 +96,25 @@ pub(super) fn write(
 }
 
 /// Writes a record as it is, and adds it to the sum of its run.
-pub(super) fn insert(connection: &Connection, record: &Record) -> Result<(), StoreError> {
+fn insert(connection: &Connection, record: &Record) -> Result<(), StoreError> {
+    put(connection, record)?;
+    let word = run_word(&record.run);
+    let mut total = shelf::kept_sum(connection, &word)?;
+    shelf::fold(&mut total, &sum_of(record));
+    shelf::keep_sum(connection, &word, &total)
+}
+
+/// A whole chain into an empty journal: each run's sum is written once.
+pub(super) fn insert_all(connection: &Connection, records: &[Record]) -> Result<(), StoreError> {
+    let mut totals: BTreeMap<&str, Sum> = BTreeMap::new();
+    for record in records {
+        put(connection, record)?;
+        shelf::fold(totals.entry(&record.run).or_default(), &sum_of(record));
+    }
+    totals.iter().try_for_each(|(run, total)| shelf::keep_sum(connection, &run_word(run), total))
+}
+
+fn put(connection: &Connection, record: &Record) -> Result<(), StoreError> {
     connection
         .prepare_cached("INSERT INTO journal VALUES (?1, ?2, ?3, ?4)")
         .and_then(|mut s| {
@@ -98,10 +122,7 @@ pub(super) fn insert(connection: &Connection, record: &Record) -> Result<(), Sto
             s.execute(params![record.seq as i64, record.run, record.hash, body])
         })
         .map_err(failed("append to the journal"))?;
-    let word = run_word(&record.run);
-    let mut total = shelf::kept_sum(connection, &word)?;
-    shelf::fold(&mut total, &sum_of(record));
-    shelf::keep_sum(connection, &word, &total)
+    Ok(())
 }
 
 fn run_word(run: &str) -> String {

@@ -1,5 +1,6 @@
 //! The default store: one SQLite file, WAL, `synchronous=FULL`; one writer, readers see a run while it goes on.
 
+mod contents;
 mod journal;
 mod locks;
 mod migrate;
@@ -11,6 +12,7 @@ mod transfer;
 mod witness;
 
 use std::{
+    collections::BTreeMap,
     path::PathBuf,
     sync::{Mutex, MutexGuard},
     time::Duration,
@@ -21,7 +23,8 @@ use serde::{Serialize, de::DeserializeOwned};
 
 use super::{
     Approval, BmcSession, Claim, ClusterRecord, Control, Draft, Export, Fence, Head, Holder, Lineage, Lock, Record,
-    RunHead, RunRecord, RunState, Sighting, Standings, Store, StoreError, clock, made_meanwhile, ttl_ms,
+    RunHead, RunRecord, RunState, Sighting, Standings, Store, StoreError, all_free, clock, made_meanwhile, moved_to,
+    parts, ttl_ms,
 };
 use crate::model::{Failure, Stamp, facts::NodeRecord, failure::Cause};
 use locks::By;
@@ -123,6 +126,12 @@ impl SqliteStore {
         let mut inner = self.inner();
         let Inner { connection, sure, path, file, witness } = &mut *inner;
         let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(failed(what))?;
+        if weight == Weight::Matters {
+            let moved = journal::state(&transaction)?.moved;
+            if !moved.is_empty() {
+                return Err(moved_to(&moved));
+            }
+        }
         let value = body(&transaction, sure)?;
         if weight == Weight::Passing {
             transaction.commit().map_err(failed(what))?;
@@ -164,7 +173,13 @@ impl Store for SqliteStore {
     fn create_run(&self, run: &RunRecord) -> Result<(), StoreError> {
         self.write("create run", Weight::Matters, |t, _| match shelf::get::<RunRecord>(t, Kind::Run, &run.id)? {
             Some(_) => Err(StoreError::Conflict(format!("there is a run {} already", run.id))),
-            None => shelf::put(t, Kind::Run, &run.id, run).and_then(|()| outline::note_run(t, run)),
+            None => {
+                let none = BTreeMap::new();
+                let (kept, parts) = parts::apart(run, &none)?;
+                parts.iter().try_for_each(|(name, text)| contents::put(t, name, text))?;
+                shelf::put(t, Kind::Run, &run.id, &kept)?;
+                outline::note_run(t, &kept)
+            }
         })?;
         // Before the run's first effect: from here on its state is missed, if it goes.
         self.inner().witness.sync();
@@ -182,20 +197,24 @@ impl Store for SqliteStore {
     }
 
     fn runs(&self) -> Result<Vec<RunRecord>, StoreError> {
-        let mut runs: Vec<RunRecord> = self.values(Kind::Run)?;
+        let mut runs = self.read(|c| {
+            let kept = shelf::all::<RunRecord>(c, Kind::Run)?.into_iter();
+            kept.map(|(_, run)| contents::whole(c, run)).collect::<Result<Vec<_>, _>>()
+        })?;
         runs.sort_by(|a, b| (b.started_ms, &b.id).cmp(&(a.started_ms, &a.id)));
         Ok(runs)
     }
 
     fn run(&self, id: &str) -> Result<Option<RunRecord>, StoreError> {
-        self.read(|c| shelf::get(c, Kind::Run, id))
+        self.read(|c| shelf::get(c, Kind::Run, id)?.map(|run| contents::whole(c, run)).transpose())
     }
 
     fn run_heads(&self) -> Result<Vec<RunHead>, StoreError> {
         if let Some(heads) = self.read(outline::heads)? {
             return Ok(heads);
         }
-        let runs = self.runs()?;
+        let mut runs: Vec<RunRecord> = self.values(Kind::Run)?;
+        runs.sort_by(|a, b| (b.started_ms, &b.id).cmp(&(a.started_ms, &a.id)));
         // Kept for the next time; what cannot be kept is made again.
         let _ = self.write("keep the outline", Weight::Passing, |t, _| outline::keep_heads(t, &runs));
         Ok(runs.iter().map(RunHead::from).collect())
@@ -323,11 +342,12 @@ impl Store for SqliteStore {
     }
 
     fn put_bmc_session(&self, session: &BmcSession) -> Result<(), StoreError> {
-        self.put("note a BMC session", Weight::Passing, Kind::BmcSession, &session.node, session)
+        self.put("note a BMC session", Weight::Passing, Kind::BmcSession, &session.name(), session)
     }
 
-    fn drop_bmc_session(&self, node: &str) -> Result<(), StoreError> {
-        self.write("drop a BMC session", Weight::Passing, |t, _| shelf::remove(t, Kind::BmcSession, node))
+    fn drop_bmc_session(&self, session: &BmcSession) -> Result<(), StoreError> {
+        let name = session.name();
+        self.write("drop a BMC session", Weight::Passing, |t, _| shelf::remove(t, Kind::BmcSession, &name))
     }
 
     fn put_observed(&self, node: &str, at_ms: u64, facts: &serde_json::Value) -> Result<(), StoreError> {
@@ -351,6 +371,21 @@ impl Store for SqliteStore {
 
     fn lineage(&self) -> Result<Lineage, StoreError> {
         Ok(self.read(journal::state)?.lineage)
+    }
+
+    fn moved(&self) -> Result<Option<String>, StoreError> {
+        Ok(Some(self.read(journal::state)?.moved).filter(|place| !place.is_empty()))
+    }
+
+    fn set_moved(&self, to: Option<&str>) -> Result<(), StoreError> {
+        self.write("say where it was moved to", Weight::Passing, |t, _| {
+            if to.is_some() {
+                all_free(locks::all(t, &clock::stamp())?)?;
+            }
+            t.execute("UPDATE state SET moved = ?1", [to.unwrap_or_default()])
+                .map(drop)
+                .map_err(failed("say where it was moved to"))
+        })
     }
 
     fn export(&self) -> Result<Export, StoreError> {

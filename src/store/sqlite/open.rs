@@ -11,13 +11,18 @@ use rusqlite::{Connection, params};
 use uuid::Uuid;
 
 use super::{
-    Inner, SqliteStore, failed, journal, shelf,
+    Inner, SqliteStore, contents, failed, journal, shelf,
     witness::{self, Seen, Witness},
 };
 use crate::{
     model::{Failure, failure::Cause},
-    store::{SCHEMA_VERSION, StoreError},
+    store::StoreError,
 };
+
+/// How the file is laid out. Records have a version of their own, `SCHEMA_VERSION`.
+/// 2: sums over everything, one table by name. 3: fleets and plans once each, and where the content was
+/// moved to.
+pub(super) const FILE_SCHEMA: u32 = 3;
 
 /// How long a writer waits for another process's transaction.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
@@ -58,7 +63,7 @@ impl SqliteStore {
                 }
                 None => make(&mut connection)?,
             },
-            Some(found) if found == SCHEMA_VERSION.to_string() => {}
+            Some(found) if found == FILE_SCHEMA.to_string() => {}
             Some(found) => return Err(other_schema(path, &found)),
         }
         let state = journal::state(&connection).map_err(|e| first_bad(path, e, kept))?;
@@ -99,9 +104,9 @@ fn first_bad(path: &Path, error: StoreError, kept: Option<&Seen>) -> StoreError 
 }
 
 fn other_schema(path: &Path, found: &str) -> StoreError {
-    let why = format!("it has schema {found}, this rackctl keeps {SCHEMA_VERSION}");
+    let why = format!("it has schema {found}, this rackctl keeps {FILE_SCHEMA}");
     let next = match found.parse::<u32>() {
-        Ok(older) if older < SCHEMA_VERSION => "rackctl store migrate",
+        Ok(older) if older < FILE_SCHEMA => "rackctl store migrate",
         Ok(_) => "use the version that wrote it",
         Err(_) => "rackctl state rebuild",
     };
@@ -146,11 +151,11 @@ pub(super) fn make_tables(transaction: &Connection) -> Result<(), StoreError> {
         .execute_batch("CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;")
         .and_then(|()| transaction.execute_batch(journal::TABLES))
         .and_then(|()| transaction.execute_batch(shelf::TABLES))
-        .and_then(|()| {
-            transaction.execute("INSERT INTO meta VALUES ('schema', ?1)", params![SCHEMA_VERSION.to_string()])
-        })
+        .and_then(|()| transaction.execute_batch(contents::TABLES))
+        .and_then(|()| transaction.execute("INSERT INTO meta VALUES ('schema', ?1)", params![FILE_SCHEMA.to_string()]))
         .and_then(|_| {
-            transaction.execute("INSERT INTO state VALUES (1, ?1, 0, 0, '', 0)", params![Uuid::new_v4().to_string()])
+            transaction
+                .execute("INSERT INTO state VALUES (1, ?1, 0, 0, '', 0, '')", params![Uuid::new_v4().to_string()])
         })
         .map_err(failed("open"))?;
     Ok(())

@@ -1,16 +1,16 @@
 //! The whole content out, and into an empty store.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use rusqlite::{Connection, params};
 use serde::{Serialize, de::DeserializeOwned};
 
 use super::{
-    failed, journal,
+    contents, failed, journal,
     shelf::{self, Kind},
     to_json,
 };
-use crate::store::{self, Export, SCHEMA_VERSION, StoreError};
+use crate::store::{self, EXPORT_VERSION, Export, RunRecord, StoreError, parts};
 
 pub(super) fn export(connection: &Connection) -> Result<Export, StoreError> {
     fn named<T: DeserializeOwned>(connection: &Connection, kind: Kind) -> Result<BTreeMap<String, T>, StoreError> {
@@ -20,11 +20,18 @@ pub(super) fn export(connection: &Connection) -> Result<Export, StoreError> {
         Ok(shelf::all(connection, kind)?.into_iter().map(|(_, value)| value).collect())
     }
     let state = journal::state(connection)?;
+    let runs: Vec<RunRecord> = values(connection, Kind::Run)?;
+    let wanted: BTreeSet<&str> = runs.iter().flat_map(|run| [&run.fleet, &run.plan]).filter_map(parts::named).collect();
+    let contents = wanted
+        .into_iter()
+        .map(|name| Ok((name.to_owned(), contents::get(connection, name)?)))
+        .collect::<Result<_, StoreError>>()?;
     Ok(Export {
-        schema: SCHEMA_VERSION,
+        schema: EXPORT_VERSION,
         lineage: state.lineage,
         head: state.head,
-        runs: values(connection, Kind::Run)?,
+        runs,
+        contents,
         records: journal::chain(connection)?,
         fences: named(connection, Kind::Fence)?,
         nodes: named(connection, Kind::Node)?,
@@ -57,9 +64,7 @@ pub(super) fn import(connection: &Connection, export: &Export) -> Result<(), Sto
     if !empty {
         return Err(store::not_empty());
     }
-    for record in &export.records {
-        journal::insert(connection, record)?;
-    }
+    journal::insert_all(connection, &export.records)?;
     journal::set_head(connection, &export.head)?;
     connection
         .execute(
@@ -67,11 +72,22 @@ pub(super) fn import(connection: &Connection, export: &Export) -> Result<(), Sto
             params![export.lineage.id.to_string(), export.lineage.serial as i64],
         )
         .map_err(failed("import"))?;
-    keep(connection, Kind::Run, export.runs.iter().map(|r| (r.id.clone(), r)))?;
+    let mut done = BTreeSet::new();
+    let mut runs = Vec::new();
+    for run in &export.runs {
+        let (kept, parts) = parts::apart(run, &export.contents)?;
+        for (name, text) in parts {
+            if done.insert(name.clone()) {
+                contents::put(connection, &name, &text)?;
+            }
+        }
+        runs.push(kept);
+    }
+    keep(connection, Kind::Run, runs.iter().map(|r| (r.id.clone(), r)))?;
     keep(connection, Kind::Fence, owned(&export.fences))?;
     keep(connection, Kind::Node, owned(&export.nodes))?;
     keep(connection, Kind::Cluster, owned(&export.clusters))?;
-    keep(connection, Kind::BmcSession, export.bmc_sessions.iter().map(|s| (s.node.clone(), s)))?;
+    keep(connection, Kind::BmcSession, export.bmc_sessions.iter().map(|s| (s.name(), s)))?;
     keep(connection, Kind::Observed, owned(&export.observed))?;
     keep(connection, Kind::Control, owned(&export.controls))?;
     keep(connection, Kind::Approval, export.approvals.iter().map(|a| (a.name(), a)))

@@ -214,6 +214,7 @@ mod tests {
             lineage: Lineage { id: Uuid::from_u128(id), serial },
             head: seen(serial, seq).head,
             hands: 0,
+            moved: String::new(),
         };
         let hash = |seq: u64| Ok(Some(format!("{seq:064x}")));
         let ask = |state: &State| agrees(&seen(20, 9), state, hash);

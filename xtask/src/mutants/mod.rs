@@ -34,10 +34,20 @@ pub fn run(names: &[String]) -> Result<(), Trouble> {
     let home = build::target_dir().join("mutants");
     let tree = home.join("tree");
     copy(&tree)?;
+    let target = home.join("target");
+    // A test that fails anyway would seem to notice everything.
+    let suites: std::collections::BTreeSet<&[&str]> = chosen.iter().map(|m| m.tests).collect();
+    for suite in suites {
+        eprintln!("\n==> the tree as it is: {}", suite.join(" "));
+        if !nextest(&tree, &target, suite, &[]).status()?.success() {
+            return Err(Trouble::new("mutants", format!("these fail without any mutant: {}", suite.join(" ")))
+                .next(format!("cargo nextest run {}", suite.join(" "))));
+        }
+    }
     let mut fates = Vec::new();
     for mutant in chosen {
         eprintln!("\n==> {} in {}", mutant.name, mutant.file);
-        let fate = one(&tree, &home.join("target"), mutant)?;
+        let fate = one(&tree, &target, mutant)?;
         eprintln!("{}: {}", mutant.name, word(fate));
         fates.push((mutant, fate));
     }
@@ -99,17 +109,19 @@ fn one(tree: &Path, target: &Path, mutant: &Mutant) -> Result<Fate, Trouble> {
 }
 
 fn judge(tree: &Path, target: &Path, mutant: &Mutant) -> Result<Fate, Trouble> {
-    let nextest = |more: &[&str]| {
-        Argv::new(&["timeout", "--kill-after=10", &DEADLINE_S.to_string(), "cargo", "nextest", "run"])
-            .args(["--manifest-path".to_owned(), tree.join("Cargo.toml").display().to_string()])
-            .args(mutant.tests.iter().copied())
-            .args(more.iter().copied())
-            .env("CARGO_TARGET_DIR", target.to_string_lossy())
-    };
-    if !nextest(&["--no-run"]).status()?.success() {
+    if !nextest(tree, target, mutant.tests, &["--no-run"]).status()?.success() {
         return Ok(Fate::DoesNotApply);
     }
-    Ok(if nextest(&["--no-fail-fast"]).status()?.success() { Fate::Survived } else { Fate::Killed })
+    let survived = nextest(tree, target, mutant.tests, &["--no-fail-fast"]).status()?.success();
+    Ok(if survived { Fate::Survived } else { Fate::Killed })
+}
+
+fn nextest(tree: &Path, target: &Path, tests: &[&str], more: &[&str]) -> Argv {
+    Argv::new(&["timeout", "--kill-after=10", &DEADLINE_S.to_string(), "cargo", "nextest", "run"])
+        .args(["--manifest-path".to_owned(), tree.join("Cargo.toml").display().to_string()])
+        .args(tests.iter().copied())
+        .args(more.iter().copied())
+        .env("CARGO_TARGET_DIR", target.to_string_lossy())
 }
 
 /// `None`: its text does not stand there exactly once.
