@@ -88,7 +88,9 @@ fn keep_quorums(fleet: &Fleet, facts: &Facts, plan: &mut Plan, together: bool) {
         let needed = voters.len() / 2 + 1;
         // Off already, or without a quorum already: nothing more is lost.
         let healthy = voters.iter().filter(|m| m.healthy).count();
-        if leaving.is_empty() || left >= needed || left == healthy {
+        // The first one's return may bring the quorum back that the second one's end would take.
+        let in_turn = !together && leaving.len() > 1 && voters.len() < 3;
+        if leaving.is_empty() || left >= needed || left == healthy && !in_turn {
             continue;
         }
         let names: Vec<String> =

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, rc::Rc};
 
 use super::{
-    check, etcd,
+    check,
     exec::{Ctx, sleep},
     fate, faults,
     faults::{Faults, Lost, Profile},
@@ -80,7 +80,7 @@ pub async fn changes(ctx: &Ctx, office: &Office, scenario: Scenario, faults: &Fa
     // Longer than the latest failure, its way back and a boot.
     sleep(ctx, 2_400_000).await;
     if old_disks {
-        old_disk(ctx, office, &goal.scope().0).await;
+        old_disk(ctx, office).await;
     }
     if !reinstall && !ctx.world().durable.lost.get() {
         check::serves_again(&mut ctx.world());
@@ -112,12 +112,9 @@ fn keep_images(ctx: &Ctx, nodes: &[String]) {
     }
 }
 
-/// F42, F43: members with an empty disk under an old name are removed by a person, and join anew; then a machine comes
-/// back with the disk that it had before.
-async fn old_disk(ctx: &Ctx, office: &Office, nodes: &[String]) {
-    for node in nodes {
-        etcd::remove_by_hand(&mut ctx.world(), node);
-    }
+/// F42, F43: members with an empty disk under an old name join anew under a new id; then a machine comes back with the
+/// disk that it had before.
+async fn old_disk(ctx: &Ctx, office: &Office) {
     ends(ctx, office, goal(office)).await;
     let anew = |m: &machine::Machine| {
         let generation = |d: &machine::Disk| d.system.as_ref().map_or(0, |s| s.config.generation);

@@ -381,23 +381,6 @@ pub fn write_and_read(world: &mut World, through: usize, read: usize) -> Result<
     Ok(id)
 }
 
-/// F42: a person takes a member out of the list whose machine was wiped: proven dead.
-pub fn remove_by_hand(world: &mut World, node: &str) {
-    let Some(machine) = world.number.get(node).copied() else { return };
-    let alive = |world: &World| world.machines.get(machine).is_some_and(|m| m.etcd.is_some());
-    let wiped =
-        |world: &World| world.machines.get(machine).and_then(|m| m.system()).is_none_or(|(_, s)| s.data.is_none());
-    if alive(world) || !wiped(world) {
-        return;
-    }
-    let quorate = |c: &&Cluster| c.has_quorum(world, None) && c.members.iter().any(|m| m.name == node);
-    let Some(id) = world.clusters.values().find(quorate).map(|c| c.id) else { return };
-    let Some(cluster) = world.clusters.get_mut(&id) else { return };
-    cluster.members.retain(|m| m.name != node);
-    let what = What::RemovedByHand { cluster: cluster.name.clone(), node: node.to_owned() };
-    world.happened(what);
-}
-
 /// A fault as the drivers tell it.
 pub fn failure(fault: &Fault, what: &str) -> Failure {
     fault.failure(what)

@@ -147,11 +147,6 @@ pub enum What {
         cluster: String,
         raised: bool,
     },
-    /// A person took a member out of the list.
-    RemovedByHand {
-        cluster: String,
-        node: String,
-    },
     DiskSwapped {
         node: String,
         generation: u64,

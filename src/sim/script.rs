@@ -168,7 +168,8 @@ async fn take_over(ctx: &Ctx, office: &Office) {
     let names: Vec<String> = office.fleet.nodes.keys().cloned().collect();
     for _ in 0..TRIES {
         sleep(ctx, 20_000).await;
-        let Some(run) = operator::open_run_of(ctx, &names) else { return };
+        // It may be planning still.
+        let Some(run) = operator::open_run_of(ctx, &names) else { continue };
         match operator::process(ctx, office, "b", Command::TakeOver(run), None).await {
             Ending::Locked => {}
             _ => return,
