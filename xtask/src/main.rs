@@ -45,6 +45,7 @@ cargo xtask crash-points [FLAG…]
     --only POINT[,POINT]  one crash again, as a failure names it: main:fsync:12
     --times N             that often
     --program FILE        another rackctl than the one that is built here
+    --release             an optimised one: a crash takes less processor time, the build more
 cargo xtask operators [FLAG…]
     several operators at once on simulated machines: races for a bootstrap, a process that is stopped for three leases,
     eight operators on forty machines; as root
