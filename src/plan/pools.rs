@@ -73,6 +73,14 @@ fn limited<'a>(fleet: &'a Fleet, node: &'a Node) -> impl Iterator<Item = (String
     .filter_map(move |(kind, name, limit)| Some((format!("{site}{kind}/{}", name.as_ref()?), limit?)))
 }
 
+/// Voters that may be away at once without the quorum: a cluster that is not yet as large as declared bears less than
+/// its rollout was written for. One at least: whether even that is too many is the quorum guard's matter.
+fn spare_voters(facts: &Facts, cluster: &str) -> Option<u32> {
+    let seen = facts.clusters.get(cluster)?.value.as_ref().ok()?;
+    let voters = seen.members.iter().filter(|m| !m.learner).count();
+    u32::try_from(voters.saturating_sub(super::quorum::majority(voters)).max(1)).ok()
+}
+
 /// Members that their own cluster, of the inventory, says are healthy voters.
 fn voters<'a>(fleet: &'a Fleet, facts: &'a Facts) -> HashSet<&'a str> {
     let mut voters = HashSet::new();
@@ -83,14 +91,6 @@ fn voters<'a>(fleet: &'a Fleet, facts: &'a Facts) -> HashSet<&'a str> {
         voters.extend(cluster.members.iter().map(String::as_str).filter(|m| healthy.contains(m)));
     }
     voters
-}
-
-/// Voters that may be away at once without the quorum: a cluster that is not yet as large as declared bears less than
-/// its rollout was written for. One at least: whether even that is too many is the quorum guard's matter.
-fn spare_voters(facts: &Facts, cluster: &str) -> Option<u32> {
-    let seen = facts.clusters.get(cluster)?.value.as_ref().ok()?;
-    let voters = seen.members.iter().filter(|m| !m.learner).count();
-    u32::try_from(voters.saturating_sub(super::quorum::majority(voters)).max(1)).ok()
 }
 
 /// It was installed and answers, or its cluster says that it is healthy.

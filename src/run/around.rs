@@ -22,8 +22,8 @@ const AT_ONCE: usize = 32;
 /// members are, is [`look::away`]'s.
 pub(super) async fn down(world: &World) -> Result<BTreeSet<String>, Failure> {
     let records = world.store.node_records().map_err(|e| store_failure(&e))?;
-    // Asked for every node of every rack. One of which nothing is known since the state was lost is asked, and counts
-    // unless it is seen to serve.
+    // Asked for every node of every rack. One of which nothing is known since the state was lost is asked as well, and
+    // counts unless it is seen to serve.
     let installed: HashMap<&str, &NodeRecord> = records
         .iter()
         .filter(|(_, r)| r.phase != InstallPhase::Installing)

@@ -125,12 +125,11 @@ async fn old_disk(ctx: &Ctx, office: &Office) {
     sleep(ctx, QUIET_MS).await;
     // It is named, and nothing is done to it.
     let told = ends(ctx, office, goal(office)).await;
-    let mut world = ctx.world();
-    let node = world.name(machine);
     if matches!(told, Ending::Nothing { refused: 0 }) {
+        let mut world = ctx.world();
+        let node = world.name(machine);
         watch::stale_unnoticed(&mut world, &node);
     }
-    drop(world);
     fate::swap_disk(ctx, machine);
     sleep(ctx, QUIET_MS).await;
 }
