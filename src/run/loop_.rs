@@ -117,7 +117,8 @@ async fn drive(
             if let Event::Finalized { subject, attempt, result } = &event {
                 let body = json!({ "failure": result.as_ref().err() });
                 let subject_id = subject.to_string();
-                if let Err(failure) = record(&world, &mut notify, subject, &subject_id, *attempt, RecordKind::Finalized, body)
+                if let Err(failure) =
+                    record(&world, &mut notify, subject, &subject_id, *attempt, RecordKind::Finalized, body)
                 {
                     hands.tasks.shutdown().await;
                     return Err(failure);

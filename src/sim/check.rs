@@ -136,10 +136,8 @@ pub fn on_effect(world: &mut World, cause: &Cause) {
             }
             world.watch.voted.entry(cluster.clone()).or_default().insert(node.clone());
         }
-        What::MemberRemoved { node, wiped, learner, .. } => {
-            if !wiped && !learner {
-                broken(world, Invariant::I7, Some(node), "a voter that has its data was taken out of the list".into());
-            }
+        What::MemberRemoved { node, wiped: false, learner: false, .. } => {
+            broken(world, Invariant::I7, Some(node), "a voter that has its data was taken out of the list".into());
         }
         What::Promoted { cluster, node, synced } => {
             if !synced {
