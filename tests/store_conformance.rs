@@ -624,12 +624,39 @@ fn node_records(backend: &dyn Backend) {
 
 fn bmc_sessions(backend: &dyn Backend) {
     let store = backend.fresh();
-    let session = |uri: Option<&str>| BmcSession { node: "n1".into(), uri: uri.map(str::to_owned), holder: me() };
-    store.put_bmc_session(&session(None)).unwrap();
-    store.put_bmc_session(&session(Some("/1"))).unwrap();
-    assert_eq!(store.bmc_sessions().unwrap(), [session(Some("/1"))]);
-    store.drop_bmc_session("n2").unwrap();
-    store.drop_bmc_session("n1").unwrap();
+    let session = |node: &str, uri: Option<&str>, holder: Holder, login: Option<u64>| BmcSession {
+        node: node.into(),
+        uri: uri.map(str::to_owned),
+        holder,
+        login,
+    };
+    let first = session("n1", Some("/1"), me(), Some(1));
+    store.put_bmc_session(&BmcSession { uri: None, ..first.clone() }).unwrap();
+    store.put_bmc_session(&first).unwrap();
+    assert_eq!(store.bmc_sessions().unwrap(), std::slice::from_ref(&first), "one note a log-in");
+    // Another log-in of the same process, of another one at the same place, of another host; and one of a version
+    // that did not count them.
+    let others = [
+        session("n1", None, me(), Some(2)),
+        session("n1", Some("/3"), Holder { pid: me().pid + 1, ..me() }, Some(1)),
+        session("n1", Some("/4"), elsewhere(), Some(1)),
+        session("n1", Some("/5"), me(), None),
+        session("n10", Some("/1"), me(), Some(1)),
+    ];
+    for other in &others {
+        store.put_bmc_session(other).unwrap();
+    }
+    let mut left: Vec<BmcSession> = others.to_vec();
+    left.push(first.clone());
+    let all = store.bmc_sessions().unwrap();
+    assert!(all.len() == 6 && left.iter().all(|s| all.contains(s)), "{all:?}");
+    // By node, and what it was opened as plays no part.
+    assert!(all.iter().map(|s| s.node.as_str()).is_sorted(), "{all:?}");
+    store.drop_bmc_session(&session("n2", None, me(), Some(1))).unwrap();
+    for session in left {
+        store.drop_bmc_session(&BmcSession { uri: None, ..session.clone() }).unwrap();
+        assert!(!store.bmc_sessions().unwrap().contains(&session));
+    }
     assert!(store.bmc_sessions().unwrap().is_empty());
 }
 
@@ -698,7 +725,7 @@ fn fill(store: &dyn Store) {
     append(store, "r-1", &fence, "b").unwrap();
     store.put_node_record("n1", &node_record(1)).unwrap();
     store.put_cluster_record("c", 0, &cluster_record(1, "t")).unwrap();
-    store.put_bmc_session(&BmcSession { node: "n1".into(), uri: None, holder: me() }).unwrap();
+    store.put_bmc_session(&BmcSession { node: "n1".into(), uri: None, holder: me(), login: Some(1) }).unwrap();
     store.put_observed("n1", 2, &json!({ "power": "on" })).unwrap();
     let pause = Control { kind: ControlKind::Pause, actor: me(), at_ms: 4, reason: None };
     store.set_control("r-1", Some(&pause)).unwrap();

@@ -38,7 +38,6 @@ fn starved(lab: &Bench, when: u32, words: &[&str]) -> Said {
     lab.start_command(command).wait(BRING_UP)
 }
 
-// fault: F58 invariant: I1 I11 harness: K
 #[test]
 fn a_disk_that_fills_up_stops_a_run_and_what_was_done_is_told_kept_and_looked_at() {
     let traces = Command::new("strace").args(["-f", "-qq", "--seccomp-bpf", "-e", "trace=none", "true"]).status();

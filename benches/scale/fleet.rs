@@ -1,49 +1,76 @@
-//! An inventory of ten thousand machines, as an operator of that many would write it: a file per rack.
+//! An inventory of as many machines as one likes, as operators write them: by hand a file for each rack or room, by a
+//! program a file for each machine.
 
-use std::{fmt::Write, fs, io, path::Path};
+use std::{
+    collections::BTreeMap,
+    fmt::Write,
+    fs, io,
+    path::{Path, PathBuf},
+};
 
 pub const PER_RACK: usize = 40;
 const RACKS_PER_ROOM: usize = 25;
-pub const CLUSTERS: usize = 100;
+/// One cluster for so many machines.
+const PER_CLUSTER: usize = 100;
 const MEMBERS: usize = 5;
 const CLASSES: [&str; 3] = ["r750", "dl380", "sr650"];
 const PROFILES: [&str; 5] = ["control-plane", "worker", "storage", "gpu", "edge"];
 
-pub fn name(node: usize) -> String {
+fn name(node: usize) -> String {
     format!("n{node:05}")
 }
-pub fn cluster(number: usize) -> String {
+/// Clusters of a fleet of so many machines.
+pub fn clusters_of(nodes: usize) -> usize {
+    nodes / PER_CLUSTER
+}
+fn cluster(number: usize) -> String {
     format!("c{number:03}")
 }
 /// The first machines of every rack are members; one in each fifth rack is a spare.
-pub fn cluster_of(node: usize) -> Option<usize> {
+fn cluster_of(node: usize, nodes: usize) -> Option<usize> {
     let (rack, place) = (node / PER_RACK, node % PER_RACK);
     // Members of one cluster stand in different racks.
     let seat = rack * 2 + place;
-    (place < 2 && seat < CLUSTERS * MEMBERS).then_some(seat % CLUSTERS)
+    let clusters = clusters_of(nodes);
+    (place < 2 && seat < clusters * MEMBERS).then_some(seat % clusters)
+}
+
+/// What a file holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shape {
+    Room,
+    Rack,
+    Node,
 }
 
 /// Writes it below `folder`.
-pub fn write(folder: &Path, nodes: usize) -> io::Result<()> {
+pub fn write(folder: &Path, nodes: usize, shape: Shape) -> io::Result<()> {
     let racks = folder.join("racks");
     fs::create_dir_all(&racks)?;
     fs::write(folder.join("site.yaml"), site(nodes))?;
     fs::write(folder.join("classes.yaml"), classes())?;
-    fs::write(folder.join("clusters.yaml"), clusters())?;
-    for rack in 0..nodes.div_ceil(PER_RACK) {
-        let mut text = format!("# Rack r{rack:04}\n");
-        for node in rack * PER_RACK..nodes.min((rack + 1) * PER_RACK) {
-            self::node(&mut text, node);
-        }
-        fs::write(racks.join(format!("r{rack:04}.yaml")), text)?;
+    fs::write(folder.join("clusters.yaml"), clusters(nodes))?;
+    let mut files: BTreeMap<PathBuf, String> = BTreeMap::new();
+    for node in 0..nodes {
+        let rack = node / PER_RACK;
+        let name = match shape {
+            Shape::Room => format!("m{}.yaml", rack / RACKS_PER_ROOM),
+            Shape::Rack => format!("r{rack:04}.yaml"),
+            Shape::Node => format!("r{rack:04}/{}.yaml", name(node)),
+        };
+        self::node(files.entry(racks.join(name)).or_default(), node, nodes);
+    }
+    for (path, text) in files {
+        path.parent().map_or(Ok(()), fs::create_dir_all)?;
+        fs::write(path, text)?;
     }
     Ok(())
 }
 
-fn node(text: &mut String, node: usize) {
+fn node(text: &mut String, node: usize, nodes: usize) {
     let (rack, place) = (node / PER_RACK, node % PER_RACK);
     let (room, row) = (rack / RACKS_PER_ROOM, rack % RACKS_PER_ROOM);
-    let member = cluster_of(node);
+    let member = cluster_of(node, nodes);
     let label = member.map(|c| format!(", cluster: {}", cluster(c))).unwrap_or_default();
     let profile = if member.is_some() { PROFILES[0] } else { PROFILES[1 + node % 4] };
     let class = CLASSES[rack % CLASSES.len()];
@@ -76,7 +103,7 @@ spec:
     );
 }
 
-pub fn mac(node: usize) -> String {
+fn mac(node: usize) -> String {
     let [_, _, _, _, _, a, b, c] = (node as u64).to_be_bytes();
     format!("52:54:00:{a:02x}:{b:02x}:{c:02x}")
 }
@@ -89,6 +116,7 @@ spec:
   domain: fra1.example.net
   ntp: [10.0.0.1]
   dns: [10.0.0.1]
+  disruption: { rack: 4, power: \"10%\" }
   ssh: { user: root, authorizedKeys: [\"ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIE1hbmFnZWRCeVRoZU9wZXJhdG9yTm90QVJlYWxLZXk ops\"] }
 ---
 apiVersion: rackctl.dev/v1alpha1
@@ -158,7 +186,7 @@ spec:
     CLASSES.iter().map(class).chain(PROFILES.iter().map(profile)).collect()
 }
 
-fn clusters() -> String {
+fn clusters(nodes: usize) -> String {
     let one = |number: usize| {
         let name = cluster(number);
         format!(
@@ -173,5 +201,5 @@ spec:
 "
         )
     };
-    (0..CLUSTERS).map(one).collect()
+    (0..clusters_of(nodes)).map(one).collect()
 }

@@ -14,4 +14,4 @@ pub mod redfish;
 pub mod reset;
 pub mod tls;
 
-pub use client::{Client, Leave, Login, NoLedger, Options, Passwords, RequestLine, SessionLedger};
+pub use client::{Client, Leave, Leftover, Login, NoLedger, Options, Passwords, RequestLine, SessionLedger};

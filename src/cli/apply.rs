@@ -442,7 +442,7 @@ mod tests {
     fn all_refused_is_a_refusal_and_some_done_is_some() {
         let cluster: crate::model::fleet::Cluster = serde_json::from_value(serde_json::json!({
             "name": "c", "driver": { "other": { "kind": "x" } }, "members": ["n1", "n2"], "size": 2, "spares": [],
-            "dependsOn": [],
+            "dependsOn": [], "rollout": crate::model::rollout::Rollout::default(),
         }))
         .unwrap();
         let fleet = Fleet { clusters: [("c".to_owned(), cluster)].into(), ..Fleet::default() };

@@ -20,6 +20,7 @@ use crate::{
         Failure,
         approval::Envelope,
         boot::{BootObject, BootTable, NetbootEvent},
+        clock::utc,
         failure::Cause,
         fleet::ClusterDriver,
     },
@@ -33,7 +34,7 @@ use crate::{
     plan::{Plan, Subject},
     run::{self, Notice, Outside, World, WorldParts, api, keys::Keys},
     secrets,
-    store::{Fence, Record, RecordKind, RunState},
+    store::{Fence, Record, RecordKind, RunState, StoreError},
 };
 
 /// From the first table to open sockets, the look for other DHCP servers included.
@@ -252,6 +253,7 @@ async fn finish(
             session.store.unlock(fence).map_err(|e| stop(&e))?;
             record.hash
         }
+        Err(StoreError::Fenced { .. }) => return Err(taken(session, &world.run)),
         Err(error) => {
             stdout::note(&format!("warning: the run's end was not recorded: {error}"));
             "-".to_owned()
@@ -280,10 +282,13 @@ async fn finish(
     let whole = |t: &crate::plan::Track| t.steps.iter().all(|s| past.get(&s.id).is_some_and(|p| p.done));
     let some_done = world.plan.tracks.iter().any(|t| !t.steps.is_empty() && whole(t));
     let refused = !world.plan.refusals.is_empty();
+    let guarded = !failures.is_empty() && failures.iter().all(|(_, f)| f.cause == Cause::Guard);
     let exit = match outcome {
         Outcome::Succeeded if refused => Exit::Partial,
         Outcome::Succeeded => Exit::Done,
         Outcome::Partly => Exit::Partial,
+        // Nothing went wrong but what a guard forbids: a cluster that somebody else has just made, for one.
+        Outcome::Failed | Outcome::Halted if guarded && !some_done => Exit::Refused,
         Outcome::Failed => Exit::Failed,
         Outcome::NeedsPerson => Exit::NeedsPerson,
         Outcome::Interrupted | Outcome::Paused => Exit::Interrupted,
@@ -318,6 +323,27 @@ async fn finish(
         );
     }
     if told.is_empty() { Ok(exit) } else { Err(Stop { exit, failures: told }) }
+}
+
+/// Somebody else has the run's locks by now: who took them, why, and what became of the run.
+pub fn taken(session: &Session, run: &str) -> Stop {
+    let records = session.store.journal(run).unwrap_or_default();
+    let by = records.iter().rev().find(|r| r.kind == RecordKind::LockStolen);
+    let word = |name: &str| by.and_then(|r| r.body.get(name)?.as_str()).unwrap_or_default().to_owned();
+    let who = match by {
+        Some(r) => format!("{} took its locks at {} ({})", word("to"), utc(r.at_ms), word("reason")),
+        None => "its locks are no longer ours".to_owned(),
+    };
+    let now = match records.iter().rev().find(|r| matches!(r.kind, RecordKind::RunResumed | RecordKind::RunEnded)) {
+        Some(r) if r.kind == RecordKind::RunEnded => {
+            format!("{} ended the run: {}", r.actor, r.body["outcome"].as_str().unwrap_or("-"))
+        }
+        Some(r) => format!("{} goes on with it", r.actor),
+        None => "nobody has gone on with it yet".to_owned(),
+    };
+    let what = format!("run {run}");
+    let failure = Failure::new(Cause::Interrupted, what, format!("{who}; {now}; nothing more was sent from here"));
+    Stop::with(Exit::Locked, failure.next(format!("rackctl logs {run}")))
 }
 
 /// As the clusters themselves say it now.

@@ -22,7 +22,11 @@ pub fn of(kind: &str) -> Get {
 
 pub fn run(globals: &Globals, args: &Get) -> Result<Exit, Stop> {
     let (kind, names) = split(args)?;
-    let fleet = globals.fleet()?;
+    // Who asks machines reads what they are from the manifests alone.
+    let fleet = match args.refresh || kind == Kind::Member {
+        true => globals.fleet()?,
+        false => globals.fleet_to_look()?,
+    };
     let mut view = View::look(globals, &fleet, kind, &names, args)?;
     if view.is_empty() && globals.format.is_for_people() {
         stdout::note(&format!("no {} found", kind.plural()));

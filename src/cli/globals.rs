@@ -149,6 +149,15 @@ impl Globals {
         self.loaded(inventory::load_values)
     }
 
+    /// [`Globals::fleet`] for verbs that only look: of thousands of nodes, what an earlier look kept may be taken where
+    /// no file has changed since.
+    pub fn fleet_to_look(&self) -> Result<Fleet, Stop> {
+        match kept_fleets() {
+            Some(folder) => self.loaded(|sources| inventory::load_to_look(sources, &folder)),
+            None => self.fleet(),
+        }
+    }
+
     /// [`Globals::fleet`], and where each value of its nodes comes from.
     pub fn fleet_with_origins(&self) -> Result<Fleet, Stop> {
         self.loaded(inventory::load)
@@ -174,6 +183,11 @@ impl Globals {
     ) -> Result<(), Stop> {
         stdout::print(&self.format.render(items, stdout::width(), table))
     }
+}
+
+/// Where resolved fleets are kept; a host without a home keeps none.
+fn kept_fleets() -> Option<PathBuf> {
+    Some(super::paths::cache().ok()?.join("fleets"))
 }
 
 fn unknown_context(name: &str, config: &ConfigFile) -> Failure {
@@ -229,7 +243,12 @@ pub fn for_completion(words: &[String]) -> Option<Fleet> {
     let path = context::path().ok()?;
     let config = context::load().ok()?;
     let globals = Globals::resolve(&args, &Env::read(), &config, path.parent()?).ok()?;
-    inventory::load_values(&sources(&globals.filenames).ok()?).ok().map(|loaded| loaded.fleet)
+    let sources = sources(&globals.filenames).ok()?;
+    let loaded = match kept_fleets() {
+        Some(folder) => inventory::load_to_look(&sources, &folder),
+        None => inventory::load_values(&sources),
+    };
+    loaded.ok().map(|loaded| loaded.fleet)
 }
 
 #[cfg(test)]

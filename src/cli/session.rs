@@ -23,13 +23,20 @@ use crate::{
         fleet::{Credential, Node},
     },
     output::{Exit, Stop, plan::Place, stdout},
-    run::{StoreLedger, clock, netns, observe::Asking},
+    run::{
+        clock, netns,
+        observe::Asking,
+        sessions::{self, LogIn},
+    },
     secrets,
     store::{Fence, Holder, Store, StoreError},
 };
 
 /// Machines at the same time, unless `--concurrency` says otherwise.
 pub const CONCURRENCY: usize = 64;
+
+/// For the log-in that closes what others left open.
+const SWEEP: std::time::Duration = std::time::Duration::from_secs(15);
 
 /// Password helpers that run at the same time.
 const HELPERS_AT_ONCE: usize = 8;
@@ -213,32 +220,29 @@ impl Session {
         passwords: &bmc::Passwords,
         deadline: std::time::Duration,
     ) -> Result<bmc::Client, Failure> {
-        let options = bmc::Options {
-            read_only: self.read_only,
-            deadline,
-            ledger: Arc::new(StoreLedger::new(Arc::clone(&self.store))),
-            observer: self.observer(),
-            gate: None,
-        };
-        bmc::Client::open(node, passwords, options).await
+        let how = LogIn { read_only: self.read_only, deadline, observer: self.observer(), gate: None };
+        sessions::open(&self.store, node, passwords, how).await
     }
 
-    /// Sessions that a dead process of ours left in BMCs are deleted before anything else is asked of them.
+    /// Sessions that dead processes and cut-off steps left in BMCs are deleted: each log-in does that for its own BMC.
     pub async fn sweep(&self, passwords: &bmc::Passwords) -> Result<(), Failure> {
-        let left = self.store.bmc_sessions().map_err(|e| failure(&e))?;
-        let me = crate::store::Holder::this();
-        for session in left.into_iter().filter(|s| s.holder == me || !s.holder.alive()) {
-            let Some(node) = self.fleet.nodes.get(&session.node) else { continue };
-            // A log-in that overwrites this note begins only after the old address is read.
-            let uri = session.uri.clone();
-            match self.bmc(node, passwords, std::time::Duration::from_secs(15)).await {
-                Ok(mut client) => {
-                    if let Err(failure) = client.delete_leftover_sessions(uri.as_deref()).await {
-                        stdout::note(&format!("warning: {failure}"));
-                    }
-                    let _ = client.close().await;
-                }
+        let left = || sessions::leftovers(self.store.as_ref()).map_err(|e| failure(&e));
+        // Of nodes whose BMCs this command cannot log in to, others take care.
+        let ours = |name: &str| {
+            let node = self.fleet.nodes.get(name)?;
+            let endpoints = &node.bmc.as_ref()?.endpoints;
+            endpoints.iter().any(|e| passwords.get(name, &e.credential).is_ok()).then_some(node)
+        };
+        let names: BTreeSet<String> = left()?.into_iter().map(|s| s.node).collect();
+        for node in names.iter().filter_map(|n| ours(n)) {
+            match self.bmc(node, passwords, SWEEP).await {
+                Ok(client) => drop(client.close().await),
                 Err(failure) => stdout::note(&format!("warning: a session may be left open: {failure}")),
+            }
+        }
+        if !names.is_empty() {
+            for session in left()?.iter().filter(|s| ours(&s.node).is_some()) {
+                stdout::note(&format!("warning: {}: a session is left open at its BMC", session.node));
             }
         }
         Ok(())

@@ -29,7 +29,7 @@ use crate::{
     output::{Exit, Stop, resource, stdout},
     plan::{self, Known, Plan, StepKind, Subject},
     run::{self, Notice, Pace, World, WorldParts, clock, keys::Keys, observe},
-    store::{Draft, Fence, Holder, RecordKind, RunRecord, RunState},
+    store::{Draft, Fence, Holder, RecordKind, RunRecord, RunState, StoreError},
 };
 
 /// When it is first said what is waited for, and how often after that.
@@ -218,6 +218,7 @@ async fn carry_out(
     let body = serde_json::json!({ "outcome": crate::output::report::outcome_word(outcome) });
     match session.store.append(id, clock::unix_ms(), fence, draft(RecordKind::RunEnded, body)) {
         Ok(_) => session.store.set_run_state(id, state, Some(clock::unix_ms())).map_err(|e| stop(&e))?,
+        Err(StoreError::Fenced { .. }) => return Err(conduct::taken(session, id)),
         Err(error) => stdout::note(&format!("warning: the run's end was not recorded: {error}")),
     }
     let records = session.store.journal(id).map_err(|e| stop(&e))?;

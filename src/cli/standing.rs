@@ -11,7 +11,7 @@ use crate::{
         power::{BootTarget, PowerState},
     },
     output::resource::{ClusterView, NodeView},
-    plan::{Class, Plan, Step, StepKind},
+    plan::{Class, Plan, Step, StepKind, Subject},
     store::{Record, RecordKind, RunHead, RunState, Standings},
 };
 
@@ -35,6 +35,8 @@ pub struct OpenRun {
     pub id: String,
     /// By subject: `n1`, `cluster/core`.
     tracks: HashMap<String, Vec<Step>>,
+    /// Member → clusters that have steps for it, in the plan's order.
+    joins: HashMap<String, Vec<String>>,
     steps: HashMap<String, Past>,
 }
 
@@ -61,8 +63,18 @@ impl OpenRun {
                 _ => {}
             }
         }
+        let mut joins: HashMap<String, Vec<String>> = HashMap::new();
+        for track in &plan.tracks {
+            let Subject::Cluster(cluster) = &track.subject else { continue };
+            for member in track.steps.iter().filter_map(|s| s.kind.member()) {
+                let clusters = joins.entry(member.to_owned()).or_default();
+                if clusters.last() != Some(cluster) {
+                    clusters.push(cluster.clone());
+                }
+            }
+        }
         let tracks = plan.tracks.into_iter().map(|t| (t.subject.to_string(), t.steps)).collect();
-        OpenRun { id: id.to_owned(), tracks, steps }
+        OpenRun { id: id.to_owned(), tracks, joins, steps }
     }
 }
 
@@ -169,9 +181,9 @@ impl<'a> Memory<'a> {
     pub fn pending_of_node(&self, node: &str) -> Option<Pending> {
         let run = self.run_of(node)?;
         self.pending(run, node, |_| true).or_else(|| {
-            self.fleet
-                .clusters
-                .keys()
+            let clusters = self.open.get(run.id.as_str())?.joins.get(node)?.iter();
+            clusters
+                .filter(|c| self.fleet.clusters.contains_key(*c))
                 .find_map(|c| self.pending(run, &format!("cluster/{c}"), |step| step.kind.member() == Some(node)))
         })
     }

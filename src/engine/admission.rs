@@ -7,12 +7,15 @@ use crate::{
     model::{
         Failure,
         failure::Cause,
-        rollout::{self, ChangeWindow, Gate, Rollout},
+        rollout::{Gate, Rollout},
     },
     plan::{Plan, StepId, Subject},
 };
 
-use super::budget::{Budget, Refusal};
+use super::{
+    budget::{Budget, Refusal},
+    doors::Doors,
+};
 
 mod turns;
 
@@ -47,6 +50,29 @@ impl std::fmt::Display for Held {
             Held::Budget(why) | Held::Window(why) | Held::Halted(why) | Held::Down { why, .. } => f.write_str(why),
             Held::Look => f.write_str("waits for a look at what is unavailable"),
         }
+    }
+}
+
+/// As [`Held`], without words: found at each event for many nodes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Bar {
+    Halted,
+    Window {
+        until_ms: Option<u64>,
+    },
+    /// The last node that served before is not back for long enough.
+    Settling,
+    Look,
+    /// Too much is unavailable; `ours`: that comes to its end by itself.
+    Budget {
+        ours: bool,
+    },
+}
+
+impl Bar {
+    /// Nobody knows when it ends: [`Held::Down`].
+    fn stays(self) -> bool {
+        matches!(self, Bar::Window { until_ms: None } | Bar::Budget { ours: false })
     }
 }
 
@@ -89,7 +115,7 @@ pub struct Admission {
     lines: Vec<Line>,
     line_of: BTreeMap<usize, usize>,
     budget: Budget,
-    windows: BTreeMap<String, Vec<ChangeWindow>>,
+    doors: Doors,
     looked_ms: Option<u64>,
     looking: bool,
     /// When the last look began.
@@ -123,7 +149,7 @@ impl Admission {
             lines: Vec::new(),
             line_of: BTreeMap::new(),
             budget: Budget::new(plan),
-            windows: plan.windows.clone(),
+            doors: Doors::new(&plan.windows),
             looked_ms: None,
             looking: false,
             look_began_ms: 0,
@@ -280,7 +306,8 @@ impl Admission {
     pub fn why(&self, now_ms: u64, unix_ms: u64, track: usize) -> Option<String> {
         let line = self.line_of.get(&track).copied()?;
         let own = &self.lines[line];
-        let at = own.queue.iter().position(|t| *t == track)?;
+        // Filled in the plan's order, and only ever taken from.
+        let at = own.queue.binary_search(&track).ok()?;
         let begun = own.total - own.queue.len();
         if begun + at >= own.wave_end && own.halted.is_none() && self.halted.is_none() {
             return Some(format!("waits for wave {}", own.wave + 1));
@@ -296,39 +323,55 @@ impl Admission {
     fn held(&self, now_ms: u64, unix_ms: u64, line: usize, track: usize) -> Option<Held> {
         let own = &self.lines[line];
         let seat = self.seats.get(track)?.as_ref()?;
-        if let Some(halted) = self.halted(own) {
-            return Some(halted);
+        match self.bar(now_ms, unix_ms, line, track)? {
+            Bar::Halted => self.halted(own),
+            Bar::Look => Some(Held::Look),
+            Bar::Window { until_ms } => {
+                let site = seat.site.as_deref().unwrap_or_default();
+                Some(match until_ms.map(crate::model::clock::utc) {
+                    Some(until) => Held::Window(format!("waits for the change window of {site}, until {until}")),
+                    None => {
+                        let why = format!("waits for the change window of {site}, and none is near");
+                        Held::Down { why, node: None }
+                    }
+                })
+            }
+            Bar::Settling => {
+                Some(Held::Budget(format!("waits until the last node was healthy for {} s", own.rollout.min_healthy_s)))
+            }
+            Bar::Budget { .. } => self.budget.refusal(&seat.node).map(|r| match r.ours {
+                true => Held::Budget(r.why),
+                false => Held::Down { why: r.why, node: r.down },
+            }),
+        }
+    }
+
+    fn bar(&self, now_ms: u64, unix_ms: u64, line: usize, track: usize) -> Option<Bar> {
+        let own = &self.lines[line];
+        let seat = self.seats.get(track)?.as_ref()?;
+        if self.is_halted(own) {
+            return Some(Bar::Halted);
         }
         if let Some(site) = &seat.site
-            && let Some(windows) = self.windows.get(site)
-            && let Gate::Shut { until_ms } = rollout::gate(windows, unix_ms)
+            && let Gate::Shut { until_ms } = self.doors.gate(site, unix_ms)
         {
-            let Some(at) = until_ms else {
-                let why = format!("waits for the change window of {site}, and none is near");
-                return Some(Held::Down { why, node: None });
-            };
-            let until = crate::model::clock::utc(at);
-            return Some(Held::Window(format!("waits for the change window of {site}, until {until}")));
+            return Some(Bar::Window { until_ms });
         }
         if !seat.disrupts {
             return None;
         }
-        if let Some(ended) = own.last_end_ms {
-            let healthy = u64::from(own.rollout.min_healthy_s) * 1_000;
-            if now_ms < ended + healthy {
-                return Some(Held::Budget(format!(
-                    "waits until the last node was healthy for {} s",
-                    own.rollout.min_healthy_s
-                )));
-            }
+        let healthy = u64::from(own.rollout.min_healthy_s) * 1_000;
+        if own.last_end_ms.is_some_and(|ended| now_ms < ended + healthy) {
+            return Some(Bar::Settling);
         }
         if self.looked_ms.is_none_or(|at| now_ms > at + FRESH_MS) {
-            return Some(Held::Look);
+            return Some(Bar::Look);
         }
-        self.budget.refusal(&seat.node).map(|r| match r.ours {
-            true => Held::Budget(r.why),
-            false => Held::Down { why: r.why, node: r.down },
-        })
+        self.budget.refuses(&seat.node).map(|ours| Bar::Budget { ours })
+    }
+
+    fn is_halted(&self, line: &Line) -> bool {
+        self.halted.is_some() || line.halted.is_some()
     }
 
     /// A look that begins now, unless one is under way.
@@ -368,7 +411,9 @@ impl Admission {
     pub fn drop_waiting(&mut self, track: usize) {
         if let Some(line) = self.line_of.get(&track) {
             let own = &mut self.lines[*line];
-            own.queue.retain(|t| *t != track);
+            if let Ok(at) = own.queue.binary_search(&track) {
+                own.queue.remove(at);
+            }
             own.ended += 1;
         }
     }

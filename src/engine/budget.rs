@@ -9,9 +9,10 @@ use crate::plan::Plan;
 struct Group {
     name: String,
     limit: u64,
-    nodes: Vec<String>,
     /// Of its nodes: down or taken.
     missing: u64,
+    /// Of its nodes: taken.
+    taken: u64,
 }
 
 #[derive(Debug, Default)]
@@ -49,7 +50,7 @@ impl Budget {
             for node in nodes {
                 budget.of.entry(node.clone()).or_default().push(index);
             }
-            budget.groups.push(Group { name, limit, nodes: nodes.clone(), missing: 0 });
+            budget.groups.push(Group { name, limit, missing: 0, taken: 0 });
         }
         budget
     }
@@ -74,15 +75,21 @@ impl Budget {
     }
 
     pub fn take(&mut self, node: &str) {
-        if self.taken.insert(node.to_owned()) && !self.down.contains(node) {
-            self.count(node, true);
+        if self.taken.insert(node.to_owned()) {
+            self.of.get(node).into_iter().flatten().for_each(|g| self.groups[*g].taken += 1);
+            if !self.down.contains(node) {
+                self.count(node, true);
+            }
         }
     }
 
     pub fn give_back(&mut self, node: &str) {
         self.gone.remove(node);
-        if self.taken.remove(node) && !self.down.contains(node) {
-            self.count(node, false);
+        if self.taken.remove(node) {
+            self.of.get(node).into_iter().flatten().for_each(|g| self.groups[*g].taken -= 1);
+            if !self.down.contains(node) {
+                self.count(node, false);
+            }
         }
     }
 
@@ -97,12 +104,16 @@ impl Budget {
         if self.down.contains(node) {
             return None;
         }
-        let away = |n: &&String| n.as_str() != node && (self.down.contains(*n) || self.gone.contains(*n));
         self.of.get(node).into_iter().flatten().find_map(|g| {
+            let names: Vec<&String> = self.away(*g, &self.gone).into_iter().filter(|n| *n != node).collect();
             let group = &self.groups[*g];
-            let names: Vec<&String> = group.nodes.iter().filter(away).collect();
             (names.len() as u64 + 1 > group.limit).then(|| self.refuse(group, &names))
         })
+    }
+
+    /// Of a group: who is down, or among `ours`. Few are, and groups are large.
+    fn away<'a>(&'a self, group: usize, ours: &'a BTreeSet<String>) -> Vec<&'a String> {
+        self.down.union(ours).filter(|n| self.of.get(*n).is_some_and(|groups| groups.contains(&group))).collect()
     }
 
     fn refuse(&self, group: &Group, missing: &[&String]) -> Refusal {
@@ -118,17 +129,22 @@ impl Budget {
         Refusal { why, ours: missing.iter().any(|n| self.taken.contains(*n)), down }
     }
 
+    /// The first group that is full for this node. A node that is down already costs nothing more.
+    fn full(&self, node: &str) -> Option<usize> {
+        let full = self.of.get(node)?.iter().find(|g| self.groups[**g].missing + 1 > self.groups[**g].limit)?;
+        (!self.down.contains(node) && !self.taken.contains(node)).then_some(*full)
+    }
+
+    /// Whether this node may not be taken now, and if so whether that passes: [`Refusal::ours`]. For many nodes at
+    /// each event: without words.
+    pub fn refuses(&self, node: &str) -> Option<bool> {
+        self.full(node).map(|g| self.groups[g].taken > 0)
+    }
+
     /// Why this node may not be taken now; `None`: it may.
     pub fn refusal(&self, node: &str) -> Option<Refusal> {
-        // A node that is down already costs nothing more.
-        if self.down.contains(node) || self.taken.contains(node) {
-            return None;
-        }
-        let groups = self.of.get(node).into_iter().flatten().map(|g| &self.groups[*g]);
-        let full = groups.into_iter().find(|g| g.missing + 1 > g.limit)?;
-        let missing: Vec<&String> =
-            full.nodes.iter().filter(|n| self.down.contains(*n) || self.taken.contains(*n)).collect();
-        Some(self.refuse(full, &missing))
+        let full = self.full(node)?;
+        Some(self.refuse(&self.groups[full], &self.away(full, &self.taken)))
     }
 }
 
@@ -180,9 +196,18 @@ mod tests {
                     1 => b.give_back(&name),
                     _ => b.around((0..node).map(|i| format!("n{i}")).collect()),
                 }
-                for group in &b.groups {
-                    let set = group.nodes.iter().filter(|n| b.down.contains(*n) || b.taken.contains(*n)).count() as u64;
-                    prop_assert_eq!(set, group.missing);
+                for (index, group) in b.groups.iter().enumerate() {
+                    let of = |set: &BTreeSet<String>| -> BTreeSet<String> {
+                        set.iter().filter(|n| b.of.get(*n).is_some_and(|g| g.contains(&index))).cloned().collect()
+                    };
+                    let (down, taken) = (of(&b.down), of(&b.taken));
+                    prop_assert_eq!(down.union(&taken).count() as u64, group.missing);
+                    prop_assert_eq!(taken.len() as u64, group.taken);
+                }
+                // Without words as with them.
+                for node in 0..8 {
+                    let node = format!("n{node}");
+                    prop_assert_eq!(b.refuses(&node), b.refusal(&node).map(|r| r.ours));
                 }
             }
         }

@@ -7,6 +7,7 @@
 
 mod admission;
 mod budget;
+mod doors;
 mod event;
 mod finalize;
 mod halt;

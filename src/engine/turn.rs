@@ -59,13 +59,12 @@ impl Engine {
     }
 
     pub(super) fn begin_ready(&mut self, now: Now, effects: &mut Vec<Effect>) {
-        for track in self.ready.clone() {
-            if self.busy >= self.concurrency {
-                return;
-            }
+        // Each has its turn once: what cannot begin now is made ready again by what it waits for.
+        while self.busy < self.concurrency
+            && let Some(track) = self.ready.pop_first()
+        {
             let own = &self.tracks[track];
             if own.over || !own.admitted || own.cursor >= own.end || self.finalizers.in_hand(&own.subject) {
-                self.ready.remove(&track);
                 continue;
             }
             let at = own.cursor;
@@ -73,7 +72,6 @@ impl Engine {
             let may = state.phase == Phase::Waiting
                 && state.not_before_ms <= now.mono_ms
                 && state.step.awaits.iter().all(|a| self.is_done(a));
-            self.ready.remove(&track);
             if !may {
                 continue;
             }

@@ -1,4 +1,7 @@
-//! Reads the inventory from files, folders or standard input: the one file here that does I/O.
+//! Reads the inventory from files, folders or standard input: with what lies below it, the one file here that does I/O.
+
+mod kept;
+mod list;
 
 use std::{
     collections::BTreeMap,
@@ -6,9 +9,12 @@ use std::{
     io::Read,
     path::{Path, PathBuf},
     sync::Arc,
+    time::SystemTime,
 };
 
 use sha2::{Digest, Sha256};
+
+use list::Listed;
 
 use super::{
     check::{self, Object},
@@ -52,14 +58,6 @@ pub fn default_sources(directory: &Path) -> Vec<Source> {
     folders.filter(|p| p.is_dir()).map(Source::Path).collect()
 }
 
-/// One text to read.
-struct Text {
-    name: PathBuf,
-    /// Absolute folder that its paths are relative to.
-    base: PathBuf,
-    bytes: Vec<u8>,
-}
-
 /// Files that are worth a thread.
 const MIN_FILES_EACH: usize = 4;
 /// Objects that are worth a thread, only to be forgotten.
@@ -70,43 +68,83 @@ const MIN_OBJECTS_EACH: usize = 1_000;
 /// # Errors
 /// Every fault that was found, in all files, with file, line and suggestion.
 pub fn load(sources: &[Source]) -> Result<Loaded, Faults> {
-    whole(sources, true)
+    load_all(sources, true)
 }
 
 /// As [`load`], without `Fleet::origins`: nobody asks where the values of all nodes come from.
 pub fn load_values(sources: &[Source]) -> Result<Loaded, Faults> {
-    whole(sources, false)
+    load_all(sources, false)
 }
 
-fn whole(sources: &[Source], origins: bool) -> Result<Loaded, Faults> {
-    let here =
-        std::env::current_dir().map_err(|e| alone(".", format!("the working directory cannot be read: {e}"), None))?;
-    let defaults;
-    let sources = match sources {
-        [] => {
-            defaults = default_sources(&here);
-            if defaults.is_empty() {
-                let help = "name files or folders with -f, or begin with `rackctl explain node`";
-                return Err(alone(
-                    ".",
-                    "no inventory here: none of inventory/, profiles/, playbooks/ exists".into(),
-                    Some(help),
-                ));
-            }
-            &defaults
-        }
-        some => some,
-    };
-    let home = std::env::var_os("HOME").map(PathBuf::from).filter(|h| h.is_absolute());
+/// As [`load_values`], for verbs that only look: what an earlier load kept below `folder` is taken, where no file has
+/// changed since. Whatever is odd about it, or about the files, is a reason to read them.
+pub fn load_to_look(sources: &[Source], folder: &Path) -> Result<Loaded, Faults> {
     let mut faults = Vec::new();
-    let texts = texts(sources, &here, &mut faults);
-    let loaded = read(texts, home.as_deref(), origins, faults);
-    loaded.map(|mut loaded| {
-        if loaded.fleet.id.is_empty() {
-            loaded.fleet.id = fleet_id(sources, &here);
-        }
-        loaded
-    })
+    let places = Places::of(sources, &mut faults)?;
+    let slot = kept::Slot::of(&places, folder).filter(|_| faults.is_empty());
+    if let Some(loaded) = slot.as_ref().and_then(kept::Slot::get) {
+        return Ok(loaded);
+    }
+    let loaded = whole(places, false, faults)?;
+    if let Some(slot) = slot {
+        slot.put(&loaded);
+    }
+    Ok(loaded)
+}
+
+fn load_all(sources: &[Source], origins: bool) -> Result<Loaded, Faults> {
+    let mut faults = Vec::new();
+    whole(Places::of(sources, &mut faults)?, origins, faults)
+}
+
+/// Everything that a load depends on.
+struct Places {
+    /// Before the first file was looked at.
+    began: SystemTime,
+    /// As the operator named them; standard input is none.
+    named: Vec<PathBuf>,
+    here: PathBuf,
+    home: Option<PathBuf>,
+    /// [`fleet_id`]
+    id: String,
+    files: Vec<list::Listed>,
+}
+
+impl Places {
+    fn of(sources: &[Source], faults: &mut Vec<Fault>) -> Result<Places, Faults> {
+        let here = std::env::current_dir()
+            .map_err(|e| alone(".", format!("the working directory cannot be read: {e}"), None))?;
+        let defaults;
+        let sources = match sources {
+            [] => {
+                defaults = default_sources(&here);
+                if defaults.is_empty() {
+                    let help = "name files or folders with -f, or begin with `rackctl explain node`";
+                    return Err(alone(
+                        ".",
+                        "no inventory here: none of inventory/, profiles/, playbooks/ exists".into(),
+                        Some(help),
+                    ));
+                }
+                &defaults
+            }
+            some => some,
+        };
+        let home = std::env::var_os("HOME").map(PathBuf::from).filter(|h| h.is_absolute());
+        let named = sources.iter().filter_map(|s| if let Source::Path(path) = s { Some(path.clone()) } else { None });
+        let began = SystemTime::now();
+        let files = list::list(sources, &here, faults);
+        Ok(Places { began, named: named.collect(), id: fleet_id(sources, &here), here, home, files })
+    }
+}
+
+fn whole(places: Places, origins: bool, faults: Vec<Fault>) -> Result<Loaded, Faults> {
+    let Places { here, home, id, files, .. } = places;
+    let mut loaded = read(files, &here, home.as_deref(), origins, faults)?;
+    if loaded.fleet.id.is_empty() {
+        loaded.fleet.id = id;
+    }
+    Ok(loaded)
 }
 
 fn alone(file: impl Into<PathBuf>, message: String, help: Option<&str>) -> Faults {
@@ -139,100 +177,19 @@ fn fleet_id(sources: &[Source], here: &Path) -> String {
     hex::encode(&hash.finalize()[..6])
 }
 
-fn texts(sources: &[Source], here: &Path, faults: &mut Vec<Fault>) -> Vec<Text> {
-    let mut texts = Vec::new();
-    // A file that two sources name is read once.
-    let mut seen = std::collections::HashSet::new();
-    for source in sources {
-        match source {
-            Source::Stdin(text) => {
-                texts.push(Text { name: "stdin".into(), base: here.to_owned(), bytes: text.clone().into_bytes() });
-            }
-            Source::Path(path) if path.is_dir() => {
-                folder(path, here, 0, &mut seen, &mut texts, faults);
-            }
-            Source::Path(path) => file(path, here, &mut seen, &mut texts, faults),
-        }
-    }
-    if texts.is_empty() && faults.is_empty() {
-        let folders = sources.iter().filter_map(|s| if let Source::Path(path) = s { Some(path) } else { None });
-        faults
-            .extend(folders.map(|path| fault(path.clone(), "no *.yaml, *.yml or *.json in this folder".into(), None)));
-    }
-    texts
-}
-
-type Seen = std::collections::HashSet<PathBuf>;
-
-fn folder(path: &Path, here: &Path, depth: usize, seen: &mut Seen, texts: &mut Vec<Text>, faults: &mut Vec<Fault>) {
-    if depth > MAX_FOLDERS_DEEP {
-        return faults.push(fault(path, format!("more than {MAX_FOLDERS_DEEP} folders inside each other"), None));
-    }
-    // A link to a folder above would be read without end.
-    if !seen.insert(fs::canonicalize(path).unwrap_or_else(|_| here.join(path))) {
-        return;
-    }
-    let listed =
-        fs::read_dir(path).and_then(|entries| entries.map(|e| e.map(|e| e.path())).collect::<Result<Vec<_>, _>>());
-    let mut entries = match listed {
-        Ok(entries) => entries,
-        Err(error) => return faults.push(fault(path, format!("the folder cannot be read: {error}"), None)),
-    };
-    entries.sort();
-    for entry in entries {
-        let hidden = entry.file_name().is_none_or(|n| n.as_encoded_bytes().starts_with(b"."));
-        let manifest = entry.extension().and_then(|e| e.to_str()).is_some_and(|e| matches!(e, "yaml" | "yml" | "json"));
-        if hidden {
-            continue;
-        } else if entry.is_dir() {
-            folder(&entry, here, depth + 1, seen, texts, faults);
-        } else if manifest && entry.is_file() && !is_lock(&entry) {
-            file(&entry, here, seen, texts, faults);
-        }
-    }
-}
-
-/// `rackctl.lock.yaml` holds what was observed, not what is wanted.
-fn is_lock(path: &Path) -> bool {
-    path.file_name().and_then(|n| n.to_str()).is_some_and(|n| n.starts_with("rackctl.lock."))
-}
-
-fn file(path: &Path, here: &Path, seen: &mut Seen, texts: &mut Vec<Text>, faults: &mut Vec<Fault>) {
-    let whole = here.join(path);
-    if !seen.insert(fs::canonicalize(&whole).unwrap_or_else(|_| whole.clone())) {
-        return;
-    }
-    if texts.len() >= MAX_FILES {
-        if texts.len() == MAX_FILES {
-            faults.push(fault(path, format!("more than {MAX_FILES} files"), None));
-        }
-        return;
-    }
-    // `/dev/stdin`, a pipe of a shell (`<(…)`) are files too; the limit holds for them as well.
-    let bytes = fs::File::open(&whole).and_then(|file| {
-        let mut bytes = Vec::new();
-        file.take(yaml::MAX_FILE_BYTES as u64 + 1).read_to_end(&mut bytes).map(|_| bytes)
-    });
-    match bytes {
-        Ok(bytes) => {
-            let base = whole.parent().map(Path::to_path_buf).unwrap_or_else(|| here.to_owned());
-            texts.push(Text { name: path.to_owned(), base, bytes });
-        }
-        Err(error) => {
-            let help = (error.kind() == std::io::ErrorKind::NotFound)
-                .then_some("check the path after -f (or RACKCTL_INVENTORY)");
-            faults.push(fault(path, format!("the file cannot be read: {error}"), help));
-        }
-    }
-}
-
-/// Everything behind the reading of files: the same for files, standard input and tests.
-fn read(texts: Vec<Text>, home: Option<&Path>, origins: bool, mut faults: Vec<Fault>) -> Result<Loaded, Faults> {
-    let files: Vec<PathBuf> = texts.iter().map(|t| t.name.clone()).collect();
+/// Everything behind the listing of files: the same for files, standard input and tests.
+fn read(
+    listed: Vec<Listed>,
+    here: &Path,
+    home: Option<&Path>,
+    origins: bool,
+    mut faults: Vec<Fault>,
+) -> Result<Loaded, Faults> {
+    let files: Vec<PathBuf> = listed.iter().map(|t| t.name.clone()).collect();
     let (mut report, mut warnings) = (Report::default(), Report::default());
-    let numbered: Vec<(u32, Text)> = (0..).zip(texts).collect();
+    let numbered: Vec<(u32, Listed)> = (0..).zip(listed).collect();
     let objects = parallel::pieces(numbered, MIN_FILES_EACH, &mut report, |piece, report| {
-        piece.into_iter().flat_map(|(number, text)| objects(number, &text, home, report)).collect()
+        piece.into_iter().flat_map(|(number, file)| objects(number, file, here, home, report)).collect()
     });
     let index = effective::index(&objects);
     let nodes = effective(&objects, &index, origins, &mut report);
@@ -258,24 +215,46 @@ fn read(texts: Vec<Text>, home: Option<&Path>, origins: bool, mut faults: Vec<Fa
 }
 
 /// The objects of one file, checked against their schemas.
-fn objects(number: u32, text: &Text, home: Option<&Path>, report: &mut Report) -> Vec<Object> {
+fn objects(number: u32, file: Listed, here: &Path, home: Option<&Path>, report: &mut Report) -> Vec<Object> {
     let mut objects = Vec::new();
-    match std::str::from_utf8(&text.bytes) {
+    let whole = here.join(&file.name);
+    let bytes = match file.text {
+        Some(text) => text.into_bytes(),
+        None => match bytes(&whole) {
+            Ok(bytes) => bytes,
+            Err(error) => {
+                let at = At { file: number, line: 0, column: 0 };
+                let help = list::help(&error).map(str::to_owned);
+                report.add(at, "", format!("the file cannot be read: {error}"), help);
+                return objects;
+            }
+        },
+    };
+    match std::str::from_utf8(&bytes) {
         Ok(content) => {
             for tree in yaml::read(number, content, report) {
                 check::document(tree, report, &mut objects);
             }
         }
         Err(error) => {
-            let line = text.bytes[..error.valid_up_to()].iter().filter(|b| **b == b'\n').count() + 1;
+            let line = bytes[..error.valid_up_to()].iter().filter(|b| **b == b'\n').count() + 1;
             let at = At { file: number, line: u32::try_from(line).unwrap_or(u32::MAX), column: 1 };
             report.add(at, "", "the file is not UTF-8 text", None);
         }
     }
+    // The folder that paths in it are relative to; those of standard input are relative to the working directory.
+    let base = whole.parent().unwrap_or(here);
     for object in &mut objects {
-        anchor(object, &text.base, home);
+        anchor(object, base, home);
     }
     objects
+}
+
+/// One more than the limit, so that `yaml::read` sees what is too long.
+fn bytes(path: &Path) -> std::io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    fs::File::open(path)?.take(yaml::MAX_FILE_BYTES as u64 + 1).read_to_end(&mut bytes)?;
+    Ok(bytes)
 }
 
 fn anchor(object: &mut Object, base: &Path, home: Option<&Path>) {

@@ -28,4 +28,4 @@ pub mod yaml;
 pub use explain::explain;
 pub use fault::{Fault, Faults};
 pub use kinds::Kind;
-pub use load::{Loaded, Source, default_sources, load, load_values};
+pub use load::{Loaded, Source, default_sources, load, load_to_look, load_values};

@@ -1,5 +1,7 @@
 //! One cluster's track: members one at a time, learner → synced → promoted, each verified.
 
+use std::collections::{BTreeSet, HashMap, HashSet};
+
 use super::{Known, Plan, Refusal, Step, StepKind, Subject, Track};
 use crate::model::{
     Fleet,
@@ -8,13 +10,52 @@ use crate::model::{
     fleet::{Cluster, ClusterDriver},
 };
 
+/// What the plan holds of each machine already, by name: asked for every member of every cluster.
+pub(super) struct Machines<'a> {
+    scope: HashSet<&'a str>,
+    refused: HashSet<&'a str>,
+    tracks: HashMap<&'a str, &'a Track>,
+}
+
+impl<'a> Machines<'a> {
+    /// Before the first cluster is planned.
+    pub(super) fn of(plan: &'a Plan, scope: &'a [String]) -> Machines<'a> {
+        let node = |subject: &'a Subject| if let Subject::Node(name) = subject { Some(name.as_str()) } else { None };
+        Machines {
+            scope: scope.iter().map(String::as_str).collect(),
+            refused: plan.refusals.iter().filter_map(|r| node(&r.subject)).collect(),
+            tracks: plan.tracks.iter().filter_map(|t| Some((node(&t.subject)?, t))).collect(),
+        }
+    }
+
+    /// The goal names it.
+    pub(super) fn wants(&self, name: &str) -> bool {
+        self.scope.contains(name)
+    }
+
+    fn ready(&self, name: &str) -> bool {
+        self.scope.contains(name) && !self.refused.contains(name)
+    }
+
+    /// It comes up in this plan, with the disk that it has.
+    fn returns(&self, name: &str) -> bool {
+        self.tracks.get(name).is_some_and(|t| {
+            !t.steps.is_empty() && !t.steps.iter().any(|s| matches!(s.kind, StepKind::WriteDisk { .. }))
+        })
+    }
+
+    /// The step that brings it up, where there is one.
+    fn up(&self, name: &str) -> Option<&Step> {
+        self.tracks.get(name)?.steps.last()
+    }
+}
+
 pub(super) fn track(
     fleet: &Fleet,
     cluster: &Cluster,
-    scope: &[String],
     facts: &Facts,
     known: &Known<'_>,
-    plan: &Plan,
+    plan: &Machines<'_>,
 ) -> Result<Track, Refusal> {
     let subject = Subject::Cluster(cluster.name.clone());
     let refuse = |kind: &str, why: String, next: Option<String>| Refusal {
@@ -33,16 +74,8 @@ pub(super) fn track(
         }
         _ => None,
     };
-    let refused: Vec<&str> = plan.refusals.iter().map(|r| r.subject.name()).collect();
-    let ready = |m: &str| scope.iter().any(|s| s == m) && !refused.contains(&m);
-    // Its machine comes up in this plan, with the disk that it has.
-    let returns = |m: &str| {
-        plan.tracks.iter().any(|t| {
-            t.subject.name() == m
-                && !t.steps.is_empty()
-                && !t.steps.iter().any(|s| matches!(s.kind, StepKind::WriteDisk { .. }))
-        })
-    };
+    let ready = |m: &str| plan.ready(m);
+    let returns = |m: &str| plan.returns(m);
 
     let Some(seen) = seen else {
         if made {
@@ -63,13 +96,8 @@ pub(super) fn track(
                 );
             }
             // None of them has a quorum before the others are up.
-            let machines: Vec<_> = track
-                .steps
-                .iter()
-                .flat_map(|s| s.awaits.clone())
-                .collect::<std::collections::BTreeSet<_>>()
-                .into_iter()
-                .collect();
+            let machines: Vec<_> =
+                track.steps.iter().flat_map(|s| s.awaits.clone()).collect::<BTreeSet<_>>().into_iter().collect();
             if let Some(first) = track.steps.first_mut() {
                 first.awaits = machines;
             }
@@ -181,7 +209,7 @@ fn is_empty(facts: &Facts, member: &str) -> bool {
     system.is_some_and(|status| status.etcd.is_none())
 }
 
-fn join(track: &mut Track, member: &str, plan: &Plan) {
+fn join(track: &mut Track, member: &str, plan: &Machines<'_>) {
     let m = || member.to_owned();
     push(track, StepKind::AddLearner { member: m() }, "it is not in the member list".into(), plan);
     push(
@@ -195,17 +223,11 @@ fn join(track: &mut Track, member: &str, plan: &Plan) {
     push(track, StepKind::VerifyMember { member: m() }, "it must serve what others wrote".into(), plan);
 }
 
-fn push(track: &mut Track, kind: StepKind, why: String, plan: &Plan) {
+fn push(track: &mut Track, kind: StepKind, why: String, plan: &Machines<'_>) {
     let member = kind.member().unwrap_or_default().to_owned();
     let id = format!("{}/{}-{}", track.subject, kind.word(), member);
     // A member's first step waits for the machine itself, where this plan brings it up.
     let begins = !track.steps.iter().any(|s| s.kind.member() == Some(&member));
-    let awaits = plan
-        .tracks
-        .iter()
-        .filter(|t| begins && t.subject == Subject::Node(member.clone()))
-        .filter_map(|t| t.steps.last())
-        .map(|s| s.id.clone())
-        .collect();
+    let awaits = plan.up(&member).filter(|_| begins).map(|s| s.id.clone()).into_iter().collect();
     track.steps.push(Step { id, danger: kind.danger(), kind, why, awaits });
 }

@@ -277,13 +277,11 @@ fn converge(
     if !joins {
         return;
     }
-    let wanted: std::collections::BTreeSet<&str> = scope.iter().map(String::as_str).collect();
-    for cluster in fleet.clusters.values() {
-        if !cluster.members.iter().any(|m| wanted.contains(m.as_str())) {
-            continue;
-        }
+    let machines = cluster::Machines::of(plan, scope);
+    let (mut tracks, mut refusals) = (Vec::new(), Vec::new());
+    for cluster in fleet.clusters.values().filter(|c| c.members.iter().any(|m| machines.wants(m))) {
         if let ClusterDriver::Other { kind } = &cluster.driver {
-            plan.refusals.push(Refusal {
+            refusals.push(Refusal {
                 subject: Subject::Cluster(cluster.name.clone()),
                 kind: "unsupportedDriver".into(),
                 why: format!("its driver `{kind}` is not driven by this version; etcd is"),
@@ -291,11 +289,13 @@ fn converge(
             });
             continue;
         }
-        match cluster::track(fleet, cluster, scope, facts, known, plan) {
-            Ok(track) => plan.tracks.push(track),
-            Err(refusal) => plan.refusals.push(refusal),
+        match cluster::track(fleet, cluster, facts, known, &machines) {
+            Ok(track) => tracks.push(track),
+            Err(refusal) => refusals.push(refusal),
         }
     }
+    plan.tracks.extend(tracks);
+    plan.refusals.extend(refusals);
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! Which rollout, failure domains and change windows a plan's nodes follow.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use super::{Danger, Domain, Plan, Pool, Subject};
 use crate::model::{
@@ -13,6 +13,7 @@ use crate::model::{
 pub(super) fn attach(fleet: &Fleet, facts: &Facts, plan: &mut Plan) {
     let pool_of: BTreeMap<&str, &str> =
         fleet.clusters.values().flat_map(|c| c.members.iter().map(|m| (m.as_str(), c.name.as_str()))).collect();
+    let voters = voters(fleet, facts);
     let mut domains: BTreeSet<String> = BTreeSet::new();
     for track in plan.tracks.iter_mut().filter(|t| !t.steps.is_empty()) {
         let Subject::Node(name) = &track.subject else { continue };
@@ -27,7 +28,7 @@ pub(super) fn attach(fleet: &Fleet, facts: &Facts, plan: &mut Plan) {
             }
         }
         let takes_away = track.steps.iter().any(|s| s.danger >= Danger::Reboot);
-        track.disrupts = takes_away && facts.nodes.get(name).is_some_and(|f| serves(fleet, node, facts, f));
+        track.disrupts = takes_away && facts.nodes.get(name).is_some_and(|f| serves(node, &voters, f));
         track.domains = limited(fleet, node).map(|(key, _)| key).collect();
         domains.extend(track.domains.iter().cloned());
         if let Some(site) = &node.site
@@ -70,16 +71,21 @@ fn limited<'a>(fleet: &'a Fleet, node: &'a Node) -> impl Iterator<Item = (String
     .filter_map(move |(kind, name, limit)| Some((format!("{site}{kind}/{}", name.as_ref()?), limit?)))
 }
 
+/// Members that their own cluster, of the inventory, says are healthy voters.
+fn voters<'a>(fleet: &'a Fleet, facts: &'a Facts) -> HashSet<&'a str> {
+    let mut voters = HashSet::new();
+    for cluster in fleet.clusters.values() {
+        let Some(Ok(seen)) = facts.clusters.get(&cluster.name).map(|o| &o.value) else { continue };
+        let healthy: HashSet<&str> =
+            seen.members.iter().filter(|m| m.healthy && !m.learner).map(|m| m.name.as_str()).collect();
+        voters.extend(cluster.members.iter().map(String::as_str).filter(|m| healthy.contains(m)));
+    }
+    voters
+}
+
 /// It was installed and answers, or its cluster says that it is healthy.
-fn serves(fleet: &Fleet, node: &Node, facts: &Facts, seen: &NodeFacts) -> bool {
+fn serves(node: &Node, voters: &HashSet<&str>, seen: &NodeFacts) -> bool {
     let installed = seen.record.as_ref().is_some_and(|r| r.phase == InstallPhase::Installed);
     let answers = seen.system.as_ref().is_some_and(|s| s.value.is_ok());
-    let member = fleet.clusters.values().filter(|c| c.members.contains(&node.name)).any(|c| {
-        facts
-            .clusters
-            .get(&c.name)
-            .and_then(|o| o.value.as_ref().ok())
-            .is_some_and(|f| f.members.iter().any(|m| m.name == node.name && m.healthy && !m.learner))
-    });
-    installed && (answers || member)
+    installed && (answers || voters.contains(node.name.as_str()))
 }

@@ -5,7 +5,7 @@ use std::{
     io::Write as _,
     os::unix::fs::OpenOptionsExt as _,
     path::{Path, PathBuf},
-    process::Stdio,
+    process::{ExitStatus, Stdio},
     time::Duration,
 };
 
@@ -25,6 +25,14 @@ use crate::model::{Failure, failure::Cause};
 
 /// Of ssh's own messages.
 const LOG_MAX_BYTES: u64 = 64 << 10;
+/// How often a command is given whose ssh is killed each time.
+const KILLED_TRIES: u32 = 3;
+
+/// How a process of ssh came to its end.
+enum Ended {
+    With(Output),
+    Killed(ExitStatus),
+}
 
 /// Writes the known_hosts file of a target to `path`, replacing it whole: for [`argv::ssh`] with
 /// [`Terminal::Yes`], where this process becomes `ssh` and cannot remove the file afterwards.
@@ -102,7 +110,49 @@ impl Ssh {
         deadline: Duration,
         max_output: usize,
     ) -> Result<Output, Failure> {
-        let what = self.what(&format!("run {}", command.first().map(String::as_str).unwrap_or("a shell")));
+        match self.once(command, stdin, deadline, max_output).await? {
+            Ended::With(output) => Ok(output),
+            Ended::Killed(status) => Err(self.killed(command, status)),
+        }
+    }
+
+    /// As [`Ssh::run`], and once more where ssh itself was ended by a signal: for commands that may be given twice.
+    pub async fn run_again(
+        &self,
+        command: &[String],
+        stdin: Option<Vec<u8>>,
+        deadline: Duration,
+        max_output: usize,
+    ) -> Result<Output, Failure> {
+        let mut tries = 0;
+        loop {
+            tries += 1;
+            match self.once(command, stdin.clone(), deadline, max_output).await? {
+                Ended::With(output) => return Ok(output),
+                Ended::Killed(_) if tries < KILLED_TRIES => {}
+                Ended::Killed(status) => return Err(self.killed(command, status)),
+            }
+        }
+    }
+
+    fn what_runs(&self, command: &[String]) -> String {
+        self.what(&format!("run {}", command.first().map(String::as_str).unwrap_or("a shell")))
+    }
+
+    /// The command may have come to its end all the same.
+    fn killed(&self, command: &[String], status: ExitStatus) -> Failure {
+        let why = format!("ssh was ended from outside ({status}); what the command did is unknown");
+        Failure::new(Cause::Unreachable, self.what_runs(command), why)
+    }
+
+    async fn once(
+        &self,
+        command: &[String],
+        stdin: Option<Vec<u8>>,
+        deadline: Duration,
+        max_output: usize,
+    ) -> Result<Ended, Failure> {
+        let what = self.what_runs(command);
         let local = |e: std::io::Error| Failure::new(Cause::Local, &what, e.to_string());
         let log = tempfile::Builder::new().prefix("log-").tempfile_in(self.folder.path()).map_err(local)?;
         let argv = argv::ssh(&self.target, &self.key, &self.known_hosts, Some(log.path()), Terminal::No, command)?;
@@ -142,12 +192,12 @@ impl Ssh {
                 let said = read_log(log.path());
                 // A remote command may end with 255 too; then ssh itself has nothing to say.
                 if said.trim().is_empty() {
-                    return Ok(Output { status: SSH_FAILED, stdout, stderr });
+                    return Ok(Ended::With(Output { status: SSH_FAILED, stdout, stderr }));
                 }
                 Err(failure(&what, &self.key, &said))
             }
-            Some(status) => Ok(Output { status, stdout, stderr }),
-            None => Err(Failure::new(Cause::Local, what, format!("ssh was ended from outside: {status}"))),
+            Some(status) => Ok(Ended::With(Output { status, stdout, stderr })),
+            None => Ok(Ended::Killed(status)),
         }
     }
 

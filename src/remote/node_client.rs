@@ -12,6 +12,8 @@ use super::{
 use crate::model::{Failure, failure::Cause};
 
 const PROGRAM: &str = "rackctl-node";
+/// Refusals of the node program, as they end its last line, that protect what another operator has made on the node.
+const OTHERS: [&str; 1] = ["(otherCluster)"];
 /// For one call; an emulated machine under load takes seconds for a handshake.
 pub const DEADLINE: Duration = Duration::from_secs(30);
 /// Stopping waits for etcd to end by itself.
@@ -53,7 +55,8 @@ fn what(ssh: &Ssh, words: &[&str]) -> String {
 
 async fn run(ssh: &Ssh, words: &[&str], stdin: Option<Vec<u8>>, deadline: Duration) -> Result<Output, Failure> {
     let command: Vec<String> = std::iter::once(PROGRAM).chain(words.iter().copied()).map(String::from).collect();
-    ssh.run(&command, stdin, deadline, BODY_MAX_BYTES).await
+    // Each of them may be given twice: the second time changes nothing.
+    ssh.run_again(&command, stdin, deadline, BODY_MAX_BYTES).await
 }
 
 async fn call<T: DeserializeOwned>(
@@ -72,5 +75,9 @@ fn good(ssh: &Ssh, words: &[&str], out: Output) -> Result<Vec<u8>, Failure> {
     }
     let said = String::from_utf8_lossy(&out.stderr);
     let said = clean(said.trim().lines().last().unwrap_or("nothing on standard error"), 500);
+    if let Some(kind) = OTHERS.iter().find(|kind| said.ends_with(*kind)) {
+        let why = format!("somebody else was there before: {}", said.trim_end_matches(kind).trim_end());
+        return Err(Failure::new(Cause::Guard, what(ssh, words), why).next("rackctl get members"));
+    }
     Err(Failure::new(Cause::Refused, what(ssh, words), format!("it ended with {}: {said}", out.status)))
 }

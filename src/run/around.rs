@@ -1,6 +1,6 @@
 //! Who is unavailable now, for any reason: asked afresh before anything that serves is taken away.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 
 use futures_util::{StreamExt, stream};
 
@@ -22,9 +22,13 @@ const AT_ONCE: usize = 32;
 /// members are, is [`look::away`]'s.
 pub(super) async fn down(world: &World) -> Result<BTreeSet<String>, Failure> {
     let records = world.store.node_records().map_err(|e| store_failure(&e))?;
-    let installed = |name: &str| -> Option<&NodeRecord> {
-        records.iter().find(|(n, r)| n == name && r.phase == InstallPhase::Installed).map(|(_, r)| r)
-    };
+    // Asked for every node of every rack.
+    let installed: HashMap<&str, &NodeRecord> = records
+        .iter()
+        .filter(|(_, r)| r.phase == InstallPhase::Installed)
+        .map(|(name, record)| (name.as_str(), record))
+        .collect();
+    let installed = |name: &str| installed.get(name).copied();
     let mut down = BTreeSet::new();
     let mut asked: BTreeSet<&String> = BTreeSet::new();
     let mut pools = Vec::new();

@@ -149,14 +149,22 @@ pub(super) async fn act(world: &World, node: &str, kind: &StepKind, attempt: u32
         StepKind::BootInstaller { target, mode } => {
             let until =
                 clock::since_boot() + Duration::from_secs(kind.deadline_s() + StepKind::AwaitClaim.deadline_s());
-            world.desk().offer(node, attempt, until);
-            world.set_offer(node, Some(attempt)).await?;
             for cluster in super::power::clusters_of(world, node) {
                 super::members::lead_away(world, &cluster, node).await;
             }
             let client = world.bmc_taking(node, kind).await?;
             let wanted = BootOverride { target: *target, lasts: OverrideFor::Once, mode: Some(*mode) };
-            let done = boot_once(&client, wanted).await;
+            let done = async {
+                // Off before it is offered anything: a machine that tries the network over and over would claim now, and
+                // lose what it claimed with its power.
+                cut(&client).await?;
+                world.desk().offer(node, attempt, until);
+                world.set_offer(node, Some(attempt)).await?;
+                // The override last, so that nothing else consumes it.
+                client.set_boot(wanted).await?;
+                client.set_power(true, false, POWER_DEADLINE).await
+            };
+            let done = done.await;
             close(client).await;
             done
         }
@@ -295,22 +303,21 @@ async fn clear_override(world: &World, node: &str) -> Result<(), Failure> {
     done
 }
 
-/// Off first where it is on: the override is set last before the power comes, so that nothing else consumes it.
-async fn boot_once(client: &bmc::Client, wanted: BootOverride) -> Result<(), Failure> {
-    if client.power().await? != PowerState::Off {
-        // Nothing that is kept runs on it: asking an installer or an empty disk to shut down only costs a minute.
-        client.reset(PowerAction::ForceOff).await?;
-        tokio::time::timeout(POWER_DEADLINE, wait_until(client, PowerState::Off)).await.map_err(|_| {
-            Failure::new(
-                Cause::AcceptedButIgnored,
-                format!("{}: cut its power", client.node()),
-                "the BMC took the request and it is still on",
-            )
-            .next(format!("rackctl power status {}", client.node()))
-        })??;
+/// Off, if it is on. Nothing that is kept runs on it: asking an installer or an empty disk to shut down only costs a
+/// minute.
+async fn cut(client: &bmc::Client) -> Result<(), Failure> {
+    if client.power().await? == PowerState::Off {
+        return Ok(());
     }
-    client.set_boot(wanted).await?;
-    client.set_power(true, false, POWER_DEADLINE).await
+    client.reset(PowerAction::ForceOff).await?;
+    tokio::time::timeout(POWER_DEADLINE, wait_until(client, PowerState::Off)).await.map_err(|_| {
+        Failure::new(
+            Cause::AcceptedButIgnored,
+            format!("{}: cut its power", client.node()),
+            "the BMC took the request and it is still on",
+        )
+        .next(format!("rackctl power status {}", client.node()))
+    })?
 }
 
 async fn wait_until(client: &bmc::Client, wanted: PowerState) -> Result<(), Failure> {

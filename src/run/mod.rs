@@ -23,8 +23,9 @@ mod permits;
 pub mod play;
 mod power;
 pub mod rebuild;
+pub mod sessions;
 mod world;
 
 pub use journal::{owed, past, restore};
 pub use loop_::{Ended, Notice, Outside, Pace, execute};
-pub use world::{StoreLedger, World, WorldParts};
+pub use world::{World, WorldParts};

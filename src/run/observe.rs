@@ -9,7 +9,11 @@ use std::{
 use futures_util::{StreamExt, stream};
 use rackctl_wire::NodeStatus;
 
-use super::{clock, world::store_failure};
+use super::{
+    clock,
+    sessions::{self, LogIn},
+    world::store_failure,
+};
 use crate::{
     bmc,
     cluster::etcd::observe_client,
@@ -110,14 +114,9 @@ async fn look(node: &Node, record: Option<NodeRecord>, asking: &Asking) -> NodeF
 }
 
 async fn bmc_facts(node: &Node, asking: &Asking) -> Result<crate::model::facts::BmcFacts, Failure> {
-    let options = bmc::Options {
-        read_only: asking.read_only,
-        deadline: LOOK_DEADLINE,
-        ledger: Arc::new(super::StoreLedger::new(Arc::clone(&asking.store))),
-        observer: asking.observer.clone(),
-        gate: None,
-    };
-    let client = bmc::Client::open(node, &asking.passwords, options).await?;
+    let how =
+        LogIn { read_only: asking.read_only, deadline: LOOK_DEADLINE, observer: asking.observer.clone(), gate: None };
+    let client = sessions::open(&asking.store, node, &asking.passwords, how).await?;
     let facts = client.facts().await;
     let _ = client.close().await;
     facts

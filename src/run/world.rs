@@ -16,6 +16,7 @@ use super::{
     desk::Desk,
     keys::Keys,
     permits::Permits,
+    sessions::{self, LogIn},
 };
 use crate::{
     bmc,
@@ -30,7 +31,7 @@ use crate::{
     },
     plan::{Plan, StepKind, wipe_guard::Target},
     remote,
-    store::{BmcSession, Draft, Fence, Holder, Record, Store, StoreError},
+    store::{Draft, Fence, Record, Store, StoreError},
 };
 
 /// For one log-in, look or change at a BMC.
@@ -254,14 +255,13 @@ impl World {
 
     /// A log-in at the node's BMC. Close it on every way out.
     pub async fn bmc(&self, node: &str) -> Result<bmc::Client, Failure> {
-        let options = bmc::Options {
+        let how = LogIn {
             read_only: self.read_only,
             deadline: BMC_DEADLINE,
-            ledger: Arc::new(StoreLedger::new(Arc::clone(&self.store))),
             observer: self.observer.clone(),
             gate: Some(Arc::clone(&self.gate)),
         };
-        bmc::Client::open(self.node(node)?, &self.passwords, options).await
+        sessions::open(&self.store, self.node(node)?, &self.passwords, how).await
     }
 
     /// A log-in for a step that takes the machine away: every request that does so waits for the engine's word first.
@@ -346,33 +346,4 @@ impl World {
 
 pub fn store_failure(error: &StoreError) -> Failure {
     error.to_failure()
-}
-
-/// Keeps BMC sessions in the store, so that the next start can delete what a crash left behind.
-pub struct StoreLedger {
-    store: Arc<dyn Store>,
-    holder: Holder,
-}
-
-impl StoreLedger {
-    pub fn new(store: Arc<dyn Store>) -> StoreLedger {
-        StoreLedger { store, holder: Holder::this() }
-    }
-    fn note(&self, node: &str, uri: Option<&str>) {
-        let session = BmcSession { node: node.to_owned(), uri: uri.map(str::to_owned), holder: self.holder.clone() };
-        // A store that cannot be written fails the next intent; a session alone is no reason to stop.
-        let _ = self.store.put_bmc_session(&session);
-    }
-}
-
-impl bmc::SessionLedger for StoreLedger {
-    fn opening(&self, node: &str) {
-        self.note(node, None);
-    }
-    fn opened(&self, node: &str, session_uri: &str) {
-        self.note(node, Some(session_uri));
-    }
-    fn closed(&self, node: &str) {
-        let _ = self.store.drop_bmc_session(node);
-    }
 }

@@ -79,17 +79,17 @@ impl Drop for Client<'_> {
     }
 }
 
+/// The note of it: one a node, as simulated BMCs close all log-ins at once.
+fn noted(doing: &Doing, uri: Option<&str>) -> BmcSession {
+    BmcSession { node: doing.node.clone(), uri: uri.map(str::to_owned), holder: doing.tool.holder(), login: None }
+}
+
 impl<'a> Client<'a> {
     pub async fn open(doing: &'a Doing) -> Result<Client<'a>, Failure> {
-        let session = |uri: Option<&str>| BmcSession {
-            node: doing.node.clone(),
-            uri: uri.map(str::to_owned),
-            holder: doing.tool.holder(),
-        };
         let client = Client { doing, closed: false };
-        let _ = doing.tool.durable.store.put_bmc_session(&session(None));
+        let _ = doing.tool.durable.store.put_bmc_session(&noted(doing, None));
         client.ask(Ask::Open).await?;
-        let _ = doing.tool.durable.store.put_bmc_session(&session(Some("/s/1")));
+        let _ = doing.tool.durable.store.put_bmc_session(&noted(doing, Some("/s/1")));
         Ok(client)
     }
 
@@ -97,7 +97,7 @@ impl<'a> Client<'a> {
         let closed = self.ask(Ask::Close).await;
         self.closed = true;
         if closed.is_ok() && !self.doing.tool.cut_off.borrow().contains(&self.doing.node) {
-            let _ = self.doing.tool.durable.store.drop_bmc_session(&self.doing.node);
+            let _ = self.doing.tool.durable.store.drop_bmc_session(&noted(self.doing, None));
         }
     }
 

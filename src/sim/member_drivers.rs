@@ -94,22 +94,22 @@ fn answers(d: &Doing, machines: &[usize]) -> (Answers, bool) {
 }
 
 async fn facts(d: &Doing, cluster: &str, except: &str) -> Result<ClusterFacts, Failure> {
-    let answers = ask_all(d, &asked(d, cluster, except)?).await;
+    let answers = ask_all(d, &endpoints(d, cluster, except)?).await;
     observed::join(&format!("observe cluster {cluster}"), &answers)
 }
 
 /// Its voters; in a run that was told of none, every machine that was installed to be a member.
-fn asked(d: &Doing, cluster: &str, except: &str) -> Result<Vec<usize>, Failure> {
+fn endpoints(d: &Doing, cluster: &str, except: &str) -> Result<Vec<usize>, Failure> {
     if d.tool.voters.borrow().get(cluster).is_some_and(|v| !v.is_empty()) {
         return voters(d, cluster, except);
     }
     let members = d.tool.fleet.clusters.get(cluster).map(|c| c.members.clone()).unwrap_or_default();
     let others: Vec<usize> =
         members.iter().filter(|m| *m != except && seat(d, cluster, m).is_ok()).map(|m| machine_of(d, m)).collect();
-    if others.is_empty() {
-        return Err(Failure::new(Cause::Guard, format!("cluster {cluster}"), "no other machine of it is installed"));
+    match others.is_empty() {
+        true => Err(Failure::new(Cause::Guard, format!("cluster {cluster}"), "no other machine of it is installed")),
+        false => Ok(others),
     }
-    Ok(others)
 }
 
 /// Whether the node's power may go now, because an operator named it; `None`: it may.

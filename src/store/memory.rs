@@ -406,12 +406,12 @@ impl Store for MemoryStore {
     }
 
     fn put_bmc_session(&self, session: &BmcSession) -> Result<(), StoreError> {
-        self.passing()?.bmc_sessions.insert(session.node.clone(), session.clone());
+        self.passing()?.bmc_sessions.insert(session.name(), session.clone());
         Ok(())
     }
 
-    fn drop_bmc_session(&self, node: &str) -> Result<(), StoreError> {
-        self.passing()?.bmc_sessions.remove(node);
+    fn drop_bmc_session(&self, session: &BmcSession) -> Result<(), StoreError> {
+        self.passing()?.bmc_sessions.remove(&session.name());
         Ok(())
     }
 
@@ -475,7 +475,7 @@ impl Store for MemoryStore {
             c.fences = export.fences.clone();
             c.nodes = export.nodes.clone();
             c.clusters = export.clusters.clone();
-            c.bmc_sessions = export.bmc_sessions.iter().map(|s| (s.node.clone(), s.clone())).collect();
+            c.bmc_sessions = export.bmc_sessions.iter().map(|s| (s.name(), s.clone())).collect();
             c.observed = export.observed.clone();
             c.controls = export.controls.clone();
             c.approvals = export.approvals.iter().map(|a| (a.name(), a.clone())).collect();

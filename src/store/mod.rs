@@ -21,6 +21,7 @@ mod sqlite;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 
 use crate::model::{Stamp, facts::NodeRecord};
 
@@ -49,6 +50,25 @@ pub struct BmcSession {
     /// Absent: the log-in was begun, its answer is not known.
     pub uri: Option<String>,
     pub holder: Holder,
+    /// Which of the holder's log-ins, counted from 1. Absent in notes of versions that kept one a node.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub login: Option<u64>,
+}
+
+impl BmcSession {
+    /// What tells this log-in from every other one of any process: 16 hexadecimal digits of the process, a dash, and
+    /// which of its log-ins.
+    pub fn mark(&self) -> Option<String> {
+        let login = self.login?;
+        let Holder { host, boot_id, pid, started_ticks, .. } = &self.holder;
+        let process = Sha256::digest(format!("{host}\n{boot_id}\n{pid}\n{started_ticks}"));
+        Some(format!("{}-{login}", hex::encode(&process[..8])))
+    }
+
+    /// Under which it is kept: the node, and the log-in. Nobody's note is in the way of somebody else's.
+    pub fn name(&self) -> String {
+        self.mark().map_or_else(|| self.node.clone(), |mark| format!("{}/{mark}", self.node))
+    }
 }
 
 /// The right to make a cluster, given once per generation.
@@ -142,9 +162,12 @@ pub trait Store: Send + Sync {
     /// Compare and set on the generation: `expected` is the one that the caller read (0: none).
     fn put_cluster_record(&self, cluster: &str, expected: u64, record: &ClusterRecord) -> Result<(), StoreError>;
 
+    /// Log-ins that may still be open in BMCs, by node.
     fn bmc_sessions(&self) -> Result<Vec<BmcSession>, StoreError>;
+    /// A second note of the same log-in replaces the first; each log-in of each process has its own.
     fn put_bmc_session(&self, session: &BmcSession) -> Result<(), StoreError>;
-    fn drop_bmc_session(&self, node: &str) -> Result<(), StoreError>;
+    /// Of this log-in alone; one that is not noted is no error.
+    fn drop_bmc_session(&self, session: &BmcSession) -> Result<(), StoreError>;
 
     /// Last observation of a node, for `get` and `describe`.
     fn put_observed(&self, node: &str, at_ms: u64, facts: &serde_json::Value) -> Result<(), StoreError>;

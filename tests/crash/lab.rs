@@ -36,6 +36,8 @@ pub struct Lab {
     pub root: PathBuf,
     layout: Layout,
     pub keep: bool,
+    /// For every command: `RACKCTL_STORE`, `RACKCTL_LEASE`.
+    pub variables: Vec<(&'static str, String)>,
     /// Number of the next file of what was said.
     said: AtomicUsize,
 }
@@ -74,7 +76,7 @@ impl Lab {
         // Short, because sockets lie below it.
         let root = std::env::temp_dir().join(format!("rackctl-{name}"));
         let layout = Layout::new(root.join("lab"));
-        let lab = Lab { layout, root, name, keep: false, said: AtomicUsize::new(0) };
+        let lab = Lab { layout, root, name, keep: false, variables: vec![], said: AtomicUsize::new(0) };
         lab.remove();
         for folder in ["said", "state", "config", "home", "cache"] {
             fs::create_dir_all(lab.root.join(folder)).map_err(|e| e.to_string())?;
@@ -97,7 +99,7 @@ impl Lab {
                 command.env_remove(&name);
             }
         }
-        command.args(words).current_dir(&self.root);
+        command.args(words).current_dir(&self.root).envs(self.variables.iter().map(|(n, v)| (n, v)));
         for (name, folder) in
             [("HOME", "home"), ("XDG_STATE_HOME", "state"), ("XDG_CONFIG_HOME", "config"), ("XDG_CACHE_HOME", "cache")]
         {
@@ -156,6 +158,13 @@ impl Lab {
     /// On the laboratory's context.
     pub fn rackctl(&self, words: &[&str]) -> Said {
         self.finish(words, self.on_context(words))
+    }
+
+    /// As an operator of this name.
+    pub fn rackctl_as(&self, user: &str, words: &[&str]) -> Said {
+        let mut command = self.on_context(words);
+        command.env("USER", user);
+        self.finish(words, command)
     }
 
     /// The same under the tracer.

@@ -47,12 +47,18 @@ pub fn parse(words: &[String]) -> Result<Vec<(String, String)>, Trouble> {
 }
 
 pub fn run(words: &[String]) -> Result<(), Trouble> {
-    let settings = parse(words)?;
+    let release = words.iter().any(|w| w == "--release");
+    let words: Vec<String> = words.iter().filter(|w| *w != "--release").cloned().collect();
+    let mut settings = parse(&words)?;
     if !is_root() {
         return Err(Trouble::new("crash points", "laboratories want root").next("sudo -E cargo xtask crash-points"));
     }
     let mut watch = Stopwatch::start();
     watch.stage("build the harness", || Argv::new(&["cargo", "test", "--test", "crash_points", "--no-run"]).run())?;
+    if release {
+        let program = watch.stage("build rackctl", || build::rackctl(true))?;
+        settings.push(("RACKCTL_CRASH_PROGRAM".into(), program.display().to_string()));
+    }
     let harness = Argv::new(&["cargo", "test", "--test", "crash_points", "crash_points_all", "--"])
         .args(["--ignored", "--nocapture"]);
     let harness = settings.into_iter().fold(harness, |argv, (name, value)| argv.env(&name, value));

@@ -9,6 +9,7 @@ mod doctests;
 mod exec;
 mod man;
 mod mutants;
+mod operators;
 mod reliability;
 mod setup;
 mod simulate;
@@ -44,6 +45,14 @@ cargo xtask crash-points [FLAG…]
     --only POINT[,POINT]  one crash again, as a failure names it: main:fsync:12
     --times N             that often
     --program FILE        another rackctl than the one that is built here
+    --release             an optimised one: a crash takes less processor time, the build more
+cargo xtask operators [FLAG…]
+    several operators at once on simulated machines: races for a bootstrap, a process that is stopped for three leases,
+    eight operators on forty machines; as root
+    --races N             bootstrap races alone, so many with one store and so many with two
+    --rounds N            the eight alone, so many commands each
+    --jobs N              laboratories at a time (default 5)
+    --seed S              of the random choices
 cargo xtask simulate [--runs N] [--seed S] [--nodes N] [--faults none|crash|light|heavy] [--jobs J] [--log]
     fleets under a virtual clock, with the invariants checked; a world that breaks one is told with what replays it
 cargo xtask man
@@ -68,6 +77,7 @@ fn main() -> ExitCode {
         "ci" => no_arguments(rest).and_then(|()| ci::run()).map(|()| ExitCode::SUCCESS),
         "crash-points" => crash_points::run(rest).map(|()| ExitCode::SUCCESS),
         "simulate" => simulate::run(rest),
+        "operators" => operators::run(rest).map(|()| ExitCode::SUCCESS),
         "man" => no_arguments(rest).and_then(|()| man::run()).map(|()| ExitCode::SUCCESS),
         "bench" => bench::run(rest).map(|()| ExitCode::SUCCESS),
         "mutants" => mutants::run(rest).map(|()| ExitCode::SUCCESS),

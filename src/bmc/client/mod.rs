@@ -28,8 +28,22 @@ use crate::model::{
 };
 use send::Wire;
 
-/// `Context` of our sessions (Session.v1_5): how leftovers are told from other people's.
+/// `Context` of our sessions (Session.v1_5), alone or before a ledger's mark: how leftovers are told from other people's.
 pub const CLIENT_CONTEXT: &str = "rackctl";
+
+/// The `Context` of the log-in with this mark.
+pub fn context(mark: Option<&str>) -> String {
+    mark.map_or_else(|| CLIENT_CONTEXT.to_owned(), |mark| format!("{CLIENT_CONTEXT} {mark}"))
+}
+
+/// A log-in that its process left open.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Leftover {
+    /// Path of the session; `None`: no answer to the log-in was seen.
+    pub uri: Option<String>,
+    /// What [`SessionLedger::mark`] said then.
+    pub mark: Option<String>,
+}
 /// The service root, with the slash without which some BMCs redirect.
 pub const ROOT: &str = "/redfish/v1/";
 
@@ -78,6 +92,10 @@ impl Passwords {
 /// Told of sessions before and after they exist. The caller stores it durably, so that a session that outlived the
 /// process is deleted at the next start.
 pub trait SessionLedger: Send + Sync {
+    /// Tells the log-ins of this ledger from all others, in the BMC too, where it keeps such a word.
+    fn mark(&self) -> Option<String> {
+        None
+    }
     /// A log-in is about to be sent: from now on a session of ours may exist whose address nobody knows.
     fn opening(&self, node: &str);
     fn opened(&self, node: &str, session_uri: &str);
@@ -210,9 +228,9 @@ impl Client {
         session::leave(&self.wire).await
     }
 
-    /// Deletes the recorded session and all others that bear our context, except the one in use. Returns how many.
-    pub async fn delete_leftover_sessions(&mut self, recorded: Option<&str>) -> Result<u32, Failure> {
-        self.limited("delete leftover sessions", session::delete_leftovers(&self.wire, &self.root, recorded)).await
+    /// Deletes what these log-ins left, and nothing else: a session that lives is another process's. Returns how many.
+    pub async fn delete_leftover_sessions(&self, left: &[Leftover]) -> Result<u32, Failure> {
+        self.limited("delete leftover sessions", session::delete_leftovers(&self.wire, &self.root, left)).await
     }
 
     /// The machine as its BMC describes it.

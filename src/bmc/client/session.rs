@@ -9,7 +9,7 @@ use std::{
 use reqwest::Method;
 
 use super::{
-    CLIENT_CONTEXT, ROOT,
+    Leftover, ROOT, context,
     send::{Auth, Purpose, Request, Wire},
     walk,
 };
@@ -69,7 +69,7 @@ async fn log_in(wire: &Wire) -> Result<(), Failure> {
         return Ok(());
     };
     wire.ledger.opening(&wire.node);
-    let mut context = Some(CLIENT_CONTEXT.to_owned());
+    let mut context = Some(context(wire.ledger.mark().as_deref()));
     loop {
         let log_in = LogIn {
             user: wire.username.clone(),
@@ -143,10 +143,14 @@ pub(super) async fn leave(wire: &Wire) -> Result<(), Failure> {
     Ok(())
 }
 
-pub(super) async fn delete_leftovers(wire: &Wire, root: &ServiceRoot, recorded: Option<&str>) -> Result<u32, Failure> {
+/// A session is a leftover by its context, or by its address where the BMC keeps no contexts: an address alone may have
+/// been given to somebody else meanwhile.
+pub(super) async fn delete_leftovers(wire: &Wire, root: &ServiceRoot, left: &[Leftover]) -> Result<u32, Failure> {
     let own = wire.session_uri().unwrap_or_default();
-    let mut doomed = BTreeSet::new();
+    let contexts: BTreeSet<String> = left.iter().map(|l| context(l.mark.as_deref())).collect();
+    let recorded = |uri: &str| left.iter().filter_map(|l| l.uri.as_deref()).any(|r| link::same(r, uri));
     let Some(collection) = sessions_path(root) else { return Ok(0) };
+    let mut deleted = 0;
     for member in walk::collection(wire, &collection, walk::MAX_SESSIONS).await? {
         if link::same(&member, &own) {
             continue;
@@ -157,20 +161,14 @@ pub(super) async fn delete_leftovers(wire: &Wire, root: &ServiceRoot, recorded: 
             Err(failure) if failure.cause == Cause::Refused => continue,
             Err(failure) => return Err(failure),
         };
-        if session.context.as_deref() == Some(CLIENT_CONTEXT) {
-            doomed.insert(member.trim_end_matches('/').to_owned());
+        let doomed = match session.context.as_deref().filter(|c| !c.is_empty()) {
+            Some(word) => contexts.contains(word),
+            None => recorded(&member),
+        };
+        if !doomed {
+            continue;
         }
-    }
-    if let Some(recorded) = recorded.filter(|r| !r.is_empty() && !link::same(r, &own)) {
-        // What a store says is no reason to delete just anything: it must lie in the collection.
-        let inside = format!("{}/", collection.trim_end_matches('/'));
-        if recorded.starts_with(&inside) && !recorded.contains("..") {
-            doomed.insert(recorded.trim_end_matches('/').to_owned());
-        }
-    }
-    let mut deleted = 0;
-    for uri in doomed {
-        let request = delete(&uri);
+        let request = delete(&member);
         let answer = wire.send(&request).await?;
         match answer.status {
             200..300 => deleted += 1,

@@ -124,7 +124,8 @@ pub fn may_bootstrap(what: &str, seen: &[(String, Existing)]) -> Result<(), Fail
         }
     }
     if !clusters.is_empty() {
-        return Err(Failure::new(Cause::Guard, what, format!("a cluster exists already: {}", clusters.join("; "))));
+        let why = format!("a cluster exists already: {}", clusters.join("; "));
+        return Err(Failure::new(Cause::Guard, what, why).next("rackctl get members"));
     }
     if !unknown.is_empty() {
         let why = format!("it is not known that there is no cluster: {}", unknown.join("; "));

@@ -1,16 +1,18 @@
 //! Whose turn it is: waves, and lines in which nobody may begin.
 
-use super::{Admission, Answer, Held, LOOK_AGAIN_MS, OVERTAKE, halt};
+use super::{Admission, Answer, Bar, Held, LOOK_AGAIN_MS, OVERTAKE, halt};
 use crate::model::Failure;
 
 impl Admission {
     /// Nobody of the line may begin because of what is down: it waits so long as one of its nodes may take.
-    fn starve(&mut self, now_ms: u64, index: usize, held: Held, answer: &mut Answer) {
+    fn starve(&mut self, now_ms: u64, unix_ms: u64, index: usize, track: usize, answer: &mut Answer) {
         let own = &mut self.lines[index];
         let since = *own.starved_ms.get_or_insert(now_ms);
         if now_ms < since + u64::from(own.rollout.deadline_s) * 1_000 {
             return;
         }
+        let Some(held) = self.held(now_ms, unix_ms, index, track) else { return };
+        let own = &mut self.lines[index];
         let why = format!("{} nodes waited for {} s: {held}", own.queue.len(), own.rollout.deadline_s);
         own.halted = Some(why.clone());
         let next = match held {
@@ -25,6 +27,7 @@ impl Admission {
     /// Lets in what may begin now, `room` tracks at most.
     pub fn admit(&mut self, now_ms: u64, unix_ms: u64, mut room: usize) -> Answer {
         let mut answer = Answer::default();
+        self.doors.look(unix_ms);
         for index in 0..self.lines.len() {
             self.next_wave(now_ms, index, &mut answer);
             while room > 0 {
@@ -51,28 +54,29 @@ impl Admission {
         let reach = own.wave_end.saturating_sub(begun).min(own.queue.len()).min(OVERTAKE);
         let (mut down, mut passes) = (None, false);
         for at in 0..reach {
-            match self.held(now_ms, unix_ms, index, own.queue[at]) {
+            let track = own.queue[at];
+            match self.bar(now_ms, unix_ms, index, track) {
                 None => {
                     self.lines[index].starved_ms = None;
                     return Some(at);
                 }
-                Some(Held::Look) => {
+                Some(Bar::Look) => {
                     answer.look |= self.look(now_ms);
                     return None;
                 }
-                Some(Held::Halted(_)) => return None,
+                Some(Bar::Halted) => return None,
                 // Another machine of its rack or chassis is away: one of another rack may go first.
-                Some(held) => {
+                Some(bar) => {
                     wake(answer, now_ms + LOOK_AGAIN_MS);
-                    match held {
-                        Held::Down { .. } => down = down.or(Some(held)),
-                        _ => passes = true,
+                    match bar.stays() {
+                        true => down = down.or(Some(track)),
+                        false => passes = true,
                     }
                 }
             }
         }
         match down.filter(|_| !passes) {
-            Some(held) => self.starve(now_ms, index, held, answer),
+            Some(track) => self.starve(now_ms, unix_ms, index, track, answer),
             None => self.lines[index].starved_ms = None,
         }
         None
@@ -82,7 +86,7 @@ impl Admission {
     fn next_wave(&mut self, now_ms: u64, index: usize, answer: &mut Answer) {
         let own = &self.lines[index];
         let Some(ended) = own.wave_ended_ms else { return };
-        if own.queue.is_empty() || self.halted(own).is_some() {
+        if own.queue.is_empty() || self.is_halted(own) {
             return;
         }
         let soaked = ended + u64::from(own.rollout.soak_s) * 1_000;

@@ -44,7 +44,8 @@ async fn handle<C: Chassis>(State(bmc): State<Arc<Bmc<C>>>, request: Request) ->
     let user = bmc.user(request.headers());
     let token = request.headers().get("x-auth-token").and_then(|v| v.to_str().ok());
     // Before the answer: a log-out ends the session that it came with.
-    let session = token.and_then(|token| bmc.state().sessions.id(token));
+    let session = token.and_then(|token| bmc.state().sessions.of(token).cloned());
+    let (session, context) = session.map_or((None, None), |s| (Some(s.id), s.context));
     let response = answer(&bmc, request, user.as_deref()).await;
     bmc.record(LogEntry {
         at: SystemTime::now(),
@@ -53,6 +54,7 @@ async fn handle<C: Chassis>(State(bmc): State<Arc<Bmc<C>>>, request: Request) ->
         status: response.status().as_u16(),
         user,
         session,
+        context,
     });
     response
 }

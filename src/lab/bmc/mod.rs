@@ -95,6 +95,9 @@ pub struct LogEntry {
     /// Id of the log-in that it came with.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub session: Option<String>,
+    /// What that log-in called itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub context: Option<String>,
 }
 
 impl LogEntry {

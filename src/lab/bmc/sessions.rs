@@ -53,9 +53,9 @@ impl Sessions {
         session.used = now;
         Some(session.user.clone())
     }
-    /// The id of the session that the token is of, used or not.
-    pub fn id(&self, token: &str) -> Option<String> {
-        self.list.iter().find(|s| s.token == token).map(|s| s.id.clone())
+    /// The session that the token is of, used or not.
+    pub fn of(&self, token: &str) -> Option<&Session> {
+        self.list.iter().find(|s| s.token == token)
     }
     pub fn list(&mut self, now: OffsetDateTime) -> Vec<Session> {
         self.expire(now);
@@ -83,7 +83,7 @@ mod tests {
         assert!(sessions.open(now, "root", None).is_none());
         let later = now + Duration::from_secs(20);
         assert_eq!(sessions.user(later, &token).as_deref(), Some("root"));
-        assert_eq!(sessions.id(&token).as_ref(), Some(&id));
+        assert_eq!(sessions.of(&token).map(|s| &s.id), Some(&id));
         let end = now + Duration::from_secs(40);
         assert_eq!(sessions.list(end).len(), 1, "only the used one is left");
         assert!(sessions.delete(&id) && !sessions.delete(&id));

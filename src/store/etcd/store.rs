@@ -361,13 +361,13 @@ impl Store for EtcdStore {
     }
 
     fn put_bmc_session(&self, session: &BmcSession) -> Result<(), StoreError> {
-        self.put("note a BMC session", Weight::Passing, Kind::Session, &session.node, session)
+        self.put("note a BMC session", Weight::Passing, Kind::Session, &session.name(), session)
     }
 
-    fn drop_bmc_session(&self, node: &str) -> Result<(), StoreError> {
-        let node = node.to_owned();
+    fn drop_bmc_session(&self, session: &BmcSession) -> Result<(), StoreError> {
+        let name = session.name();
         self.run("drop a BMC session", OPERATION_DEADLINE, move |core| async move {
-            core.remove("drop a BMC session", Weight::Passing, Kind::Session, &node).await
+            core.remove("drop a BMC session", Weight::Passing, Kind::Session, &name).await
         })
     }
 

@@ -288,7 +288,7 @@ impl Core {
             named.push((Kind::Cluster, name.clone(), to_json(value)?));
         }
         for session in &export.bmc_sessions {
-            named.push((Kind::Session, session.node.clone(), to_json(session)?));
+            named.push((Kind::Session, session.name(), to_json(session)?));
         }
         for (name, value) in &export.observed {
             named.push((Kind::Observed, name.clone(), to_json(value)?));

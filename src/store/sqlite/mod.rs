@@ -342,11 +342,12 @@ impl Store for SqliteStore {
     }
 
     fn put_bmc_session(&self, session: &BmcSession) -> Result<(), StoreError> {
-        self.put("note a BMC session", Weight::Passing, Kind::BmcSession, &session.node, session)
+        self.put("note a BMC session", Weight::Passing, Kind::BmcSession, &session.name(), session)
     }
 
-    fn drop_bmc_session(&self, node: &str) -> Result<(), StoreError> {
-        self.write("drop a BMC session", Weight::Passing, |t, _| shelf::remove(t, Kind::BmcSession, node))
+    fn drop_bmc_session(&self, session: &BmcSession) -> Result<(), StoreError> {
+        let name = session.name();
+        self.write("drop a BMC session", Weight::Passing, |t, _| shelf::remove(t, Kind::BmcSession, &name))
     }
 
     fn put_observed(&self, node: &str, at_ms: u64, facts: &serde_json::Value) -> Result<(), StoreError> {

@@ -87,7 +87,7 @@ pub(super) fn import(connection: &Connection, export: &Export) -> Result<(), Sto
     keep(connection, Kind::Fence, owned(&export.fences))?;
     keep(connection, Kind::Node, owned(&export.nodes))?;
     keep(connection, Kind::Cluster, owned(&export.clusters))?;
-    keep(connection, Kind::BmcSession, export.bmc_sessions.iter().map(|s| (s.node.clone(), s)))?;
+    keep(connection, Kind::BmcSession, export.bmc_sessions.iter().map(|s| (s.name(), s)))?;
     keep(connection, Kind::Observed, owned(&export.observed))?;
     keep(connection, Kind::Control, owned(&export.controls))?;
     keep(connection, Kind::Approval, export.approvals.iter().map(|a| (a.name(), a)))

@@ -12,7 +12,7 @@ use std::{
 
 use super::*;
 use crate::{
-    bmc::{Client, Options, Passwords, RequestLine, SessionLedger},
+    bmc::{Client, Leftover, Options, Passwords, RequestLine, SessionLedger},
     model::fleet::{self, Endpoint, EndpointAt, Trust},
 };
 

@@ -28,16 +28,25 @@ async fn one_session_told_to_the_ledger_and_deleted_on_close() {
 #[tokio::test]
 async fn leftovers_are_deleted_and_other_peoples_sessions_are_not() {
     let bench = bench(quick()).await;
-    for context in [Some("rackctl"), Some("rackctl"), Some("someone else"), None] {
+    // Of a dead process, of one that lives, of a version without marks, of other people; two have none.
+    for context in [Some("rackctl dead"), Some("rackctl alive"), Some("rackctl"), Some("someone else"), None, None] {
         let now = OffsetDateTime::now_utc();
         bench.bmc.state().sessions.open(now, "root", context.map(str::to_owned)).unwrap();
     }
-    let mut client = bench.client().await;
-    // The recorded one has no context here (a BMC that does not keep it); a path elsewhere is not believed.
-    let recorded = "/redfish/v1/SessionService/Sessions/4";
-    assert_eq!(client.delete_leftover_sessions(Some(recorded)).await.unwrap(), 3);
-    assert_eq!(client.delete_leftover_sessions(Some("/redfish/v1/AccountService/Accounts/1")).await.unwrap(), 0);
-    assert_eq!(bench.bmc.open_sessions(), 2);
+    let client = bench.client().await;
+    let left = |mark: Option<&str>, uri: Option<&str>| {
+        [Leftover { uri: uri.map(|u| format!("/redfish/v1/{u}")), mark: mark.map(str::to_owned) }]
+    };
+    let delete = async |left: [Leftover; 1]| client.delete_leftover_sessions(&left).await.unwrap();
+    // Its answer was not seen: it is known by its context.
+    assert_eq!(delete(left(Some("dead"), None)).await, 1);
+    // An address that is somebody else's by now, or is no session, is not believed.
+    assert_eq!(delete(left(Some("dead"), Some("SessionService/Sessions/2"))).await, 0);
+    assert_eq!(delete(left(Some("dead"), Some("AccountService/Accounts/1"))).await, 0);
+    // A BMC that keeps no context: by its address.
+    assert_eq!(delete(left(Some("gone"), Some("SessionService/Sessions/5"))).await, 1);
+    assert_eq!(delete(left(None, None)).await, 1);
+    assert_eq!(bench.bmc.open_sessions(), 4, "of the live one, of other people, and our own");
     assert_eq!(client.power().await.unwrap(), PowerState::Off, "our own session lives");
     client.close().await.unwrap();
 }

@@ -1,0 +1,131 @@
+//! Log-ins to BMCs and the notes of them: what a process leaves open is closed by whoever logs in next.
+//!
+//! A note is of one log-in of one process. It is written before the log-in is sent and goes when the session's end was
+//! answered, so that neither a crash nor a step that its deadline cut off loses a session. What a process that lives
+//! has noted is nobody else's to close.
+
+use std::{
+    collections::BTreeSet,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use crate::{
+    bmc,
+    model::{Failure, fleet::Node, lease::Gate},
+    store::{BmcSession, Holder, Store, StoreError},
+};
+
+/// Log-ins of this process that somebody still has in hand.
+static IN_HAND: Mutex<BTreeSet<u64>> = Mutex::new(BTreeSet::new());
+static COUNT: AtomicU64 = AtomicU64::new(0);
+
+fn in_hand() -> MutexGuard<'static, BTreeSet<u64>> {
+    IN_HAND.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// How a BMC is logged in to.
+pub struct LogIn {
+    pub read_only: bool,
+    /// For the log-in, and for each call afterwards.
+    pub deadline: Duration,
+    pub observer: Option<bmc::client::Observer>,
+    /// Of a run: nothing that changes anything is sent after its lease.
+    pub gate: Option<Arc<Gate>>,
+}
+
+/// Logs in, and closes first what dead processes and cut-off steps left open at this BMC. Close it on every way out.
+pub async fn open(
+    store: &Arc<dyn Store>,
+    node: &Node,
+    passwords: &bmc::Passwords,
+    how: LogIn,
+) -> Result<bmc::Client, Failure> {
+    let options = bmc::Options {
+        read_only: how.read_only,
+        deadline: how.deadline,
+        ledger: Arc::new(StoreLedger::new(Arc::clone(store))),
+        observer: how.observer,
+        gate: how.gate,
+    };
+    let client = bmc::Client::open(node, passwords, options).await?;
+    // What cannot be closed now stays noted: the end of the run and the next log-in try again.
+    let left: Vec<BmcSession> =
+        leftovers(store.as_ref()).unwrap_or_default().into_iter().filter(|s| s.node == node.name).collect();
+    if !left.is_empty() {
+        let known: Vec<bmc::Leftover> =
+            left.iter().map(|s| bmc::Leftover { uri: s.uri.clone(), mark: s.mark() }).collect();
+        if client.delete_leftover_sessions(&known).await.is_ok() {
+            for session in &left {
+                let _ = store.drop_bmc_session(session);
+            }
+        }
+    }
+    Ok(client)
+}
+
+/// Notes of log-ins that nobody has in hand any more.
+///
+/// # Errors
+/// The store cannot be read.
+pub fn leftovers(store: &dyn Store) -> Result<Vec<BmcSession>, StoreError> {
+    let here = Holder::this();
+    let all = store.bmc_sessions()?;
+    Ok(all
+        .into_iter()
+        .filter(|s| match s.holder == here {
+            true => s.login.is_none_or(|login| !in_hand().contains(&login)),
+            false => !s.holder.alive(),
+        })
+        .collect())
+}
+
+/// Keeps one log-in in the store, so that the next start can delete what a crash left behind.
+struct StoreLedger {
+    store: Arc<dyn Store>,
+    holder: Holder,
+    login: u64,
+}
+
+impl StoreLedger {
+    fn new(store: Arc<dyn Store>) -> StoreLedger {
+        let login = COUNT.fetch_add(1, Ordering::Relaxed) + 1;
+        in_hand().insert(login);
+        StoreLedger { store, holder: Holder::this(), login }
+    }
+
+    fn note(&self, node: &str, uri: Option<&str>) -> BmcSession {
+        BmcSession {
+            node: node.to_owned(),
+            uri: uri.map(str::to_owned),
+            holder: self.holder.clone(),
+            login: Some(self.login),
+        }
+    }
+}
+
+/// Its client is gone, closed or cut off: what it left is anybody's to close.
+impl Drop for StoreLedger {
+    fn drop(&mut self) {
+        in_hand().remove(&self.login);
+    }
+}
+
+impl bmc::SessionLedger for StoreLedger {
+    fn mark(&self) -> Option<String> {
+        self.note("", None).mark()
+    }
+    // A store that cannot be written fails the next intent; a session alone is no reason to stop.
+    fn opening(&self, node: &str) {
+        let _ = self.store.put_bmc_session(&self.note(node, None));
+    }
+    fn opened(&self, node: &str, session_uri: &str) {
+        let _ = self.store.put_bmc_session(&self.note(node, Some(session_uri)));
+    }
+    fn closed(&self, node: &str) {
+        let _ = self.store.drop_bmc_session(&self.note(node, None));
+    }
+}
