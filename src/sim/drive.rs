@@ -53,7 +53,7 @@ pub trait Meddle {
     fn intents(&self) -> bool {
         true
     }
-    /// Whether the budget is told who is away.
+    /// Whether budget and quorum guard are told who is away.
     fn sees_who_is_away(&self) -> bool {
         true
     }
@@ -142,6 +142,7 @@ pub async fn execute(
     tool.renew(ctx).map_err(|e| fenced(&e))?;
     tool.restore(ctx, records);
     tool.serving.set(true);
+    tool.sees.set(meddle.sees_who_is_away());
     let mut past = past(records);
     owed(&tool.durable.store(), &tool.plan(), &tool.run, &mut past).map_err(|e| failed(&e))?;
     let mut carrier = Carrier {

@@ -322,7 +322,10 @@ async fn look_at(d: &Doing, kind: &StepKind, resumed: bool, intent: Option<&Valu
             }
             let (power, last_reset) = with_bmc!(d, |c| Ok::<_, Failure>((c.power().await?, c.last_reset().await?)))?;
             let before = intent.and_then(|i| i.get("lastReset")).and_then(Value::as_str);
-            let found = look::installer_booted(power, last_reset.as_deref(), before);
+            let found = match look::installer_booted(power, last_reset.as_deref(), before) {
+                Found::NotDone => may_take(d).await?,
+                found => found,
+            };
             Ok((found, json!({ "lastReset": last_reset })))
         }
         StepKind::WriteDisk { .. } => {
@@ -352,7 +355,10 @@ async fn look_at(d: &Doing, kind: &StepKind, resumed: bool, intent: Option<&Valu
         StepKind::SetPower { action, .. } => {
             let (power, last) = with_bmc!(d, |c| Ok::<_, Failure>((c.power().await?, c.last_reset().await?)))?;
             let before = intent.and_then(|i| i.get("lastReset")).and_then(Value::as_str);
-            let found = look::power_changed(&d.node, *action, power, last.as_deref(), resumed, before);
+            let found = match look::power_changed(&d.node, *action, power, last.as_deref(), resumed, before) {
+                Found::NotDone if *action != PowerAction::On => may_go(d).await,
+                found => found,
+            };
             Ok((found, json!({ "power": power, "lastReset": last })))
         }
         StepKind::PowerOn => {
@@ -375,6 +381,20 @@ async fn may_wipe(d: &Doing) -> Result<Found, Failure> {
         return Ok(Found::Contradiction(failure));
     }
     may_take(d).await
+}
+
+/// What the plan saw is minutes old when the last of many machines has its turn.
+async fn may_go(d: &Doing) -> Found {
+    if !d.tool.sees.get() {
+        return Found::NotDone;
+    }
+    let fleet = Rc::clone(&d.tool.fleet);
+    for cluster in fleet.clusters.values().filter(|c| c.members.contains(&d.node)) {
+        if let Some(failure) = member_drivers::may_pause(d, &cluster.name, &d.node).await {
+            return Found::Held(failure);
+        }
+    }
+    Found::NotDone
 }
 
 async fn may_take(d: &Doing) -> Result<Found, Failure> {

@@ -78,6 +78,10 @@ fn what_once_broke_holds() {
     holds(scenario(4, 20, Profile::Light));
     // Who still answered in a cluster without a quorum counted as down, and was taken as it came back.
     holds(scenario(24, 6, Profile::Crash));
+    // Machines that were silent when the plan was made came back, and were restarted together.
+    holds(scenario(301, 12, Profile::Light));
+    // A cluster of two voters got its quorum back after the plan was made, and lost it to a restart.
+    holds(scenario(24, 6, Profile::Heavy));
     // The only two voters of a cluster were restarted.
     holds(scenario(12, 20, Profile::Light));
 }

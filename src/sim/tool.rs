@@ -69,6 +69,8 @@ pub struct Tool {
     pub serving: Cell<bool>,
     /// What drivers bring home, and what comes from outside.
     pub home: RefCell<VecDeque<Home>>,
+    /// Guards are told who is away; a test may keep it from them.
+    pub sees: Cell<bool>,
     /// What the engine said to drivers that asked to take a machine away.
     permits: RefCell<BTreeMap<String, Result<(), Failure>>>,
     /// Nodes at whose BMC a step was cut off: a session may be left there, whatever log-in came after it.
@@ -110,6 +112,7 @@ impl Tool {
             voters: RefCell::default(),
             serving: Cell::new(false),
             home: RefCell::default(),
+            sees: Cell::new(true),
             permits: RefCell::default(),
             cut_off: RefCell::default(),
             gate: Gate::new(clock),
