@@ -114,7 +114,7 @@ fn endpoints(d: &Doing, cluster: &str, except: &str) -> Result<Vec<usize>, Failu
 
 /// Whether the node's power may go now, because an operator named it; `None`: it may.
 pub async fn may_pause(d: &Doing, cluster: &str, node: &str) -> Option<Failure> {
-    d.tool.durable.store.cluster_record(cluster).ok().flatten()?;
+    d.tool.durable.store().cluster_record(cluster).ok().flatten()?;
     // Silent: it has no quorum that could be lost.
     let facts = facts(d, cluster, "").await.ok()?;
     let declared = d.tool.fleet.clusters.get(cluster).map_or(0, |c| c.size as usize);
