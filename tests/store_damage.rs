@@ -369,7 +369,7 @@ fn an_append_costs_one_fsync() {
     let told = |line: &&str| line.contains("KEPT ");
     let lines: Vec<&str> = trace.lines().skip_while(|l| !told(l)).collect();
     let kept = lines.iter().filter(|l| told(l)).count();
-    let last = lines.iter().rposition(|l| told(&l)).unwrap();
+    let last = lines.iter().rposition(told).unwrap();
     let synced: Vec<&&str> = lines[..last].iter().filter(|l| l.contains("sync(") || l.contains("fdatasync(")).collect();
     assert_eq!(kept, 6, "{trace}");
     assert!(synced.iter().all(|l| l.contains("state.db-wal")), "{synced:?}");

@@ -10,6 +10,12 @@ pub fn uptime_ms() -> u64 {
         .unwrap_or(0)
 }
 
+/// Milliseconds since 1970; `None`: the clock stands before that.
+pub fn wall_ms() -> Option<u64> {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).ok()?;
+    u64::try_from(since.as_millis()).ok()
+}
+
 /// Sets the wall clock; a fresh machine's may say anything.
 pub fn set_wall(unix_s: u64) -> nix::Result<()> {
     let seconds = i64::try_from(unix_s).map_err(|_| nix::errno::Errno::EINVAL)?;

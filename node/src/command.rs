@@ -95,6 +95,7 @@ fn status() -> Result<NodeStatus> {
         root_disk_serial: booted.disk_serial,
         system_sha256: installed.system_sha256,
         machine: dmi::machine(),
+        unix_ms: clock::wall_ms(),
         etcd: ask(&Request::Status)?,
     })
 }

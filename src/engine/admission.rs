@@ -7,9 +7,10 @@ use crate::{
     model::{
         Failure,
         failure::Cause,
+        power::PowerAction,
         rollout::{Gate, Rollout},
     },
-    plan::{Plan, StepId, Subject},
+    plan::{Plan, Step, StepId, StepKind, Subject, Track},
 };
 
 use super::{
@@ -81,6 +82,8 @@ impl Bar {
 struct Seat {
     node: String,
     disrupts: bool,
+    /// It may serve by the time it is taken away: it was installed before, whatever the plan saw of it.
+    may_serve: bool,
     site: Option<String>,
 }
 
@@ -187,7 +190,12 @@ impl Admission {
                 });
                 lines.len() - 1
             });
-            let seat = Seat { node: node.clone(), disrupts: track.disrupts, site: track.site.clone() };
+            let seat = Seat {
+                node: node.clone(),
+                disrupts: track.disrupts,
+                may_serve: may_serve(track),
+                site: track.site.clone(),
+            };
             let own = &mut lines[line];
             own.total += 1;
             if ended(index) {
@@ -245,7 +253,7 @@ impl Admission {
         own.ended += 1;
         self.budget.give_back(&seat.node);
         // What it left behind must be seen before anything else is taken away.
-        if seat.disrupts {
+        if seat.may_serve {
             own.last_end_ms = Some(now_ms);
             self.looked_ms = None;
             self.stale_look = self.looking;
@@ -391,9 +399,9 @@ impl Admission {
         self.look_began_ms
     }
 
-    /// Whether the track's node serves, so that the budget has a say in what takes it away.
-    pub fn disrupts(&self, track: usize) -> bool {
-        self.seats.get(track).and_then(Option::as_ref).is_some_and(|s| s.disrupts)
+    /// Whether the track's node may serve, so that the budget has a say in what takes it away.
+    pub fn may_serve(&self, track: usize) -> bool {
+        self.seats.get(track).and_then(Option::as_ref).is_some_and(|s| s.may_serve)
     }
 
     /// Right before the request leaves that takes its node away, after a look: why it may not; `None`: it counts as
@@ -417,6 +425,15 @@ impl Admission {
             own.ended += 1;
         }
     }
+}
+
+fn may_serve(track: &Track) -> bool {
+    let was_there = |step: &Step| match &step.kind {
+        StepKind::SetPower { action, .. } => *action != PowerAction::On,
+        StepKind::WriteDisk { generation, .. } => *generation > 1,
+        _ => false,
+    };
+    track.disrupts || track.steps.iter().any(was_there)
 }
 
 fn halt(what: &str, why: String) -> Failure {

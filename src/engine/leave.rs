@@ -37,7 +37,7 @@ impl Engine {
     /// Everything but the request itself is done.
     pub(super) fn wants_to_go(&mut self, now: Now, id: &str, effects: &mut Vec<Effect>) {
         let Some(at) = self.at(id, &Phase::Acting) else { return };
-        if self.admission.disrupts(self.steps[at].track) {
+        if self.admission.may_serve(self.steps[at].track) {
             let waits = Waits { since_ms: now.mono_ms, again_ms: now.mono_ms, refusal: None };
             self.leaving.waits.insert(at, waits);
         } else {

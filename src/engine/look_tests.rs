@@ -126,6 +126,7 @@ fn an_installed_system_is_held_to_all_four_marks() {
         root_disk_serial: None,
         system_sha256: "s".into(),
         machine: MachineIds::default(),
+        unix_ms: None,
         etcd: None,
     };
     assert_eq!(is_the_installed_one("n1", &record, 2, &good), Ok(()));

@@ -114,7 +114,14 @@ fn a_node_that_is_down_itself_and_one_that_serves_nothing_go() {
     let mut engine = Engine::new(&plan, OPTIONS, &BTreeMap::new());
     engine.handle(0, Event::Begin);
     engine.handle(1, observed(id("a"), Found::NotDone));
-    assert_eq!(engine.handle(2, ready("a")), [Effect::Go { step: id("a") }]);
+    // The plan saw it silent; it was there before, and may serve again.
+    assert!(engine.handle(2, ready("a")).contains(&Effect::LookAround));
+    assert_eq!(goes(&engine.handle(3, around(&["x"]))).len(), 0);
+    let mut engine = Engine::new(&three(vec![]), OPTIONS, &BTreeMap::new());
+    engine.handle(0, Event::Begin);
+    engine.handle(1, observed("n1/power-on".into(), Found::NotDone));
+    let new = Event::Ready { step: "n1/power-on".into() };
+    assert_eq!(engine.handle(2, new), [Effect::Go { step: "n1/power-on".into() }], "nobody misses it");
 }
 
 /// Once round: ready, withheld after a while, home, waiting. Time at which it is looked at again.

@@ -155,11 +155,39 @@ pub fn gate(windows: &[ChangeWindow], unix_ms: u64) -> Gate {
         return Gate::Open;
     }
     let minute = unix_ms / 60_000;
-    let next = (1..=AHEAD_MIN).map(|m| (minute + m) * 60_000).find(|at| windows.iter().any(|w| w.holds(*at)));
+    // Nothing opens long before the first nominal opening: only from there on each minute is looked at.
+    let first = windows.iter().filter_map(|w| w.nominal(unix_ms)).min();
+    let from = first.map_or(AHEAD_MIN, |at| (at / 60_000).saturating_sub(minute + SHIFT_MIN)).max(1);
+    let next = (from..=AHEAD_MIN).map(|m| (minute + m) * 60_000).find(|at| windows.iter().any(|w| w.holds(*at)));
     Gate::Shut { until_ms: next }
 }
 
+/// No clock change moves an opening further, in minutes.
+const SHIFT_MIN: u64 = 180;
+
 impl ChangeWindow {
+    /// The first moment, not long before `unix_ms`, at which a named day's clock shows `from_min`, be it skipped or
+    /// repeated by a clock change.
+    fn nominal(&self, unix_ms: u64) -> Option<u64> {
+        let earliest = i64::try_from(unix_ms.saturating_sub(SHIFT_MIN * 60_000)).ok()?;
+        let at = jiff::Timestamp::from_millisecond(earliest).ok()?.in_tz(&self.timezone).ok()?;
+        let (hour, minute) = (i8::try_from(self.from_min / 60).ok()?, i8::try_from(self.from_min % 60).ok()?);
+        let named = |day: u8| self.days.is_empty() || self.days.contains(&day);
+        let opening = |date: jiff::civil::Date| {
+            let at = date.at(hour, minute, 0, 0).to_zoned(at.time_zone().clone()).ok()?;
+            Some(at.timestamp().as_millisecond()).filter(|ms| *ms >= earliest)
+        };
+        let mut date = at.date().yesterday().ok()?;
+        for _ in 0..=AHEAD_MIN / (24 * 60) + 1 {
+            date = date.tomorrow().ok()?;
+            if let Some(ms) = Some(date).filter(|d| named(d.weekday().to_monday_zero_offset() as u8)).and_then(opening)
+            {
+                return u64::try_from(ms).ok();
+            }
+        }
+        None
+    }
+
     /// By the local time of its zone: an hour that a clock change skips is not there, one that it repeats is twice.
     pub fn holds(&self, unix_ms: u64) -> bool {
         let Ok(at) =
@@ -234,6 +262,25 @@ mod tests {
         assert_ne!(gate(&[window(&[5], 8, 9, "Europe/Berlin")], SATURDAY_8), Gate::Open);
         assert_eq!(gate(&[], 0), Gate::Open);
         assert_eq!(gate(&[window(&[], 8, 9, "Mars/Olympus")], SATURDAY_8), Gate::Shut { until_ms: None });
+    }
+
+    /// Each minute of a week looked at agrees with the short way, also where clocks change (25 October 2026 in Berlin).
+    #[test]
+    fn the_next_opening_is_the_first_minute_that_is_open() {
+        let october = 1_792_800_000_000;
+        let zones = ["UTC", "Europe/Berlin", "America/St_Johns"];
+        for zone in zones {
+            for (from_min, to_min) in [(150, 170), (180, 200), (1_430, 20), (0, 1)] {
+                let days = if from_min == 0 { vec![] } else { vec![6, 2] };
+                let windows = [ChangeWindow { days, from_min, to_min, timezone: zone.into() }];
+                for hours in (0..300).step_by(17) {
+                    let now = october + hours * HOUR + 7 * 60_000;
+                    let Gate::Shut { until_ms } = gate(&windows, now) else { continue };
+                    let slow = (1..=AHEAD_MIN).map(|m| (now / 60_000 + m) * 60_000).find(|at| windows[0].holds(*at));
+                    assert_eq!(until_ms, slow, "{zone} {from_min} at {now}");
+                }
+            }
+        }
     }
 
     #[test]

@@ -65,6 +65,10 @@ pub(super) fn track(
         next,
     };
     let mut track = Track::new(subject.clone());
+    let unfit = |seen| {
+        let unfit = super::fit::unfit(cluster, facts, seen)?;
+        Some(refuse(unfit.kind, unfit.why, Some(unfit.next)))
+    };
     let made = known.cluster_generations.contains_key(&cluster.name);
     let seen: Option<&ClusterFacts> = match facts.clusters.get(&cluster.name).map(|o| &o.value) {
         Some(Ok(facts)) => Some(facts),
@@ -130,6 +134,9 @@ pub(super) fn track(
         );
         for member in &members[1..] {
             join(&mut track, member, plan);
+        }
+        if let Some(refusal) = unfit(None) {
+            return Err(refusal);
         }
         return Ok(track);
     };
@@ -199,6 +206,12 @@ pub(super) fn track(
             None if ready(member) => join(&mut track, member, plan),
             None => track.found.push(format!("{member} is not a member and not in this plan")),
         }
+    }
+    // Where nobody joins, what is there is left as it is.
+    if track.steps.iter().any(|s| !matches!(s.kind, StepKind::VerifyMember { .. }))
+        && let Some(refusal) = unfit(Some(seen))
+    {
+        return Err(refusal);
     }
     Ok(track)
 }

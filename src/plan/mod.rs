@@ -6,6 +6,7 @@
 
 pub mod approval;
 mod cluster;
+mod fit;
 mod hash;
 mod node;
 mod pools;
@@ -26,6 +27,7 @@ use crate::model::{
     rollout::{ChangeWindow, Rollout},
 };
 
+pub use fit::CLOCK_SKEW_MS;
 pub use step::{Class, Danger, Step, StepId, StepKind};
 
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -233,7 +235,7 @@ pub fn plan(fleet: &Fleet, facts: &Facts, goal: &Goal, known: &Known<'_>) -> Pla
             let wish = node::Wish { installs: false, reinstall: false, ceiling: Ceiling::Reversible };
             converge(fleet, facts, known, &nodes.0, &wish, true, &mut plan);
         }
-        Goal::Power { .. } | Goal::Boot { .. } => power::tracks(fleet, facts, goal, &mut plan),
+        Goal::Power { .. } | Goal::Boot { .. } => power::tracks(fleet, facts, goal, known, &mut plan),
         // Its steps are planned, each when its turn comes.
         Goal::Playbook { .. } => {}
     }

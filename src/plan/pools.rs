@@ -7,6 +7,7 @@ use crate::model::{
     Fleet,
     facts::{Facts, InstallPhase, NodeFacts},
     fleet::Node,
+    power::PowerState,
 };
 
 /// Fills in what the engine admits by: pools, domains, windows, and who serves now.
@@ -23,8 +24,9 @@ pub(super) fn attach(fleet: &Fleet, facts: &Facts, plan: &mut Plan) {
         {
             track.pool = Some((*pool).to_owned());
             if !plan.pools.contains_key(*pool) {
-                let known = Pool { rollout: cluster.rollout.clone(), nodes: cluster.members.clone() };
-                plan.pools.insert((*pool).to_owned(), known);
+                let mut rollout = cluster.rollout.clone();
+                rollout.max_unavailable = rollout.max_unavailable.min(spare_voters(facts, pool).unwrap_or(u32::MAX));
+                plan.pools.insert((*pool).to_owned(), Pool { rollout, nodes: cluster.members.clone() });
             }
         }
         let takes_away = track.steps.iter().any(|s| s.danger >= Danger::Reboot);
@@ -71,6 +73,14 @@ fn limited<'a>(fleet: &'a Fleet, node: &'a Node) -> impl Iterator<Item = (String
     .filter_map(move |(kind, name, limit)| Some((format!("{site}{kind}/{}", name.as_ref()?), limit?)))
 }
 
+/// Voters that may be away at once without the quorum: a cluster that is not yet as large as declared bears less than
+/// its rollout was written for. One at least: whether even that is too many is the quorum guard's matter.
+fn spare_voters(facts: &Facts, cluster: &str) -> Option<u32> {
+    let seen = facts.clusters.get(cluster)?.value.as_ref().ok()?;
+    let voters = seen.members.iter().filter(|m| !m.learner).count();
+    u32::try_from(voters.saturating_sub(super::quorum::majority(voters)).max(1)).ok()
+}
+
 /// Members that their own cluster, of the inventory, says are healthy voters.
 fn voters<'a>(fleet: &'a Fleet, facts: &'a Facts) -> HashSet<&'a str> {
     let mut voters = HashSet::new();
@@ -85,7 +95,13 @@ fn voters<'a>(fleet: &'a Fleet, facts: &'a Facts) -> HashSet<&'a str> {
 
 /// It was installed and answers, or its cluster says that it is healthy.
 fn serves(node: &Node, voters: &HashSet<&str>, seen: &NodeFacts) -> bool {
-    let installed = seen.record.as_ref().is_some_and(|r| r.phase == InstallPhase::Installed);
+    let phase = seen.record.as_ref().map(|r| r.phase);
+    // What it does cannot be told any more: it may well serve, unless it is off.
+    if phase == Some(InstallPhase::Unknown) {
+        let power = seen.bmc.as_ref().and_then(|b| b.value.as_ref().ok()).map(|b| b.power);
+        return power != Some(PowerState::Off);
+    }
+    let installed = phase == Some(InstallPhase::Installed);
     let answers = seen.system.as_ref().is_some_and(|s| s.value.is_ok());
     installed && (answers || voters.contains(node.name.as_str()))
 }

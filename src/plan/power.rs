@@ -1,18 +1,18 @@
 //! `power` and `boot set`: short plans under the same refusals, budget and quorum guard as every other.
 
-use super::{Plan, Refusal, StepKind, Subject, Track};
+use super::{Known, Plan, Refusal, StepKind, Subject, Track};
 use crate::model::{
     Fleet,
-    facts::Facts,
-    fleet::{Management, Node},
+    facts::{Facts, InstallPhase},
+    fleet::{Cluster, Management, Node},
     goal::Goal,
     power::PowerAction,
 };
 
-pub(super) fn tracks(fleet: &Fleet, facts: &Facts, goal: &Goal, plan: &mut Plan) {
+pub(super) fn tracks(fleet: &Fleet, facts: &Facts, goal: &Goal, known: &Known<'_>, plan: &mut Plan) {
     for name in &goal.scope().0 {
         let Some(node) = fleet.nodes.get(name) else { continue };
-        if let Some(refusal) = refusal(fleet, node) {
+        if let Some(refusal) = refusal(fleet, node).or_else(|| untold(fleet, facts, goal, known, name)) {
             plan.refusals.push(refusal);
             continue;
         }
@@ -57,6 +57,24 @@ fn refusal(fleet: &Fleet, node: &Node) -> Option<Refusal> {
     None
 }
 
+/// A cluster that exists, of which no member could be asked because the state was lost: what a machine's end would cost it
+/// cannot be told.
+fn untold(fleet: &Fleet, facts: &Facts, goal: &Goal, known: &Known<'_>, node: &str) -> Option<Refusal> {
+    if !matches!(goal, Goal::Power { action, lose_quorum: false, .. } if *action != PowerAction::On) {
+        return None;
+    }
+    let record = facts.nodes.get(node)?.record.as_ref()?;
+    let exists = |c: &&Cluster| c.members.iter().any(|m| m == node) && known.cluster_generations.contains_key(&c.name);
+    let silent = |c: &&Cluster| facts.clusters.get(&c.name).is_none_or(|seen| seen.value.is_err());
+    let cluster = fleet.clusters.values().filter(exists).find(silent)?;
+    (record.phase == InstallPhase::Unknown).then(|| Refusal {
+        subject: Subject::Node(node.to_owned()),
+        kind: "quorum".into(),
+        why: format!("the state was lost, and whether cluster {} can do without it cannot be told", cluster.name),
+        next: Some("rackctl state rebuild, or --lose-quorum".into()),
+    })
+}
+
 /// Machines that go off stay off: together they must leave every cluster its quorum. Restarts go one after the other
 /// under the cluster's budget: it is enough that the cluster can do without each, which one or two voters never can.
 fn keep_quorums(fleet: &Fleet, facts: &Facts, plan: &mut Plan, together: bool) {
@@ -70,7 +88,9 @@ fn keep_quorums(fleet: &Fleet, facts: &Facts, plan: &mut Plan, together: bool) {
         let needed = voters.len() / 2 + 1;
         // Off already, or without a quorum already: nothing more is lost.
         let healthy = voters.iter().filter(|m| m.healthy).count();
-        if leaving.is_empty() || left >= needed || left == healthy {
+        // The first one's return may bring the quorum back that the second one's end would take.
+        let in_turn = !together && leaving.len() > 1 && voters.len() < 3;
+        if leaving.is_empty() || left >= needed || left == healthy && !in_turn {
             continue;
         }
         let names: Vec<String> =

@@ -118,6 +118,7 @@ fn installed(name: &str) -> NodeFacts {
                 root_disk_serial: None,
                 system_sha256: "s".into(),
                 machine: rackctl_wire::MachineIds::default(),
+                unix_ms: None,
                 etcd: None,
             }),
         }),

@@ -22,10 +22,11 @@ const AT_ONCE: usize = 32;
 /// members are, is [`look::away`]'s.
 pub(super) async fn down(world: &World) -> Result<BTreeSet<String>, Failure> {
     let records = world.store.node_records().map_err(|e| store_failure(&e))?;
-    // Asked for every node of every rack.
+    // Asked for every node of every rack. One of which nothing is known since the state was lost is asked as well, and
+    // counts unless it is seen to serve.
     let installed: HashMap<&str, &NodeRecord> = records
         .iter()
-        .filter(|(_, r)| r.phase == InstallPhase::Installed)
+        .filter(|(_, r)| r.phase != InstallPhase::Installing)
         .map(|(name, record)| (name.as_str(), record))
         .collect();
     let installed = |name: &str| installed.get(name).copied();

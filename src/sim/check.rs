@@ -4,14 +4,16 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
+    drive::Meddle,
     durable::Intent,
     log::{Cause, What},
     tool::Tool,
+    watch::{self, More},
     world::World,
 };
 use crate::{
     engine::{LEAVE_SAFE, Outcome},
-    model::{Failure, facts::InstallPhase},
+    model::{Failure, facts::InstallPhase, goal::Goal},
     plan::{Plan, StepKind, Subject},
     store::Store,
 };
@@ -35,9 +37,9 @@ pub enum Invariant {
     I5,
     /// One bootstrap per generation.
     I6,
-    /// What was removed, or is of an older generation, never runs with old data.
+    /// Nothing that was removed, or is older than its generation, runs with its old data.
     I7,
-    /// No session is left at a BMC.
+    /// No session is left at a BMC, and nobody is served beside another server.
     I8,
     /// No override and no offer are left.
     I9,
@@ -47,9 +49,13 @@ pub enum Invariant {
     I12,
     /// The chain verifies.
     I13,
+    /// After the budget of failures is spent no new node begins.
+    I14,
     /// A lost answer is no reason to do it again.
     I15,
-    /// Every run ends.
+    /// Decisions follow the clock that goes on while a host sleeps.
+    I16,
+    /// Every wait has a limit, every run ends.
     I18,
     /// What is reported is true.
     I20,
@@ -68,6 +74,8 @@ pub struct Violation {
 struct Approved {
     steps: BTreeSet<String>,
     wipes: BTreeSet<String>,
+    /// Systems that are there may be written anew.
+    reinstalls: bool,
 }
 
 #[derive(Default)]
@@ -79,6 +87,7 @@ pub struct Watcher {
     resets: BTreeMap<(u32, String, u32, &'static str), u32>,
     /// Members that voted once, by cluster: what a budget counts.
     voted: BTreeMap<String, BTreeSet<String>>,
+    pub more: More,
 }
 
 impl Watcher {
@@ -87,30 +96,32 @@ impl Watcher {
         let approved = Approved {
             steps: plan.steps().map(|s| s.id.clone()).collect(),
             wipes: plan.tracks.iter().filter(wipes).map(|t| t.subject.name().to_owned()).collect(),
+            reinstalls: matches!(plan.goal, Goal::Install { reinstall: true, .. }),
         };
         self.approved.insert(run.to_owned(), approved);
     }
 }
 
-fn broken(world: &mut World, invariant: Invariant, node: Option<&str>, why: String) {
+pub(super) fn broken(world: &mut World, invariant: Invariant, node: Option<&str>, why: String) {
     let violation = Violation { at: world.now, invariant, node: node.map(str::to_owned), why };
     world.watch.violations.push(violation);
 }
 
-/// The last entry of the log is an effect of a process of the tool.
-pub fn on_effect(world: &mut World, cause: &Cause) {
-    let Some(what) = world.log.entries.last().map(|e| e.what.clone()) else { return };
-    match &what {
+/// An effect of a process of the tool, about to be logged.
+pub fn on_effect(world: &mut World, cause: &Cause, what: &What) {
+    match what {
         What::SessionOpened { .. } | What::SessionClosed { .. } => return,
-        What::Wipe { .. } => return on_wipe(world, &what),
-        _ => {}
+        What::Wipe { .. } => return on_wipe(world, what),
+        // What is in the process's own table changes nothing out there.
+        What::Withdrawn { .. } => {}
+        _ => watch::on_effect(world, cause, what),
     }
     let run = world.processes.get(&cause.process).map(|p| p.run.clone()).unwrap_or_default();
     let subject = cause.subject().to_owned();
-    let node = what_node(&what);
+    let node = what_node(what);
     let lock = if subject.starts_with("cluster/") { subject.clone() } else { format!("node/{subject}") };
     let holder = world.durable.holder(&lock);
-    if holder != Some(cause.process) {
+    if holder != Some(cause.process) && !watch::was_robbed(world, &lock, cause.process) {
         let why = format!("process {} acts, {lock} is held by {holder:?}", cause.process);
         broken(world, Invariant::I2, node.as_deref(), why);
     }
@@ -125,7 +136,7 @@ pub fn on_effect(world: &mut World, cause: &Cause) {
             broken(world, Invariant::I1, node.as_deref(), why);
         }
     }
-    match &what {
+    match what {
         What::Reset { node, action, done } => on_reset(world, cause, node, action, *done),
         What::Bootstrap { cluster, id, node } => {
             let ids = world.watch.bootstraps.entry(cluster.clone()).or_default();
@@ -171,6 +182,9 @@ fn on_reset(world: &mut World, cause: &Cause, node: &str, action: &'static str, 
     if *times > 1 {
         let why = format!("{action} was asked {times} times in one attempt of {}", cause.step);
         broken(world, Invariant::I15, Some(node), why);
+    }
+    if done {
+        watch::reset(world, cause, node, action);
     }
     let Some(machine) = world.number.get(node).copied() else { return };
     if !done || action == "On" || !world.serves(machine) {
@@ -223,7 +237,7 @@ fn budget(world: &mut World, node: &str, action: &str) {
 }
 
 fn on_wipe(world: &mut World, what: &What) {
-    let What::Wipe { node, serial, run, foreign, .. } = what else { return };
+    let What::Wipe { node, serial, run, foreign, over, .. } = what else { return };
     let times = world.watch.wipes.entry((run.clone(), node.clone())).or_default();
     *times += 1;
     if *times > 1 {
@@ -239,6 +253,9 @@ fn on_wipe(world: &mut World, what: &What) {
     if spec.root_disk().and_then(|(_, rule)| rule.serial.clone()).as_ref() != Some(serial) {
         broken(world, Invariant::I5, Some(node), format!("disk {serial} is not the inventory's"));
     }
+    if !world.watch.approved.get(run).is_some_and(|a| a.reinstalls) {
+        watch::overwrites(world, node, *over);
+    }
     if *foreign {
         broken(world, Invariant::I5, Some(node), format!("disk {serial} held somebody's data"));
     }
@@ -246,7 +263,8 @@ fn on_wipe(world: &mut World, what: &What) {
         broken(world, Invariant::I5, Some(node), "it is another machine than the inventory's".into());
     }
     let step = format!("{node}/write-disk");
-    if !world.durable.intent(run, &step).is_some_and(|i| i.open) {
+    // Whoever took the run over may have given the step up, which the installer does not hear of.
+    if !world.durable.intent(run, &step).is_some_and(|i| i.open || world.durable.changed_hands()) {
         broken(world, Invariant::I1, Some(node), "it is wiped and no open intent says so".into());
     }
     let member = world.watch.voted.values().any(|v| v.contains(node));
@@ -281,10 +299,10 @@ pub fn on_run_end(world: &mut World, tool: &Tool, plan: &Plan, outcome: Outcome,
 }
 
 fn truly_done(world: &mut World, plan: &Plan) {
-    let records: BTreeMap<_, _> = world.durable.store.node_records().unwrap_or_default().into_iter().collect();
+    let records: BTreeMap<_, _> = world.durable.store().node_records().unwrap_or_default().into_iter().collect();
     for track in &plan.tracks {
         match &track.subject {
-            Subject::Node(node) if !track.steps.is_empty() => {
+            Subject::Node(node) if track.steps.iter().any(|s| matches!(s.kind, StepKind::AwaitInstalled { .. })) => {
                 let machine = world.number.get(node).and_then(|i| world.machines.get(*i));
                 let on_disk = machine.and_then(|m| m.system()).map(|(_, s)| s.config.generation);
                 let record = records.get(node);
@@ -325,15 +343,8 @@ pub fn votes(world: &World, cluster: &str, node: &str) -> bool {
 }
 
 /// Everybody went home.
-pub fn at_the_end(world: &mut World) {
-    match world.durable.store.chain() {
-        Ok(chain) => {
-            if let Err(error) = crate::store::verify(&chain) {
-                broken(world, Invariant::I13, None, error.to_string());
-            }
-        }
-        Err(error) => broken(world, Invariant::I13, None, error.to_string()),
-    }
+pub fn at_the_end(world: &mut World, meddle: &dyn Meddle) {
+    watch::chain(world, meddle);
     let left: Vec<String> = world.machines.iter().filter(|m| m.bmc.sessions > 0).map(|m| m.name.clone()).collect();
     for node in left {
         broken(world, Invariant::I8, Some(&node), "a session is left open at its BMC".into());
@@ -348,24 +359,38 @@ pub fn converged(world: &mut World, once: bool) {
             continue;
         }
         let generation = machine.system().map(|(_, s)| s.config.generation);
-        if generation.is_none() {
+        if generation.is_none() && !kept_out(world, &machine.name) {
             broken(world, Invariant::I11, Some(&machine.name), "it is not installed in the end".into());
         }
         let wipes: u32 =
             world.watch.wipes.iter().filter(|((_, n), _)| *n == machine.name).map(|(_, times)| *times).sum();
-        if once && wipes != 1 {
+        // Another host cannot hear what an installer says to the first: what it wrote there is written once more.
+        if once && wipes != 1 && !world.durable.changed_hands() {
             broken(world, Invariant::I11, Some(&machine.name), format!("it was wiped {wipes} times in the end"));
         }
     }
     for cluster in fleet.clusters.values() {
         let hopeless = |m: &String| world.number.get(m).is_some_and(|i| world.machines[*i].faults.hopeless());
-        let missing: Vec<&String> =
-            cluster.members.iter().filter(|m| !hopeless(m)).filter(|m| !votes(world, &cluster.name, m)).collect();
+        let missing: Vec<&String> = cluster
+            .members
+            .iter()
+            .filter(|m| !hopeless(m) && !kept_out(world, m))
+            .filter(|m| !votes(world, &cluster.name, m))
+            .collect();
         if !missing.is_empty() {
             let why = format!("not voting in {} in the end: {missing:?}", cluster.name);
             broken(world, Invariant::I11, None, why);
         }
     }
+}
+
+/// Where machines come in waves, one that can never be installed keeps those of later waves out, as its rollout says, and
+/// three that fail alike keep everybody out.
+fn kept_out(world: &World, node: &str) -> bool {
+    let Some(pool) = world.fleet.clusters.values().find(|c| c.members.iter().any(|m| m == node)) else { return false };
+    let hopeless = |name: &String| world.number.get(name).is_some_and(|i| world.machines[*i].faults.hopeless());
+    let all = world.machines.iter().filter(|m| m.faults.hopeless()).count();
+    !pool.rollout.waves.is_empty() && (pool.members.iter().any(hopeless) || all >= 3)
 }
 
 pub fn never_ends(world: &mut World, why: String) {

@@ -11,11 +11,12 @@ use super::{
     log::Cause as By,
     member_drivers,
     tool::{Home, Tool, failed},
+    watch,
 };
 use crate::{
-    engine::{Effect, Engine, Event, Found, Options, Outcome},
+    engine::{Effect, Engine, Event, Found, Now, Options, Outcome},
     model::{Failure, failure::Cause},
-    plan::{Step, StepId, Subject},
+    plan::{Plan, Step, StepId, Subject},
     run::{owed, past},
     store::{Draft, LEASE, Record, RecordKind, RunState, StoreError},
 };
@@ -52,7 +53,7 @@ pub trait Meddle {
     fn intents(&self) -> bool {
         true
     }
-    /// Whether the budget is told who is away.
+    /// Whether budget and quorum guard are told who is away.
     fn sees_who_is_away(&self) -> bool {
         true
     }
@@ -70,6 +71,42 @@ pub trait Meddle {
     }
     /// Whether anybody approves what is done.
     fn approves(&self) -> bool {
+        true
+    }
+    /// Whether a plan that is not what was approved is refused.
+    fn compares_hashes(&self) -> bool {
+        true
+    }
+    /// Whether a state that was lost is made anew from what is there.
+    fn rebuilds(&self) -> bool {
+        true
+    }
+    /// Whether an installed system starts etcd only as the list of members and its generation allow.
+    fn starts_only_its_own(&self) -> bool {
+        true
+    }
+    /// Whether log-ins at BMCs are ended.
+    fn logs_out(&self) -> bool {
+        true
+    }
+    /// What a look at a step says that an earlier process began.
+    fn resumed(&self, found: Found) -> Found {
+        found
+    }
+    /// What is kept of the journal.
+    fn chain(&self, records: Vec<Record>) -> Vec<Record> {
+        records
+    }
+    /// By which rules the engine goes.
+    fn plan(&self, plan: Plan) -> Plan {
+        plan
+    }
+    /// Whether the clock of the lease goes on while the host sleeps.
+    fn counts_sleep(&self) -> bool {
+        true
+    }
+    /// Whether waits have a limit.
+    fn has_deadlines(&self) -> bool {
         true
     }
     /// Whether the run keeps its locks.
@@ -105,13 +142,14 @@ pub async fn execute(
     tool.renew(ctx).map_err(|e| fenced(&e))?;
     tool.restore(ctx, records);
     tool.serving.set(true);
+    tool.sees.set(meddle.sees_who_is_away());
     let mut past = past(records);
-    owed(&tool.durable.store, &tool.plan(), &tool.run, &mut past).map_err(|e| failed(&e))?;
+    owed(&tool.durable.store(), &tool.plan(), &tool.run, &mut past).map_err(|e| failed(&e))?;
     let mut carrier = Carrier {
         ctx,
         tool,
         meddle,
-        engine: Engine::new(&tool.plan(), Options { concurrency, stagger_ms: 0 }, &past),
+        engine: Engine::new(&meddle.plan((*tool.plan()).clone()), Options { concurrency, stagger_ms: 0 }, &past),
         notes: BTreeMap::new(),
         intents: past
             .iter()
@@ -158,6 +196,7 @@ impl Carrier<'_> {
             let (event, note) = match home.await {
                 Home::Event(event, note) => (event, note),
                 Home::Fenced(error) => return Err(fenced(&error)),
+                Home::Failed(failure) => return Err(failure),
             };
             if let Event::Observed { step, .. } | Event::Verified { step, result: Ok(()) } = &event
                 && !note.is_null()
@@ -168,7 +207,7 @@ impl Carrier<'_> {
                 let body = json!({ "failure": result.as_ref().err() });
                 self.record(&subject.clone(), &subject.to_string(), *attempt, RecordKind::Finalized, body)?;
             }
-            let effects = self.engine.handle(self.ctx.now(), event);
+            let effects = self.engine.handle(self.now(), event);
             let mut finished = false;
             for effect in self.meddle.effects(effects) {
                 finished |= effect == Effect::Finished;
@@ -199,6 +238,10 @@ impl Carrier<'_> {
         }
     }
 
+    fn now(&self) -> Now {
+        Now { mono_ms: self.ctx.now(), unix_ms: self.tool.unix_ms(self.ctx) }
+    }
+
     fn of(&self, id: &str) -> Option<(Subject, Step)> {
         Some((self.engine.subject(id)?.clone(), self.engine.step(id)?.step.clone()))
     }
@@ -225,10 +268,13 @@ impl Carrier<'_> {
         match effect {
             Effect::Observe { step: id, resumed, attempt } => {
                 let Some((subject, step)) = self.of(&id) else { return Ok(()) };
+                if let Subject::Node(node) = &subject {
+                    watch::node_begins(&mut self.ctx.world(), self.tool.process, node);
+                }
                 let intent = self.intents.get(&id).cloned();
                 let d = self.doing(&subject, &step, attempt);
                 self.spawn(async move {
-                    let ms = step.kind.deadline_s() * 1_000;
+                    let ms = limit(&d, step.kind.deadline_s());
                     let look = async {
                         match &subject {
                             Subject::Node(_) => drivers::observe(&d, &step.kind, resumed, intent.as_ref()).await,
@@ -240,6 +286,7 @@ impl Carrier<'_> {
                     let seen = timeout(&d.ctx, ms, look).await;
                     let (found, note) =
                         seen.unwrap_or_else(|| (Found::Unknown(late(&step, "look whether it is done")), Value::Null));
+                    let found = if resumed { d.tool.meddle.resumed(found) } else { found };
                     (Event::Observed { step: id, found }, note)
                 });
             }
@@ -252,7 +299,7 @@ impl Carrier<'_> {
                 self.intents.insert(id.clone(), body);
                 let d = self.doing(&subject, &step, attempt);
                 self.spawn(async move {
-                    let ms = step.kind.deadline_s() * 1_000;
+                    let ms = limit(&d, step.kind.deadline_s());
                     let effect = async {
                         match &subject {
                             Subject::Node(_) => drivers::act(&d, &step.kind, attempt).await,
@@ -275,7 +322,7 @@ impl Carrier<'_> {
                             }
                         }
                     };
-                    let seen = timeout(&d.ctx, deadline_s * 1_000, proof).await;
+                    let seen = timeout(&d.ctx, limit(&d, deadline_s), proof).await;
                     let result = seen.unwrap_or_else(|| Err(late(&step, "see it hold")));
                     let note = result.as_ref().ok().cloned().unwrap_or(Value::Null);
                     (Event::Verified { step: id, result: result.map(drop) }, note)
@@ -363,6 +410,10 @@ fn fenced(error: &StoreError) -> Failure {
         StoreError::Failed(failure) => failure.clone(),
         other => Failure::new(Cause::Interrupted, "run", other.to_string()).next("rackctl runs"),
     }
+}
+
+fn limit(d: &Doing, seconds: u64) -> u64 {
+    if d.tool.meddle.has_deadlines() { seconds * 1_000 } else { drivers::FOR_EVER_MS }
 }
 
 fn late(step: &Step, doing: &str) -> Failure {

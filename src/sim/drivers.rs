@@ -9,7 +9,6 @@ use serde_json::{Value, json};
 
 use super::{
     bmc::{self, Answer, Ask},
-    durable::EPOCH_MS,
     exec::{Ctx, Topic, sleep, timeout, until},
     log::Cause as By,
     machine, member_drivers,
@@ -24,7 +23,7 @@ use crate::{
         Failure,
         facts::{BmcFacts, InstallPhase, NodeRecord},
         failure::Cause,
-        power::{BootOverride, OverrideFor, PowerAction, PowerState},
+        power::{BootOverride, BootTarget, OverrideFor, PowerAction, PowerState},
     },
     plan::{StepKind, approval},
     run::desk::{Order, SILENCE},
@@ -36,6 +35,8 @@ const POWER_DEADLINE_MS: u64 = 120_000;
 const BMC_DEADLINE_MS: u64 = 60_000;
 /// Between two looks at something that does not call us.
 const POLL_MS: u64 = 1_000;
+/// The limit of what has none.
+pub const FOR_EVER_MS: u64 = u64::MAX / 4;
 
 /// A step in the hands of a driver.
 #[derive(Clone)]
@@ -87,17 +88,22 @@ fn noted(doing: &Doing, uri: Option<&str>) -> BmcSession {
 impl<'a> Client<'a> {
     pub async fn open(doing: &'a Doing) -> Result<Client<'a>, Failure> {
         let client = Client { doing, closed: false };
-        let _ = doing.tool.durable.store.put_bmc_session(&noted(doing, None));
+        let _ = doing.tool.durable.store().put_bmc_session(&noted(doing, None));
         client.ask(Ask::Open).await?;
-        let _ = doing.tool.durable.store.put_bmc_session(&noted(doing, Some("/s/1")));
+        let _ = doing.tool.durable.store().put_bmc_session(&noted(doing, Some("/s/1")));
         Ok(client)
     }
 
     pub async fn close(mut self) {
+        if !self.doing.tool.meddle.logs_out() {
+            let _ = self.doing.tool.durable.store().drop_bmc_session(&noted(self.doing, None));
+            self.closed = true;
+            return;
+        }
         let closed = self.ask(Ask::Close).await;
         self.closed = true;
         if closed.is_ok() && !self.doing.tool.cut_off.borrow().contains(&self.doing.node) {
-            let _ = self.doing.tool.durable.store.drop_bmc_session(&noted(self.doing, None));
+            let _ = self.doing.tool.durable.store().drop_bmc_session(&noted(self.doing, None));
         }
     }
 
@@ -109,6 +115,9 @@ impl<'a> Client<'a> {
             // Nothing leaves unless the lease outlives it.
             d.tool.gate.check(&format!("{}: ask its BMC", d.node))?;
             limit = limit.min(d.tool.gate.longest().as_millis() as u64);
+        }
+        if !d.tool.meddle.has_deadlines() {
+            limit = FOR_EVER_MS;
         }
         let answer = timeout(&d.ctx, limit, bmc::send(&d.ctx, &d.by, d.machine, ask)).await;
         d.tool.passed(&d.ctx).await;
@@ -313,7 +322,10 @@ async fn look_at(d: &Doing, kind: &StepKind, resumed: bool, intent: Option<&Valu
             }
             let (power, last_reset) = with_bmc!(d, |c| Ok::<_, Failure>((c.power().await?, c.last_reset().await?)))?;
             let before = intent.and_then(|i| i.get("lastReset")).and_then(Value::as_str);
-            let found = look::installer_booted(power, last_reset.as_deref(), before);
+            let found = match look::installer_booted(power, last_reset.as_deref(), before) {
+                Found::NotDone => may_take(d).await?,
+                found => found,
+            };
             Ok((found, json!({ "lastReset": last_reset })))
         }
         StepKind::WriteDisk { .. } => {
@@ -343,7 +355,10 @@ async fn look_at(d: &Doing, kind: &StepKind, resumed: bool, intent: Option<&Valu
         StepKind::SetPower { action, .. } => {
             let (power, last) = with_bmc!(d, |c| Ok::<_, Failure>((c.power().await?, c.last_reset().await?)))?;
             let before = intent.and_then(|i| i.get("lastReset")).and_then(Value::as_str);
-            let found = look::power_changed(&d.node, *action, power, last.as_deref(), resumed, before);
+            let found = match look::power_changed(&d.node, *action, power, last.as_deref(), resumed, before) {
+                Found::NotDone if *action != PowerAction::On => may_go(d).await,
+                found => found,
+            };
             Ok((found, json!({ "power": power, "lastReset": last })))
         }
         StepKind::PowerOn => {
@@ -362,10 +377,24 @@ async fn may_wipe(d: &Doing) -> Result<Found, Failure> {
     let shown = plan.bound.get(&d.node).map(String::as_str).unwrap_or_default();
     let wish = approval::Wish { node: &d.node, disk: shown, artifact: digest, kind: "write-disk" };
     let given = d.tool.approval.borrow().clone();
-    if let Err(failure) = approval::allows(given.as_ref(), &wish, EPOCH_MS + d.ctx.now()) {
+    if let Err(failure) = approval::allows(given.as_ref(), &wish, d.tool.unix_ms(&d.ctx)) {
         return Ok(Found::Contradiction(failure));
     }
     may_take(d).await
+}
+
+/// What the plan saw is minutes old when the last of many machines has its turn.
+async fn may_go(d: &Doing) -> Found {
+    if !d.tool.sees.get() {
+        return Found::NotDone;
+    }
+    let fleet = Rc::clone(&d.tool.fleet);
+    for cluster in fleet.clusters.values().filter(|c| c.members.contains(&d.node)) {
+        if let Some(failure) = member_drivers::may_pause(d, &cluster.name, &d.node).await {
+            return Found::Held(failure);
+        }
+    }
+    Found::NotDone
 }
 
 async fn may_take(d: &Doing) -> Result<Found, Failure> {
@@ -406,10 +435,10 @@ pub async fn act(d: &Doing, kind: &StepKind, attempt: u32) -> Result<(), Failure
                 disk_guid: target.disk_guid,
                 disk_serial: target.disk.serial.clone(),
                 system_sha256: ticket.system_sha256.clone(),
-                at: d.ctx.now(),
+                at: d.tool.unix_ms(&d.ctx),
             };
             d.tool.gate(&d.ctx).await;
-            d.tool.durable.store.put_node_record(&d.node, &record).map_err(|e| failed(&e))?;
+            d.tool.durable.store().put_node_record(&d.node, &record).map_err(|e| failed(&e))?;
             d.tool.desk.borrow_mut().order(&d.node, Order::Write(Box::new(ticket)));
             Ok(())
         }
@@ -426,6 +455,14 @@ pub async fn act(d: &Doing, kind: &StepKind, attempt: u32) -> Result<(), Failure
         }
         StepKind::PowerOn => with_bmc!(d, |c| c.set_power(true, false).await),
         StepKind::SetPower { action, force, .. } => with_bmc!(d, |c| c.change(*action, *force).await),
+        StepKind::SetBoot { target, persistent } => {
+            let lasts = if *persistent { OverrideFor::Persistent } else { OverrideFor::Once };
+            let wanted = match target {
+                BootTarget::None => BootOverride::CLEARED,
+                target => BootOverride { target: *target, lasts, mode: None },
+            };
+            with_bmc!(d, |c| c.set_boot(wanted).await)
+        }
         _ => Ok(()),
     }
 }
@@ -436,6 +473,10 @@ pub async fn verify(d: &Doing, kind: &StepKind) -> Result<Value, Failure> {
         StepKind::SetPower { .. } => {
             let power = with_bmc!(d, |c| c.power().await)?;
             Ok(json!({ "power": power }))
+        }
+        StepKind::SetBoot { .. } => {
+            let boot = with_bmc!(d, |c| c.boot().await)?;
+            Ok(json!({ "boot": crate::bmc::boot::words(boot) }))
         }
         _ => proof(d, kind).await.map(|()| Value::Null),
     }
@@ -556,9 +597,11 @@ async fn await_installed(d: &Doing, generation: u64) -> Result<(), Failure> {
         match machine::status(&d.ctx, d.machine, &record.system_host_key) {
             Ok(status) => {
                 look::is_the_installed_one(&d.node, &record, generation, &status)?;
-                let record = NodeRecord { phase: InstallPhase::Installed, at: d.ctx.now(), ..record };
+                let record = NodeRecord { phase: InstallPhase::Installed, at: d.tool.unix_ms(&d.ctx), ..record };
                 d.tool.gate(&d.ctx).await;
-                return d.tool.durable.store.put_node_record(&d.node, &record).map_err(|e| failed(&e));
+                d.tool.durable.store().put_node_record(&d.node, &record).map_err(|e| failed(&e))?;
+                super::watch::installed(&mut d.ctx.world(), &d.node, generation);
+                return Ok(());
             }
             Err(failure) if failure.cause == Cause::Untrusted => return Err(failure),
             Err(_) => {

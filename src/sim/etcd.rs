@@ -44,7 +44,8 @@ pub struct Cluster {
     pub index: u64,
     /// When a voter last began to be away.
     pub disturbed_at: u64,
-    pub alarm: Option<u64>,
+    /// Member that raised one, and since when.
+    pub alarm: Option<(u64, u64)>,
 }
 
 impl Cluster {
@@ -99,7 +100,7 @@ pub fn start_by(ctx: &Ctx, by: Option<&By>, machine: usize, config: &EtcdMember)
     let joined = {
         let mut world = ctx.world();
         let node = world.name(machine);
-        let (healed, now) = (world.healed, world.now);
+        let (healed, now, anything) = (world.healed, world.now, world.starts_anything);
         let catch_up = world.rng.range(500, 15_000);
         let Some(m) = world.machines.get_mut(machine) else { return Err("no machine".into()) };
         if m.running != Os::System {
@@ -107,7 +108,7 @@ pub fn start_by(ctx: &Ctx, by: Option<&By>, machine: usize, config: &EtcdMember)
         }
         let never_syncs = m.faults.never_syncs && !healed;
         let Some(system) = m.system_mut() else { return Err("no system".into()) };
-        if config.generation != system.config.generation {
+        if config.generation != system.config.generation && !anything {
             return Err(format!("generation {} is not this installation's", config.generation));
         }
         system.etcd = Some(config.clone());
@@ -120,14 +121,17 @@ pub fn start_by(ctx: &Ctx, by: Option<&By>, machine: usize, config: &EtcdMember)
             None if config.initial_cluster_state == "new" => bootstrap(&mut world, by, machine, config)?,
             None => join(&mut world, machine, config)?,
         };
-        let Some(known) = world.clusters.get_mut(&cluster).and_then(|c| c.members.iter_mut().find(|m| m.id == member))
-        else {
-            return Err("the member ID was removed".into());
+        let known = world.clusters.get_mut(&cluster).and_then(|c| c.members.iter_mut().find(|m| m.id == member));
+        let (listed, had_data, learner) = match known {
+            Some(known) => {
+                let had_data = std::mem::replace(&mut known.had_data, true);
+                known.name = config.name.clone();
+                known.machine = Some(machine);
+                (true, had_data, known.learner)
+            }
+            None if anything => (false, true, false),
+            None => return Err("the member ID was removed".into()),
         };
-        known.had_data = true;
-        known.name = config.name.clone();
-        known.machine = Some(machine);
-        let learner = known.learner;
         let synced_at = (!(never_syncs && learner)).then_some(now + if learner { catch_up } else { 0 });
         let Some(m) = world.machines.get_mut(machine) else { return Err("no machine".into()) };
         if let Some(system) = m.system_mut() {
@@ -135,7 +139,9 @@ pub fn start_by(ctx: &Ctx, by: Option<&By>, machine: usize, config: &EtcdMember)
         }
         m.etcd = Some(Running { cluster, member, synced_at });
         let name = world.clusters.get(&cluster).map(|c| c.name.clone()).unwrap_or_default();
-        world.happened(What::MemberUp { cluster: name, node });
+        let generation = config.generation;
+        super::watch::member_up(&mut world, &node, generation, listed, had_data, data.is_some());
+        world.happened(What::MemberUp { cluster: name, node, generation });
         true
     };
     if joined {
@@ -175,6 +181,9 @@ fn join(world: &mut World, machine: usize, config: &EtcdMember) -> Result<(u64, 
         (c.name == config.cluster && c.has_quorum(world, None)).then_some((c.id, member.id, member.had_data))
     });
     let _ = machine;
+    if let Some((cluster, member, true)) = found.filter(|_| world.starts_anything) {
+        return Ok((cluster, member));
+    }
     match found {
         None => Err("error validating peerURLs: no member of that URL, or nobody to ask".into()),
         Some((_, _, true)) => Err("tocommit is out of range: it had data once".into()),
@@ -247,7 +256,7 @@ pub fn answer(world: &World, machine: usize) -> Result<Answer, Fault> {
     Ok(Answer {
         status: Status {
             header: Header { cluster_id: cluster.id, member_id: own.id, revision: cluster.index, raft_term: 2 },
-            version: "3.5.1".into(),
+            version: (*world.versions.get(&cluster.name).unwrap_or(&super::fleet::VERSION)).into(),
             leader: leader.unwrap_or(0),
             raft_index: cluster.index,
             raft_term: 2,
@@ -258,7 +267,7 @@ pub fn answer(world: &World, machine: usize) -> Result<Answer, Fault> {
         members: if own.learner { Vec::new() } else { members.collect() },
         linearizable: leader.is_some() && !own.learner,
         healthy: leader.is_some(),
-        alarms: cluster.alarm.iter().map(|id| Alarm { member_id: *id, alarm: "NOSPACE".into() }).collect(),
+        alarms: cluster.alarm.iter().map(|(id, _)| Alarm { member_id: *id, alarm: "NOSPACE".into() }).collect(),
     })
 }
 

@@ -56,17 +56,23 @@ struct Queue {
     tasks: BTreeMap<TaskId, (Owner, Option<Task>)>,
     waiting: BTreeMap<Topic, BTreeSet<TaskId>>,
     /// Owners that do not run until then.
-    suspended: BTreeMap<Owner, u64>,
+    suspended: BTreeMap<Owner, (u64, u64)>,
     sequence: u64,
 }
 
 thread_local! {
     static NOW: Cell<u64> = const { Cell::new(0) };
+    static SLEPT: Cell<u64> = const { Cell::new(0) };
 }
 
 /// Virtual time of the simulation that runs on this thread: a clock for what takes a function and no value.
 pub fn virtual_ms() -> u64 {
     NOW.get()
+}
+
+/// The same, but for the time that hosts slept: a clock that is wrong for leases.
+pub fn awake_ms() -> u64 {
+    NOW.get() - SLEPT.get()
 }
 
 pub struct Sim {
@@ -83,6 +89,7 @@ pub type Ctx = Rc<Sim>;
 impl Sim {
     pub fn new(world: World) -> Ctx {
         NOW.set(0);
+        SLEPT.set(0);
         Rc::new(Sim {
             now: Cell::new(0),
             current: Cell::new(0),
@@ -101,7 +108,7 @@ impl Sim {
     }
     fn awake(&self, tool: &Tool) -> bool {
         let queue = self.queue.borrow();
-        queue.suspended.get(&Owner::Process(tool.process)).is_none_or(|until| *until <= self.now.get())
+        queue.suspended.get(&Owner::Process(tool.process)).is_none_or(|(_, until)| *until <= self.now.get())
     }
     /// All that serve and whose host does not sleep.
     pub fn tools(&self) -> Vec<Rc<Tool>> {
@@ -158,7 +165,7 @@ impl Sim {
 
     /// Its tasks are not run before `until`; their timers wait with them.
     pub fn suspend(&self, owner: Owner, until: u64) {
-        self.queue.borrow_mut().suspended.insert(owner, until);
+        self.queue.borrow_mut().suspended.insert(owner, (self.now.get(), until));
     }
 
     pub fn notify(&self, topic: Topic) {
@@ -219,12 +226,13 @@ impl Sim {
             let Some((owner, _)) = queue.tasks.get(&id) else { continue };
             let owner = *owner;
             match queue.suspended.get(&owner).copied() {
-                Some(until) if until > self.now.get() => {
+                Some((_, until)) if until > self.now.get() => {
                     queue.sequence += 1;
                     let sequence = queue.sequence;
                     queue.timers.push(Reverse((until, sequence, id)));
                 }
-                Some(_) => {
+                Some((since, until)) => {
+                    SLEPT.set(SLEPT.get() + (until - since));
                     queue.suspended.remove(&owner);
                     return Some(id);
                 }

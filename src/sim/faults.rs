@@ -94,6 +94,8 @@ pub struct MachineFaults {
     pub never_syncs: bool,
     /// F46: `member add` is done and its answer lost.
     pub add_answer_lost: bool,
+    /// F44: how wrong the clock of its installed system is.
+    pub clock_ms: i64,
     /// F40, F47: its etcd dies so long after it voted, and comes back after the second number.
     pub member_dies: Option<(u64, u64)>,
 }
@@ -106,6 +108,8 @@ pub enum Swapped {
     Whole,
     /// The BMC's cable is right, the machine that boots is another.
     Board,
+    /// It is the machine of that number in the inventory.
+    With(usize),
 }
 
 impl MachineFaults {
@@ -178,9 +182,11 @@ pub enum ToolFault {
         after_ms: u64,
         ms: u64,
     },
-    /// The so-manieth write of the store fails.
+    /// F58: the so-manieth write of the store fails, and all after it. `kept`: the first was written for all that, and
+    /// only its answer was an error.
     StoreFails {
         write: u64,
+        kept: bool,
     },
 }
 
@@ -194,6 +200,35 @@ pub struct Faults {
     pub racks: Vec<(String, u64, u64)>,
     /// F54: another operator begins the same at this time.
     pub second_operator: Option<u64>,
+    /// F53: the other operator takes over what a sleeping one holds, and ends it.
+    pub takes_over: bool,
+    /// I16: whose wall clock is set, when, by how much.
+    pub clocks: Vec<(&'static str, u64, i64)>,
+    /// F57: what becomes of the state after so many processes.
+    pub lost: Option<Lost>,
+    /// F48: number of a cluster, when, for how long.
+    pub alarms: Vec<(usize, u64, u64)>,
+    /// F49: number of a cluster, and what its members run.
+    pub version: Option<(usize, &'static str)>,
+    /// F21: another DHCP server on the network: when, for how long.
+    pub rogue: Option<(u64, u64)>,
+    /// F43: after a reinstallation somebody puts the old disk back.
+    pub old_disk: bool,
+    /// F56: what is approved was planned before something changed.
+    pub stale_plan: bool,
+    /// Power and boot settings are changed by hand in the second act.
+    pub errands: bool,
+}
+
+/// F57
+#[derive(Clone, Copy, Debug)]
+pub struct Lost {
+    /// The process after which it happens.
+    pub after: u32,
+    /// A copy from before that process is put back; else everything is gone.
+    pub older: bool,
+    /// Host keys that people compare at the console, permille.
+    pub known: u32,
 }
 
 pub fn draw(seed: u64, profile: Profile, nodes: &[String], racks: &[String]) -> Faults {
@@ -221,6 +256,77 @@ pub fn draw(seed: u64, profile: Profile, nodes: &[String], racks: &[String]) -> 
     faults
 }
 
+/// What a world of full variety has besides: drawn from streams of its own, so that plain worlds stay what they are.
+pub fn draw_more(seed: u64, profile: Profile, nodes: &[String], faults: &mut Faults) {
+    let root = Rng::new(seed).fork("more");
+    let mut rng = root.fork("world");
+    let often = |p: u32| if profile == Profile::None { 0 } else { p };
+    faults.errands = rng.chance(400);
+    faults.stale_plan = rng.chance(often(80));
+    faults.old_disk = rng.chance(often(150));
+    faults.takes_over = rng.chance(often(400));
+    if matches!(profile, Profile::Crash | Profile::Heavy) {
+        if rng.chance(300) {
+            // Longer than any lease.
+            let fault = ToolFault::Suspended { after_ms: rng.range(100, 420_000), ms: rng.range(40_000, 1_800_000) };
+            let at = rng.below(faults.tool.len() as u64 + 1) as usize;
+            faults.tool.insert(at, fault);
+            faults.second_operator = faults.second_operator.or(Some(rng.range(10_000, 900_000)));
+        }
+        if rng.chance(100) {
+            let at = rng.below(faults.tool.len() as u64 + 1) as usize;
+            let write = rng.range(1, nodes.len() as u64 * 30);
+            faults.tool.insert(at, ToolFault::StoreFails { write, kept: rng.chance(500) });
+        }
+    }
+    for host in ["a", "b"] {
+        while rng.chance(often(150)) {
+            let far = *rng.pick(&[2_000_i64, 60_000, 3_600_000, 400 * 86_400_000]).unwrap_or(&60_000);
+            let by = if rng.chance(500) { far } else { -far };
+            faults.clocks.push((host, rng.range(0, 1_200_000), by));
+        }
+    }
+    if rng.chance(often(60)) {
+        let known = *rng.pick(&[0, 500, 1_000]).unwrap_or(&1_000);
+        faults.lost = Some(Lost { after: rng.range(1, 3) as u32, older: rng.chance(500), known });
+    }
+    let clusters = nodes.len() / 3;
+    if profile != Profile::Crash && clusters > 0 {
+        if rng.chance(often(60)) {
+            let cluster = rng.below(clusters as u64) as usize;
+            faults.alarms.push((cluster, rng.range(60_000, 900_000), rng.range(30_000, 900_000)));
+        }
+        if rng.chance(often(30)) {
+            let versions = ["3.4.23", "3.6.4", "3.3.1"];
+            let version = *rng.pick(&versions).unwrap_or(&"3.6.4");
+            faults.version = Some((rng.below(clusters as u64) as usize, version));
+        }
+        if rng.chance(often(60)) {
+            faults.rogue = Some((rng.range(0, 600_000), rng.range(10_000, 300_000)));
+        }
+        if nodes.len() > 1 && rng.chance(often(30)) {
+            pair(&mut rng, nodes, faults);
+        }
+        for node in nodes {
+            let mut rng = root.fork(node);
+            if rng.chance(often(4)) {
+                let by = rng.range(60_000, 90_000_000) as i64;
+                let clock = if rng.chance(500) { by } else { -by };
+                faults.machines.entry(node.clone()).or_default().clock_ms = clock;
+            }
+        }
+    }
+}
+
+/// F55: two machines stand in each other's place, as the inventory has it.
+fn pair(rng: &mut Rng, nodes: &[String], faults: &mut Faults) {
+    let at = rng.below(nodes.len() as u64 - 1) as usize;
+    if let [one, other] = &nodes[at..at + 2] {
+        faults.machines.entry(one.clone()).or_default().swapped = Swapped::With(at + 1);
+        faults.machines.entry(other.clone()).or_default().swapped = Swapped::With(at);
+    }
+}
+
 pub fn tool_fault(rng: &mut Rng, nodes: u64, profile: Profile) -> ToolFault {
     // About so many operations and so much time a whole run takes.
     let (operations, ms) = (nodes * 60 + 40, 420_000);
@@ -229,7 +335,7 @@ pub fn tool_fault(rng: &mut Rng, nodes: u64, profile: Profile) -> ToolFault {
         4 | 5 => ToolFault::DiesAfter { ms: rng.range(100, ms) },
         6 => ToolFault::InterruptedAfter { ms: rng.range(100, ms) },
         7 => ToolFault::Suspended { after_ms: rng.range(100, ms), ms: rng.range(5_000, 300_000) },
-        8 => ToolFault::StoreFails { write: rng.range(1, nodes * 30) },
+        8 => ToolFault::StoreFails { write: rng.range(1, nodes * 30), kept: false },
         _ if rng.chance(500) => ToolFault::PausedAfter { ms: rng.range(100, ms) },
         _ => ToolFault::AbortedAfter { ms: rng.range(100, ms) },
     }

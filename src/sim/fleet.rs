@@ -14,14 +14,16 @@ use super::{
 use crate::{
     model::{
         Fleet,
-        fleet::{Cluster, ClusterDriver, DhcpMode, Network, Node, Subnet},
+        fleet::{Cluster, ClusterDriver, DhcpMode, Network, Node, Site, Subnet},
         goal::{Goal, Scope},
         power::BootOverride,
-        rollout::Rollout,
+        rollout::{ChangeWindow, Count, DomainLimits, Rollout},
     },
     plan::{Artifacts, Plan},
 };
 
+/// Of etcd.
+pub const VERSION: &str = "3.5.1";
 pub const SYSTEM: &str = "debian-12";
 const RACK_SIZE: usize = 5;
 const GIB: u64 = 1 << 30;
@@ -32,6 +34,49 @@ pub fn names(count: usize) -> Vec<String> {
 
 pub fn racks(count: usize) -> Vec<String> {
     (0..count.div_ceil(RACK_SIZE)).map(|r| format!("r{r}")).collect()
+}
+
+/// A fleet with rollouts, failure domains and change windows of its own, or, plain, with those of the defaults.
+pub fn varied(seed: u64, count: usize, plain: bool) -> Fleet {
+    let mut fleet = fleet(seed, count);
+    if plain {
+        return fleet;
+    }
+    let mut rng = Rng::new(seed).fork("rollout");
+    let counts = [Count::Number(1), Count::Number(2), Count::Percent(50), Count::Number(u32::MAX)];
+    for cluster in fleet.clusters.values_mut() {
+        let rollout = &mut cluster.rollout;
+        if rng.chance(500) {
+            // A canary, its soak, then more at once.
+            rollout.waves =
+                [&[Count::Number(1)][..], &[Count::Number(1), Count::Percent(50)]][rng.below(2) as usize].to_vec();
+            rollout.soak_s = rng.range(0, 60) as u32;
+        }
+        rollout.min_healthy_s = rng.range(0, 20) as u32;
+        rollout.halt_after = *rng.pick(&counts).unwrap_or(&Count::Number(1));
+        if cluster.members.len() == 5 && rng.chance(300) {
+            rollout.max_unavailable = 2;
+        }
+    }
+    let some = |rng: &mut Rng, permille, count| rng.chance(permille).then_some(Count::Number(count));
+    let limits =
+        DomainLimits { rack: some(&mut rng, 300, 2), power: some(&mut rng, 200, 3), chassis: some(&mut rng, 700, 1) };
+    let mut windows = Vec::new();
+    if rng.chance(150) {
+        // The world begins on a Saturday at eight: a window that is open now, or opens later today.
+        let from = *rng.pick(&[7_u16, 9, 10]).unwrap_or(&9) * 60;
+        windows.push(ChangeWindow { days: vec![], from_min: from, to_min: 6 * 60, timezone: "UTC".into() });
+    }
+    let site = Site { change_windows: windows, disruption: limits, ..Site::default() };
+    fleet.sites.insert("s1".to_owned(), site);
+    let per_chassis = rng.range(2, 4) as usize;
+    let shared = rng.chance(500);
+    for (index, node) in fleet.nodes.values_mut().enumerate() {
+        node.site = Some("s1".to_owned());
+        node.location.power = Some(if index % 2 == 0 { "a" } else { "b" }.to_owned());
+        node.location.chassis = shared.then(|| format!("ch{}", index / per_chassis));
+    }
+    fleet
 }
 
 /// `count` nodes in racks of five; clusters of three and five, and some nodes that are in none.
@@ -47,7 +92,7 @@ pub fn fleet(seed: u64, count: usize) -> Fleet {
         let name = format!("c{}", clusters.len());
         let cluster = Cluster {
             name: name.clone(),
-            driver: ClusterDriver::Etcd { version: "3.5.1".into(), client_port: 2379, peer_port: 2380 },
+            driver: ClusterDriver::Etcd { version: VERSION.into(), client_port: 2379, peer_port: 2380 },
             members: members.to_vec(),
             size: size as u32,
             spares: Vec::new(),
@@ -110,10 +155,19 @@ pub fn machines(seed: u64, fleet: &Fleet, faults: &Faults) -> Vec<Machine> {
             let mut rng = root.fork(&node.name);
             let faults = faults.machines.get(&node.name).cloned().unwrap_or_default();
             let (serial, uuid) = (node.identity.serial.clone(), node.identity.uuid);
-            let other = (Some(format!("SN-other-{}", node.name)), Some(rng.uuid()));
+            let mut other = (Some(format!("SN-other-{}", node.name)), Some(rng.uuid()));
+            // The machine that truly stands there, where another one of the inventory does.
+            let mut there = node;
+            if let Swapped::With(number) = faults.swapped
+                && let Some(twin) = fleet.nodes.values().nth(number)
+            {
+                other = (twin.identity.serial.clone(), twin.identity.uuid);
+                there = twin;
+            }
             let real = if faults.swapped == Swapped::No { (serial.clone(), uuid) } else { other.clone() };
-            let shown = if faults.swapped == Swapped::Whole { other } else { (serial, uuid) };
-            let root_serial = if faults.wrong_disk { "DISK-other".to_owned() } else { format!("DISK-{}", node.name) };
+            let whole = !matches!(faults.swapped, Swapped::No | Swapped::Board);
+            let shown = if whole { other } else { (serial, uuid) };
+            let root_serial = if faults.wrong_disk { "DISK-other".to_owned() } else { format!("DISK-{}", there.name) };
             let disk = |name: &str, serial: String, foreign: bool| Disk {
                 name: name.into(),
                 serial,
@@ -127,7 +181,7 @@ pub fn machines(seed: u64, fleet: &Fleet, faults: &Faults) -> Vec<Machine> {
                 name: node.name.clone(),
                 serial: real.0.unwrap_or_default(),
                 uuid: real.1.unwrap_or_else(Uuid::nil),
-                mac: node.provision().map(|i| i.mac.to_string()).unwrap_or_default(),
+                mac: there.provision().map(|i| i.mac.to_string()).unwrap_or_default(),
                 rack: node.location.rack.clone().unwrap_or_default(),
                 bmc: Bmc {
                     boot: BootOverride::CLEARED,
@@ -152,6 +206,7 @@ pub fn machines(seed: u64, fleet: &Fleet, faults: &Faults) -> Vec<Machine> {
                 etcd: None,
                 away: (0, false),
                 cut_by_us: false,
+                shelf: None,
                 faults,
             }
         })

@@ -26,7 +26,11 @@ pub async fn network_boot(ctx: &Ctx, machine: usize) -> bool {
     };
     let tools: Vec<_> = ctx.tools();
     let Some((node, token, host)) = tools.iter().find_map(|t| t.netboot(&mac, uuid)) else { return false };
-    ctx.world().happened(What::DhcpInstaller { node: node.clone() });
+    {
+        let mut world = ctx.world();
+        super::watch::on_dhcp(&mut world, &node);
+        world.happened(What::DhcpInstaller { node: node.clone() });
+    }
     let (hangs, ms) = {
         let mut world = ctx.world();
         let healed = world.healed;
@@ -292,7 +296,7 @@ impl Installer {
         let node = world.name(self.machine);
         let Some(d) = world.machines.get_mut(self.machine).and_then(|m| m.disks.get_mut(disk)) else { return };
         let foreign = d.foreign;
-        d.system = None;
+        let over = d.system.take().filter(|s| s.whole).map(|s| s.config.generation);
         d.foreign = false;
         d.guid = Some(ticket.disk_guid);
         let what = What::Wipe {
@@ -302,6 +306,7 @@ impl Installer {
             run: ticket.node.run.clone(),
             ticket: ticket.id.clone(),
             foreign,
+            over,
         };
         // Whose ticket it is: the process that answers at the installer's address.
         drop(world);
@@ -360,6 +365,7 @@ impl Installer {
                 data: None,
             });
         }
+        super::watch::written(&mut world, &node, generation);
         world.happened(What::Written { node, guid: ticket.disk_guid, generation });
     }
 }

@@ -84,6 +84,8 @@ pub enum What {
         run: String,
         ticket: String,
         foreign: bool,
+        /// Generation of the whole system that was on it.
+        over: Option<u64>,
     },
     Written {
         node: String,
@@ -114,6 +116,7 @@ pub enum What {
     MemberUp {
         cluster: String,
         node: String,
+        generation: u64,
     },
     /// A running member stops; `quorum`: whether the cluster still had one before and after.
     MemberDown {
@@ -133,6 +136,24 @@ pub enum What {
     },
     RackLit {
         rack: String,
+    },
+    /// Somebody set a host's wall clock.
+    ClockSet {
+        host: String,
+        by_ms: i64,
+    },
+    /// A member ran out of space, or has room again.
+    Alarm {
+        cluster: String,
+        raised: bool,
+    },
+    DiskSwapped {
+        node: String,
+        generation: u64,
+    },
+    /// The state was lost, or replaced by an older copy.
+    StateLost {
+        older: bool,
     },
     BmcAway {
         node: String,
@@ -186,14 +207,18 @@ impl Log {
         self.entries.push(Entry { at, cause: cause.cloned(), what });
     }
 
-    /// Entries about a node, and those about none, in a window that ends at `until`.
-    pub fn around(&self, node: Option<&str>, until: u64, count: usize) -> Vec<String> {
+    /// The last entries up to `until` about any of these nodes; of no nodes: all.
+    pub fn around(&self, nodes: &[String], until: u64, count: usize) -> Vec<String> {
         let told: Vec<String> = self
             .entries
             .iter()
             .filter(|e| e.at <= until)
+            .filter(|e| !matches!(e.what, What::SessionOpened { .. } | What::SessionClosed { .. }))
             .map(ToString::to_string)
-            .filter(|line| node.is_none_or(|n| line.contains(&format!("{n}\"")) || line.contains(&format!("{n}/"))))
+            .filter(|line| {
+                let about = |n: &String| line.contains(&format!("{n}\"")) || line.contains(&format!("{n}/"));
+                nodes.is_empty() || line.contains("Tool") || nodes.iter().any(about)
+            })
             .collect();
         told[told.len().saturating_sub(count)..].to_vec()
     }

@@ -49,7 +49,8 @@ pub struct Disk {
 impl Disk {
     pub fn report(&self) -> DiskReport {
         let signature = |kind: &str| Signature { kind: kind.into(), offset_bytes: 512, label: None, uuid: None };
-        let mut signatures: Vec<Signature> = self.guid.iter().map(|_| signature("gpt")).collect();
+        let guid = self.guid.filter(|_| !self.hidden);
+        let mut signatures: Vec<Signature> = guid.iter().map(|_| signature("gpt")).collect();
         if self.foreign && !self.hidden {
             signatures.push(Signature { label: Some("photos".into()), ..signature("ext4") });
         }
@@ -59,7 +60,7 @@ impl Disk {
             wwn: None,
             model: Some("SIM".into()),
             size_bytes: self.size_bytes,
-            content: Content { disk_guid: self.guid, signatures, first_nonzero_byte: None },
+            content: Content { disk_guid: guid, signatures, first_nonzero_byte: None },
         }
     }
 }
@@ -107,6 +108,8 @@ pub struct Machine {
     pub away: (u64, bool),
     /// A reset of ours is taking its power.
     pub cut_by_us: bool,
+    /// A disk that was taken out, with what was on it.
+    pub shelf: Option<Disk>,
 }
 
 impl Machine {
@@ -163,6 +166,9 @@ pub fn power_off(ctx: &Ctx, machine: usize) {
         let served = world.serves(machine);
         let node = world.name(machine);
         let was = world.machines.get(machine).is_some_and(|m| m.power);
+        if was && world.machines.get(machine).is_some_and(|m| !m.cut_by_us) {
+            super::watch::lost_power(&mut world, &node);
+        }
         if was {
             world.happened(What::PowerOff { node, served });
         }
@@ -301,6 +307,11 @@ pub fn status(ctx: &Ctx, machine: usize, host_key: &str) -> Result<NodeStatus, F
         root_disk_serial: Some(disk.serial.clone()),
         system_sha256: system.sha256.clone(),
         machine: m.ids(),
+        unix_ms: Some((super::durable::EPOCH_MS + world.now).saturating_add_signed(if world.healed {
+            0
+        } else {
+            m.faults.clock_ms
+        })),
         etcd,
     })
 }

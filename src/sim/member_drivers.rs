@@ -112,6 +112,18 @@ fn endpoints(d: &Doing, cluster: &str, except: &str) -> Result<Vec<usize>, Failu
     }
 }
 
+/// Whether the node's power may go now, because an operator named it; `None`: it may.
+pub async fn may_pause(d: &Doing, cluster: &str, node: &str) -> Option<Failure> {
+    d.tool.durable.store().cluster_record(cluster).ok().flatten()?;
+    // Silent: it has no quorum that could be lost.
+    let facts = facts(d, cluster, "").await.ok()?;
+    let declared = d.tool.fleet.clusters.get(cluster).map_or(0, |c| c.size as usize);
+    let none = BTreeSet::new();
+    let settle = quorum::SETTLE;
+    let seen = quorum::World { facts: &facts, declared, synced: &none, dead: &none, since_restart: None, settle };
+    quorum::verdict(&what(cluster, node, "do without"), &quorum::pausing(&seen, node)).err()
+}
+
 pub async fn observe(d: &Doing, cluster: &str, kind: &StepKind, resumed: bool) -> Found {
     look_at(d, cluster, kind, resumed).await.unwrap_or_else(Found::Unknown)
 }
@@ -121,7 +133,7 @@ async fn look_at(d: &Doing, cluster: &str, kind: &StepKind, resumed: bool) -> Re
     let seat = seat(d, cluster, member)?;
     match kind {
         StepKind::Bootstrap { .. } => {
-            let record = d.tool.durable.store.cluster_record(cluster).map_err(|e| failed(&e))?;
+            let record = d.tool.durable.store().cluster_record(cluster).map_err(|e| failed(&e))?;
             let made = record.as_ref().map(|r| (r.run.as_str(), r.generation));
             if let Some(found) = look::bootstrap(cluster, member, &d.tool.run, made, resumed) {
                 return Ok(found);
@@ -185,7 +197,7 @@ async fn guard(d: &Doing, cluster: &str, member: &str, facts: &ClusterFacts, cha
 
 /// Whether the cluster can do without this node's member now; `None`: it can, or has no such member.
 pub async fn may_lose(d: &Doing, cluster: &str, node: &str) -> Option<Failure> {
-    d.tool.durable.store.cluster_record(cluster).ok().flatten()?;
+    d.tool.durable.store().cluster_record(cluster).ok().flatten()?;
     let doing = what(cluster, node, "do without");
     let facts = match facts(d, cluster, node).await {
         Ok(facts) => facts,
@@ -204,9 +216,9 @@ pub async fn may_lose(d: &Doing, cluster: &str, node: &str) -> Option<Failure> {
 /// Who is unavailable now, of the plan's pools and failure domains, for any reason.
 pub async fn down(ctx: &Ctx, tool: &Rc<Tool>) -> Result<BTreeSet<String>, Failure> {
     let plan = tool.plan();
-    let records = tool.durable.store.node_records().map_err(|e| failed(&e))?;
+    let records = tool.durable.store().node_records().map_err(|e| failed(&e))?;
     let installed =
-        |name: &str| records.iter().find(|(n, r)| n == name && r.phase == InstallPhase::Installed).map(|(_, r)| r);
+        |name: &str| records.iter().find(|(n, r)| n == name && r.phase != InstallPhase::Installing).map(|(_, r)| r);
     let mut down = BTreeSet::new();
     let mut asked: BTreeSet<&String> = BTreeSet::new();
     let mut waits = false;
@@ -215,7 +227,7 @@ pub async fn down(ctx: &Ctx, tool: &Rc<Tool>) -> Result<BTreeSet<String>, Failur
     for (name, pool) in &plan.pools {
         let members: Vec<&String> = pool.nodes.iter().filter(|n| installed(n).is_some()).collect();
         asked.extend(members.iter());
-        let made = tool.durable.store.cluster_record(name).map_err(|e| failed(&e))?.is_some();
+        let made = tool.durable.store().cluster_record(name).map_err(|e| failed(&e))?.is_some();
         let (Some(first), true) = (members.first(), made) else { continue };
         let d = Doing::new(ctx, tool, first, &format!("cluster/{name}/look"), 1);
         let machines: Vec<usize> = members.iter().map(|m| machine_of(&d, m)).collect();
@@ -335,10 +347,10 @@ pub async fn verify(d: &Doing, cluster: &str, kind: &StepKind) -> Result<(), Fai
     match kind {
         StepKind::Bootstrap { .. } => {
             let id = wait_started(d, &[], member, deadline_ms).await?;
-            let record = d.tool.durable.store.cluster_record(cluster).map_err(|e| failed(&e))?;
+            let record = d.tool.durable.store().cluster_record(cluster).map_err(|e| failed(&e))?;
             if let Some(record) = record {
                 let known = ClusterRecord { cluster_id: Some(id), ..record.clone() };
-                let put = d.tool.durable.store.put_cluster_record(cluster, record.generation, &known);
+                let put = d.tool.durable.store().put_cluster_record(cluster, record.generation, &known);
                 put.map_err(|e| failed(&e))?;
             }
             d.tool.add_voter(cluster, member);
@@ -371,7 +383,7 @@ pub async fn verify(d: &Doing, cluster: &str, kind: &StepKind) -> Result<(), Fai
             sleep(&d.ctx, 40).await;
             let proof = etcd::write_and_read(&mut d.ctx.world(), through, own);
             let seen = proof.map(hex_id).map_err(|f| etcd::failure(&f, &what(cluster, member, "verify")))?;
-            let recorded = d.tool.durable.store.cluster_record(cluster).map_err(|e| failed(&e))?;
+            let recorded = d.tool.durable.store().cluster_record(cluster).map_err(|e| failed(&e))?;
             let recorded = recorded.and_then(|r| r.cluster_id);
             look::same_cluster(cluster, member, &seen, recorded.as_deref())
         }
@@ -447,7 +459,7 @@ async fn wait_synced(d: &Doing, cluster: &str, member: &str, deadline_ms: u64) -
 /// One ticket per generation, durable before the first start; nobody else's data may be there.
 async fn bootstrap_ticket(d: &Doing, cluster: &str, member: &str) -> Result<Uuid, Failure> {
     let doing = what(cluster, member, "bootstrap");
-    if let Some(record) = d.tool.durable.store.cluster_record(cluster).map_err(|e| failed(&e))? {
+    if let Some(record) = d.tool.durable.store().cluster_record(cluster).map_err(|e| failed(&e))? {
         return record.token.parse().map_err(|_| Failure::new(Cause::Malformed, doing, "the token is no UUID"));
     }
     let plan = d.tool.plan();
@@ -484,7 +496,7 @@ async fn bootstrap_ticket(d: &Doing, cluster: &str, member: &str) -> Result<Uuid
         cluster_id: None,
     };
     d.tool.gate(&d.ctx).await;
-    match d.tool.durable.store.put_cluster_record(cluster, 0, &record) {
+    match d.tool.durable.store().put_cluster_record(cluster, 0, &record) {
         Ok(()) => {
             d.tool.passed(&d.ctx).await;
             Ok(token)

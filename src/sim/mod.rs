@@ -11,6 +11,7 @@
 //! [`exec`] is the clock, [`world`], [`machine`], [`bmc`], [`installer`] and [`etcd`] what is out there, [`tool`],
 //! [`drivers`] and [`operator`] what we do with it, [`faults`] what goes wrong, [`check`] what must hold all the same.
 
+mod acts;
 mod bmc;
 mod check;
 mod drive;
@@ -18,6 +19,7 @@ mod drivers;
 mod durable;
 mod etcd;
 mod exec;
+mod fate;
 mod faults;
 mod fleet;
 mod installer;
@@ -25,11 +27,17 @@ mod log;
 mod machine;
 mod member_drivers;
 mod operator;
+mod recovery;
 mod rng;
 mod script;
 mod tool;
+mod watch;
 mod world;
 
+#[cfg(test)]
+mod planted;
+#[cfg(test)]
+mod scenes;
 #[cfg(test)]
 mod tests;
 

@@ -2,7 +2,7 @@
 
 use std::{
     cell::{Cell, RefCell},
-    collections::{BTreeMap, BTreeSet, VecDeque},
+    collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
     rc::Rc,
     time::Duration,
 };
@@ -12,10 +12,12 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::{
-    durable::{self, Durable, EPOCH_MS},
-    exec::{Ctx, Owner, Topic, never, until, virtual_ms},
+    drive::Meddle,
+    durable::Durable,
+    exec::{Ctx, Owner, Topic, awake_ms, never, until, virtual_ms},
     faults::ToolFault,
     log::{Cause as By, What},
+    operator::Office,
 };
 use crate::{
     engine::Event,
@@ -26,7 +28,7 @@ use crate::{
         keys::Keys,
         past,
     },
-    store::{Draft, Fence, Holder, LEASE, Record, RecordKind, Store, StoreError},
+    store::{Draft, Fence, Holder, LEASE, Record, RecordKind, StoreError},
 };
 
 /// What an installer gets instead of an answer.
@@ -43,6 +45,8 @@ pub enum Home {
     Event(Event, Value),
     /// Somebody else holds the locks.
     Fenced(StoreError),
+    /// What this host needs for the run is gone.
+    Failed(Failure),
 }
 
 pub struct Tool {
@@ -53,7 +57,9 @@ pub struct Tool {
     pub keys: Rc<Keys>,
     pub durable: Rc<Durable>,
     pub plan: RefCell<Rc<Plan>>,
-    pub fence: RefCell<Fence>,
+    /// Of each step of the plan, in seconds.
+    deadlines: RefCell<HashMap<String, u64>>,
+    pub fence: RefCell<Rc<Fence>>,
     pub desk: RefCell<Desk>,
     pub offers: RefCell<BTreeMap<String, u32>>,
     pub targets: RefCell<BTreeMap<String, Target>>,
@@ -63,13 +69,17 @@ pub struct Tool {
     pub serving: Cell<bool>,
     /// What drivers bring home, and what comes from outside.
     pub home: RefCell<VecDeque<Home>>,
+    /// Guards are told who is away; a test may keep it from them.
+    pub sees: Cell<bool>,
     /// What the engine said to drivers that asked to take a machine away.
     permits: RefCell<BTreeMap<String, Result<(), Failure>>>,
     /// Nodes at whose BMC a step was cut off: a session may be left there, whatever log-in came after it.
     pub cut_off: RefCell<BTreeSet<String>>,
     pub gate: Gate,
+    clock: fn() -> u64,
     /// What a person allowed, and until when (milliseconds since 1970).
     pub approval: RefCell<Option<(Envelope, u64)>>,
+    pub meddle: Rc<dyn Meddle>,
     fault: Option<ToolFault>,
     operations: Cell<u64>,
     dead: Cell<bool>,
@@ -80,26 +90,21 @@ fn killed() -> StoreError {
 }
 
 impl Tool {
-    pub fn new(
-        ctx: &Ctx,
-        process: u32,
-        host: &str,
-        run: &str,
-        fleet: &Rc<Fleet>,
-        keys: &Rc<Keys>,
-        fault: Option<ToolFault>,
-    ) -> Rc<Tool> {
+    pub fn new(ctx: &Ctx, process: u32, host: &str, run: &str, office: &Office, fault: Option<ToolFault>) -> Rc<Tool> {
         let durable = Rc::clone(&ctx.world().durable);
+        let fleet = &office.fleet;
+        let clock = if office.meddle.counts_sleep() { virtual_ms } else { awake_ms };
         durable.lives(process, true);
         let tool = Rc::new(Tool {
             process,
             host: host.to_owned(),
             run: run.to_owned(),
             fleet: Rc::clone(fleet),
-            keys: Rc::clone(keys),
+            keys: Rc::clone(&office.keys),
             durable,
             plan: RefCell::new(Rc::new(super::fleet::no_plan(fleet))),
-            fence: RefCell::new(Fence { locks: Vec::new(), actor: String::new() }),
+            deadlines: RefCell::default(),
+            fence: RefCell::new(Rc::new(Fence { locks: Vec::new(), actor: String::new() })),
             desk: RefCell::new(Desk::new(run, fleet)),
             offers: RefCell::default(),
             targets: RefCell::default(),
@@ -107,9 +112,12 @@ impl Tool {
             voters: RefCell::default(),
             serving: Cell::new(false),
             home: RefCell::default(),
+            sees: Cell::new(true),
             permits: RefCell::default(),
             cut_off: RefCell::default(),
-            gate: Gate::new(virtual_ms),
+            gate: Gate::new(clock),
+            clock,
+            meddle: Rc::clone(&office.meddle),
             approval: RefCell::default(),
             fault,
             operations: Cell::new(0),
@@ -120,7 +128,7 @@ impl Tool {
     }
 
     pub fn holder(&self) -> Holder {
-        durable::holder(&self.host, self.process)
+        self.durable.holder_of(&self.host, self.process)
     }
 
     pub fn plan(&self) -> Rc<Plan> {
@@ -131,6 +139,7 @@ impl Tool {
     pub fn begin(&self, plan: Plan) {
         *self.voters.borrow_mut() =
             plan.tracks.iter().map(|t| (t.subject.name().to_owned(), t.voters.clone())).collect();
+        *self.deadlines.borrow_mut() = plan.steps().map(|s| (s.id.clone(), s.kind.deadline_s())).collect();
         *self.plan.borrow_mut() = Rc::new(plan);
     }
 
@@ -144,7 +153,7 @@ impl Tool {
             return;
         }
         self.durable.lives(self.process, false);
-        self.durable.fail_at(None);
+        self.durable.fail_at(None, false);
         ctx.unregister(self.process);
         let by = By { process: self.process, step: String::new(), attempt: 0 };
         let mut world = ctx.world();
@@ -159,7 +168,7 @@ impl Tool {
     pub fn ends(&self, ctx: &Ctx) {
         self.dead.set(true);
         self.durable.lives(self.process, false);
-        self.durable.fail_at(None);
+        self.durable.fail_at(None, false);
         ctx.unregister(self.process);
         ctx.notify(Topic::Ended(self.process));
     }
@@ -203,8 +212,10 @@ impl Tool {
         if self.is_dead() {
             return Err(killed());
         }
-        let fence = self.fence.borrow().clone();
-        let record = self.durable.append(&self.run, ctx.now(), &fence, draft)?;
+        let fence = Rc::clone(&self.fence.borrow());
+        let record = self.durable.append(&self.run, &self.host, ctx.now(), &fence, draft)?;
+        let deadline = self.deadlines.borrow().get(&record.step).copied();
+        super::watch::recorded(&mut ctx.world(), self.process, &record, deadline);
         self.counted(ctx);
         if self.is_dead() { Err(killed()) } else { Ok(record) }
     }
@@ -228,11 +239,10 @@ impl Tool {
 
     /// Renews the lease, and with it the right to send anything.
     pub fn renew(&self, ctx: &Ctx) -> Result<(), StoreError> {
-        let now = durable::stamp(&self.host, ctx.now());
-        let fence = self.fence.borrow().clone();
-        match self.durable.store.renew(&fence, &now) {
+        let fence = Rc::clone(&self.fence.borrow());
+        match self.durable.renew((&self.host, self.process), ctx.now(), &fence) {
             Ok(()) => {
-                self.gate.renewed(ctx.now(), LEASE.as_millis() as u64);
+                self.gate.renewed((self.clock)(), LEASE.as_millis() as u64);
                 Ok(())
             }
             Err(error) => {
@@ -245,8 +255,7 @@ impl Tool {
     }
 
     pub fn node_record(&self, node: &str) -> Result<Option<NodeRecord>, Failure> {
-        let records = self.durable.store.node_records().map_err(|e| failed(&e))?;
-        Ok(records.into_iter().find(|(n, _)| n == node).map(|(_, r)| r))
+        Ok(self.durable.store().node_record(node))
     }
 
     pub fn offer(&self, ctx: &Ctx, by: &By, node: &str, attempt: Option<u32>) {
@@ -272,8 +281,13 @@ impl Tool {
         Some((node, token, self.host.clone()))
     }
 
+    /// What the wall clock of its host says.
+    pub fn unix_ms(&self, ctx: &Ctx) -> u64 {
+        self.durable.unix_ms(&self.host, ctx.now())
+    }
+
     fn since_boot(&self, ctx: &Ctx) -> Duration {
-        Duration::from_millis(durable::stamp(&self.host, ctx.now()).boot_ms)
+        Duration::from_millis(self.durable.boot_ms(&self.host, ctx.now()))
     }
 
     pub fn until(&self, ctx: &Ctx, seconds: u64) -> Duration {
@@ -286,7 +300,7 @@ impl Tool {
 
     /// The claim endpoint: what is granted is durable before it is answered.
     pub fn claim(&self, ctx: &Ctx, machine: usize, claim: &Claim) -> Result<ClaimAnswer, Away> {
-        let unix_s = (EPOCH_MS + ctx.now()) / 1_000;
+        let unix_s = self.unix_ms(ctx) / 1_000;
         let verdict = self.desk.borrow_mut().claim(&self.fleet, &self.keys, claim, self.since_boot(ctx), unix_s);
         let answer = match verdict {
             Verdict::Refused { status, .. } => Err(if status >= 500 { Away::Silent } else { Away::Refused(status) }),

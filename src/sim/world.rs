@@ -32,6 +32,12 @@ pub struct World {
     /// The inventory, which the checks hold the world against.
     pub fleet: Rc<Fleet>,
     pub watch: Watcher,
+    /// What the members of a cluster run, where it is not what the inventory says.
+    pub versions: BTreeMap<String, &'static str>,
+    /// Another DHCP server answers on the network from then to then.
+    pub rogue: Option<(u64, u64)>,
+    /// Systems start etcd whatever their generation and the list of members say (a planted bug).
+    pub starts_anything: bool,
     /// No fault happens any more: machines that were to fail are well.
     pub healed: bool,
 }
@@ -50,6 +56,9 @@ impl World {
             durable: Rc::default(),
             fleet: Rc::clone(fleet),
             watch: Watcher::default(),
+            versions: BTreeMap::new(),
+            rogue: None,
+            starts_anything: false,
             healed: false,
         }
     }
@@ -70,8 +79,12 @@ impl World {
 
     /// Something happened because a process of the tool did it: logged, and checked at once.
     pub fn effect(&mut self, cause: &Cause, what: What) {
+        super::check::on_effect(self, cause, &what);
         self.log.push(self.now, Some(cause), what);
-        super::check::on_effect(self, cause);
+    }
+
+    pub fn rogue_answers(&self) -> bool {
+        self.rogue.is_some_and(|(from, until)| (from..until).contains(&self.now))
     }
 
     /// The machine, and with it its cluster, where its etcd is a voter that serves now.

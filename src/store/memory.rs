@@ -98,6 +98,11 @@ impl MemoryStore {
         self.content().broken = failure;
     }
 
+    /// One node's record, without copying all of them.
+    pub fn node_record(&self, node: &str) -> Option<NodeRecord> {
+        self.content().nodes.get(node).cloned()
+    }
+
     fn content(&self) -> MutexGuard<'_, Content> {
         // Every change is made after its checks, in one go: a panic leaves no half of one.
         self.content.lock().unwrap_or_else(PoisonError::into_inner)
@@ -314,7 +319,7 @@ impl Store for MemoryStore {
         content.in_force(fence)?;
         for (name, _) in &fence.locks {
             if let Some(lock) = content.locks.get_mut(name) {
-                lock.renewed = now.clone();
+                lock.renewed.clone_from(now);
             }
         }
         Ok(())

@@ -12,7 +12,6 @@ mod crash;
 mod crowd;
 mod races;
 mod stopped;
-#[allow(dead_code)] // what the store's own tests alone need
 #[path = "../store_support/mod.rs"]
 mod store_support;
 mod turns;

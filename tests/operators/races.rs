@@ -68,7 +68,10 @@ fn one(slot: &str, shared: bool, dice: &mut Dice) -> (Vec<i32>, Vec<String>) {
     let told = |s: &Said| match s.code {
         0 => true,
         5 => s.err.contains("is held by"),
-        3 => s.out.contains("Refused:") || s.err.contains("already") && s.err.contains("next: "),
+        3 => {
+            s.err.contains("Refused:") && s.err.contains("next: ")
+                || s.err.contains("already") && s.err.contains("next: ")
+        }
         _ => false,
     };
     if let Some(other) = said.iter().find(|s| !told(s)) {

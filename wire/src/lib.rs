@@ -299,6 +299,9 @@ pub struct NodeStatus {
     pub root_disk_serial: Option<String>,
     pub system_sha256: String,
     pub machine: MachineIds,
+    /// Its wall clock when it answered, milliseconds since 1970; absent from older installations.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unix_ms: Option<u64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub etcd: Option<EtcdStatus>,
 }

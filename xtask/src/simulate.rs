@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use crate::{exec::Argv, trouble::Trouble};
 
 pub fn run(rest: &[String]) -> Result<ExitCode, Trouble> {
-    let words = ["cargo", "run", "--release", "--quiet", "--example", "simulate", "--"];
+    let words = ["cargo", "run", "--profile", "sim", "--quiet", "--example", "simulate", "--"];
     let status = Argv::new(&words).args(rest.to_vec()).status()?;
     Ok(if status.success() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

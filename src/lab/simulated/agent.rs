@@ -87,6 +87,10 @@ fn status(machine: &Machine) -> Result<NodeStatus, String> {
             macs: vec![machine.spec.mac.to_string()],
             ..MachineIds::default()
         },
+        unix_ms: std::time::SystemTime::now()
+            .duration_since(std::time::UNIX_EPOCH)
+            .ok()
+            .and_then(|since| u64::try_from(since.as_millis()).ok()),
         etcd: etcd(machine),
     })
 }

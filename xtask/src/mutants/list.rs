@@ -86,7 +86,7 @@ pub const MUTANTS: &[Mutant] = &[
     mutant!("a-refused-password-is-tried-again", "src/engine/retry.rs", "&[Cause::Unreachable, Cause::Deadline, Cause::Busy];" => "&[Cause::Unreachable, Cause::Deadline, Cause::Busy, Cause::Unauthorized];", "I18", ENGINE),
     mutant!("a-wipe-is-begun-blindly", "src/engine/step.rs", "Found::Unknown(failure) if class == Class::Destroy && resumed =>" => "Found::Unknown(failure) if class == Class::Destroy && !resumed =>", "I11", ENGINE),
     mutant!("who-is-down-does-not-count", "src/engine/budget.rs", "self.down.union(&self.taken).cloned().collect();" => "self.taken.clone();", "I3", ENGINE),
-    mutant!("one-more-than-the-budget", "src/engine/budget.rs", "g.missing + 1 > g.limit" => "g.missing > g.limit", "I3", ENGINE),
+    mutant!("one-more-than-the-budget", "src/engine/budget.rs", "self.groups[**g].missing + 1 > self.groups[**g].limit" => "self.groups[**g].missing > self.groups[**g].limit", "I3", ENGINE),
     mutant!("an-older-look-lets-a-machine-go", "src/engine/leave.rs", ".filter(|(_, w)| w.since_ms <= began)" => ".filter(|(_, w)| w.since_ms <= now.mono_ms)", "I3", ENGINE),
     mutant!("what-is-not-left-safe-is-not-told", "src/engine/settle.rs", ".chain(self.finalizers.left())" => ".chain(self.finalizers.left().take(0))", "I9", ENGINE),
     mutant!("no-cause-is-shared", "src/engine/admission.rs", "pub const SHARED_CAUSE: usize = 3;" => "pub const SHARED_CAUSE: usize = 300;", "I14", ENGINE),
