@@ -120,11 +120,7 @@ fn plan(folder: &Path) {
     assert_eq!(plan.hash().len(), 64);
     let took = (began.0.elapsed(), processors(libc::RUSAGE_SELF) - began.1);
     let steps = plan.steps().count();
-    println!(
-        "   plan of {steps} steps with its hash: {}; {} MB with fleet and facts",
-        median(&mut vec![took]),
-        peak_mb()
-    );
+    println!("   plan of {steps} steps with its hash: {}; {} MB with fleet and facts", median(&mut [took]), peak_mb());
 }
 
 fn rollouts(folder: &Path) {
@@ -151,7 +147,7 @@ fn fold(state: &Path) {
     let standings = store.standings().unwrap();
     assert!(standings.len() >= NODES - 50, "{}", standings.len());
     let took = (began.0.elapsed(), processors(libc::RUSAGE_SELF) - began.1);
-    println!("   outline of a journal that nobody looked at before: {}", median(&mut vec![took]));
+    println!("   outline of a journal that nobody looked at before: {}", median(&mut [took]));
 }
 
 /// The whole command, as its caller sees it.
