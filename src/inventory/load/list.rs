@@ -2,7 +2,8 @@
 
 use std::{
     collections::HashSet,
-    fs::{self, Metadata},
+    ffi::OsString,
+    fs::{self, DirEntry, Metadata},
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
 };
@@ -87,6 +88,27 @@ pub(super) fn help(error: &std::io::Error) -> Option<&'static str> {
     (error.kind() == std::io::ErrorKind::NotFound).then_some("check the path after -f (or RACKCTL_INVENTORY)")
 }
 
+/// What an entry of a folder is, or what its link leads to; `None`: hidden, or nothing that is there.
+fn listed(entry: DirEntry) -> Option<(OsString, Metadata)> {
+    let name = entry.file_name();
+    if name.as_encoded_bytes().starts_with(b".") {
+        return None;
+    }
+    // Asked of the open folder: no path is walked for each of thousands of files.
+    let about = match entry.file_type() {
+        Ok(kind) if !kind.is_symlink() => entry.metadata(),
+        _ => fs::metadata(entry.path()),
+    };
+    Some((name, about.ok()?))
+}
+
+/// `rackctl.lock.yaml` holds what was observed, not what is wanted.
+fn is_manifest(path: &Path) -> bool {
+    let extension = path.extension().and_then(|e| e.to_str());
+    let lock = path.file_name().is_some_and(|n| n.as_encoded_bytes().starts_with(b"rackctl.lock."));
+    extension.is_some_and(|e| matches!(e, "yaml" | "yml" | "json")) && !lock
+}
+
 impl Lister<'_> {
     fn folder(&mut self, path: &Path, about: &Metadata, depth: usize) {
         if depth > MAX_FOLDERS_DEEP {
@@ -96,30 +118,21 @@ impl Lister<'_> {
         if !self.seen.insert((about.dev(), about.ino())) {
             return;
         }
-        let listed = fs::read_dir(self.here.join(path))
-            .and_then(|entries| entries.map(|e| e.map(|e| e.file_name())).collect::<Result<Vec<_>, _>>());
-        let mut names = match listed {
-            Ok(names) => names,
+        let entries = fs::read_dir(self.here.join(path)).and_then(|entries| {
+            entries.filter_map(|entry| entry.map(listed).transpose()).collect::<Result<Vec<_>, _>>()
+        });
+        let mut entries = match entries {
+            Ok(entries) => entries,
             Err(error) => {
                 return self.faults.push(fault(path, format!("the folder cannot be read: {error}"), None));
             }
         };
-        names.sort();
-        for name in names {
-            // Hidden, or `rackctl.lock.yaml`: that holds what was observed, not what is wanted.
-            let bytes = name.as_encoded_bytes();
-            if bytes.starts_with(b".") {
-                continue;
-            }
+        entries.sort_by(|(a, _), (b, _)| a.cmp(b));
+        for (name, about) in entries {
             let entry = path.join(&name);
-            let Ok(about) = fs::metadata(self.here.join(&entry)) else { continue };
-            let extension = entry.extension().and_then(|e| e.to_str());
             if about.is_dir() {
                 self.folder(&entry, &about, depth + 1);
-            } else if about.is_file()
-                && extension.is_some_and(|e| matches!(e, "yaml" | "yml" | "json"))
-                && !bytes.starts_with(b"rackctl.lock.")
-            {
+            } else if about.is_file() && is_manifest(&entry) {
                 self.file(&entry, &about);
             }
         }
