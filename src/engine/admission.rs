@@ -272,20 +272,22 @@ impl Admission {
             own.failed += 1;
         }
         let limit = own.rollout.halt_after.of(own.total) as usize;
+        let mut told = None;
         if own.halted.is_none() && own.failed >= limit && !own.queue.is_empty() {
             let why = format!(
                 "{} of {} nodes of {} failed, the last in {step}: {}",
                 own.failed, own.total, own.name, failure.why
             );
             own.halted = Some(why.clone());
-            return Some(halt(&own.name, why));
+            told = Some(halt(&own.name, why));
         }
-        if shared && self.lines.iter().any(|l| !l.queue.is_empty()) {
+        // A pool that has halted by its own rule does not keep the cause from halting the others.
+        if shared && self.lines.iter().any(|l| l.halted.is_none() && !l.queue.is_empty()) {
             let why = format!("{SHARED_CAUSE} nodes failed at {word} in the same way, the last: {}", failure.why);
             self.halted = Some(why.clone());
-            return Some(halt("the run", why));
+            told = Some(halt("the run", why));
         }
-        None
+        told
     }
 
     /// A node took longer than its rollout allows: it counts as one that failed, and goes on.
