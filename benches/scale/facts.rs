@@ -24,7 +24,7 @@ pub fn of(fleet: &Fleet, name: &str, index: usize) -> NodeFacts {
         serial: node.identity.serial.clone(),
         sku: node.identity.serial.clone(),
         uuid: node.identity.uuid,
-        power: if index % 3 == 0 { PowerState::On } else { PowerState::Off },
+        power: if index.is_multiple_of(3) { PowerState::On } else { PowerState::Off },
         boot: None,
         boot_targets: vec![BootTarget::Pxe, BootTarget::Http, BootTarget::Disk],
         drives: (0..4)

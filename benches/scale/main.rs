@@ -122,7 +122,7 @@ fn plan(folder: &Path) {
     let steps = plan.steps().count();
     println!(
         "   plan of {steps} steps with its hash: {}; {} MB with fleet and facts",
-        median(&mut vec![took]),
+        median(&mut [took]),
         peak_mb()
     );
 }
@@ -151,7 +151,7 @@ fn fold(state: &Path) {
     let standings = store.standings().unwrap();
     assert!(standings.len() >= NODES - 50, "{}", standings.len());
     let took = (began.0.elapsed(), processors(libc::RUSAGE_SELF) - began.1);
-    println!("   outline of a journal that nobody looked at before: {}", median(&mut vec![took]));
+    println!("   outline of a journal that nobody looked at before: {}", median(&mut [took]));
 }
 
 /// The whole command, as its caller sees it.
