@@ -2,7 +2,7 @@
 
 use std::{
     cell::{Cell, RefCell},
-    collections::{BTreeMap, BTreeSet, VecDeque},
+    collections::{BTreeMap, VecDeque},
     rc::Rc,
     time::Duration,
 };
@@ -67,8 +67,8 @@ pub struct Tool {
     pub sees: Cell<bool>,
     /// What the engine said to drivers that asked to take a machine away.
     permits: RefCell<BTreeMap<String, Result<(), Failure>>>,
-    /// Nodes at whose BMC a step was cut off: a session may be left there, whatever log-in came after it.
-    pub cut_off: RefCell<BTreeSet<String>>,
+    /// Counts the log-ins at BMCs.
+    pub logins: Cell<u64>,
     pub gate: Gate,
     /// What a person allowed, and until when (milliseconds since 1970).
     pub approval: RefCell<Option<(Envelope, u64)>>,
@@ -111,7 +111,7 @@ impl Tool {
             home: RefCell::default(),
             sees: Cell::new(true),
             permits: RefCell::default(),
-            cut_off: RefCell::default(),
+            logins: Cell::new(0),
             gate: Gate::new(virtual_ms),
             approval: RefCell::default(),
             fault,
