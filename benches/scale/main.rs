@@ -120,11 +120,7 @@ fn plan(folder: &Path) {
     assert_eq!(plan.hash().len(), 64);
     let took = (began.0.elapsed(), processors(libc::RUSAGE_SELF) - began.1);
     let steps = plan.steps().count();
-    println!(
-        "   plan of {steps} steps with its hash: {}; {} MB with fleet and facts",
-        median(&mut [took]),
-        peak_mb()
-    );
+    println!("   plan of {steps} steps with its hash: {}; {} MB with fleet and facts", median(&mut [took]), peak_mb());
 }
 
 fn rollouts(folder: &Path) {

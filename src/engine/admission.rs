@@ -82,7 +82,8 @@ impl Bar {
 struct Seat {
     node: String,
     disrupts: bool,
-    /// It may serve by the time it is taken away: it was installed before, whatever the plan saw of it.
+    /// It may serve by the time its power is taken, whatever the plan saw of it. What is written anew and was silent is
+    /// asked after by the quorum guard.
     may_serve: bool,
     site: Option<String>,
 }
@@ -432,7 +433,6 @@ impl Admission {
 fn may_serve(track: &Track) -> bool {
     let was_there = |step: &Step| match &step.kind {
         StepKind::SetPower { action, .. } => *action != PowerAction::On,
-        StepKind::WriteDisk { generation, .. } => *generation > 1,
         _ => false,
     };
     track.disrupts || track.steps.iter().any(was_there)

@@ -65,45 +65,32 @@ impl Doing {
     }
 }
 
-/// A log-in at a BMC.
+/// A log-in at a BMC. A step that is cut off leaves it open, and its note.
 pub struct Client<'a> {
     doing: &'a Doing,
-    closed: bool,
-}
-
-/// A step that is cut off by its deadline leaves its session behind: its note stays until all are closed.
-impl Drop for Client<'_> {
-    fn drop(&mut self) {
-        if !self.closed {
-            self.doing.tool.cut_off.borrow_mut().insert(self.doing.node.clone());
-        }
-    }
-}
-
-/// The note of it: one a node, as simulated BMCs close all log-ins at once.
-fn noted(doing: &Doing, uri: Option<&str>) -> BmcSession {
-    BmcSession { node: doing.node.clone(), uri: uri.map(str::to_owned), holder: doing.tool.holder(), login: None }
+    login: u64,
 }
 
 impl<'a> Client<'a> {
     pub async fn open(doing: &'a Doing) -> Result<Client<'a>, Failure> {
-        let client = Client { doing, closed: false };
-        let _ = doing.tool.durable.store().put_bmc_session(&noted(doing, None));
+        let login = doing.tool.logins.get() + 1;
+        doing.tool.logins.set(login);
+        let client = Client { doing, login };
+        let _ = doing.tool.durable.store().put_bmc_session(&client.note(None));
         client.ask(Ask::Open).await?;
-        let _ = doing.tool.durable.store().put_bmc_session(&noted(doing, Some("/s/1")));
+        let _ = doing.tool.durable.store().put_bmc_session(&client.note(Some("/s/1")));
         Ok(client)
     }
 
-    pub async fn close(mut self) {
-        if !self.doing.tool.meddle.logs_out() {
-            let _ = self.doing.tool.durable.store().drop_bmc_session(&noted(self.doing, None));
-            self.closed = true;
-            return;
-        }
-        let closed = self.ask(Ask::Close).await;
-        self.closed = true;
-        if closed.is_ok() && !self.doing.tool.cut_off.borrow().contains(&self.doing.node) {
-            let _ = self.doing.tool.durable.store().drop_bmc_session(&noted(self.doing, None));
+    fn note(&self, uri: Option<&str>) -> BmcSession {
+        let (node, holder) = (self.doing.node.clone(), self.doing.tool.holder());
+        BmcSession { node, uri: uri.map(str::to_owned), holder, login: Some(self.login) }
+    }
+
+    pub async fn close(self) {
+        // A planted bug forgets to log out.
+        if !self.doing.tool.meddle.logs_out() || self.ask(Ask::Close).await.is_ok() {
+            let _ = self.doing.tool.durable.store().drop_bmc_session(&self.note(None));
         }
     }
 
