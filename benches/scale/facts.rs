@@ -64,6 +64,7 @@ pub fn serving(fleet: &Fleet) -> Facts {
             },
             boot_id: format!("{index:032x}"),
             uptime_ms: 86_400_000,
+            unix_ms: Some(AT_MS),
             slot: "a".into(),
             root_disk_guid: record.disk_guid,
             root_disk_serial: record.disk_serial.clone(),

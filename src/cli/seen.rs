@@ -210,19 +210,19 @@ pub fn observation(globals: &Globals, fleet: &Fleet, kind: Kind, name: &str) -> 
 }
 
 pub fn records(globals: &Globals, fleet: &Fleet, kind: Kind) -> Result<Vec<Record>, Stop> {
-    let session = Session::with_fleet(globals, fleet.clone())?;
+    let opened = opened::open(globals.store.as_deref(), fleet)?;
+    let store = &*opened.store;
     match kind {
         Kind::Run => {
-            let held = held(&*session.store)?;
-            let runs = session.store.run_heads().map_err(|e| stop(&e))?;
+            let held = held(store)?;
+            let runs = store.run_heads().map_err(|e| stop(&e))?;
             let rows = runs.into_iter().rev().map(|run| {
-                let steps = if run.goal.is_playbook() { steps(&session, &run)? } else { Vec::new() };
+                let steps = if run.goal.is_playbook() { steps(store, &run)? } else { Vec::new() };
                 Ok(Record::Run(run_row(run, &held, steps)))
             });
             rows.collect()
         }
-        Kind::Lock => Ok(session
-            .store
+        Kind::Lock => Ok(store
             .locks()
             .map_err(|e| stop(&e))?
             .into_iter()
@@ -237,10 +237,12 @@ pub fn records(globals: &Globals, fleet: &Fleet, kind: Kind) -> Result<Vec<Recor
             })
             .collect()),
         Kind::Event => {
-            let records = session.store.last_records(None, EVENTS_MAX).map_err(|e| stop(&e))?;
+            let records = store.last_records(None, EVENTS_MAX).map_err(|e| stop(&e))?;
             Ok(records.iter().map(|r| Record::Event(event_row(r))).collect())
         }
         Kind::Member => {
+            drop(opened);
+            let session = Session::with_fleet(globals, fleet.clone())?;
             let names: Vec<String> = fleet.nodes.keys().cloned().collect();
             session.enter(&names)?;
             let plan = whole(fleet);
@@ -268,10 +270,10 @@ fn whole(fleet: &Fleet) -> Plan {
 }
 
 /// Of a playbook's run: how each step stands.
-fn steps(session: &Session, run: &RunHead) -> Result<Vec<play::Row>, Stop> {
-    let Some(run) = session.store.run(&run.id).map_err(|e| stop(&e))? else { return Ok(Vec::new()) };
+fn steps(store: &dyn Store, run: &RunHead) -> Result<Vec<play::Row>, Stop> {
+    let Some(run) = store.run(&run.id).map_err(|e| stop(&e))? else { return Ok(Vec::new()) };
     let Ok(bound) = serde_json::from_value(run.plan.clone()) else { return Ok(Vec::new()) };
-    let records = session.store.journal(&run.id).map_err(|e| stop(&e))?;
+    let records = store.journal(&run.id).map_err(|e| stop(&e))?;
     Ok(play::rows(&run.id, &bound, &run::play::marks(&records)))
 }
 

@@ -7,7 +7,7 @@
 //! kept verifies its own digests; whatever is odd about it makes it as if it were not there.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, HashMap},
     ffi::OsStr,
     fs,
     io::{Read, Write},
@@ -32,7 +32,10 @@ use crate::{
         fault::{Fault, Report},
         parallel,
     },
-    model::{Fleet, fleet::Node},
+    model::{
+        Fleet,
+        fleet::{Bmc, Identity, Interface, Location, Node},
+    },
 };
 
 /// Changes with what is kept and how.
@@ -67,12 +70,49 @@ pub(super) struct Slot {
     settled: bool,
 }
 
+/// What a node shares with no other: what it is like in all else is kept once for thousands of them.
+#[derive(Serialize, Deserialize)]
+struct Own {
+    /// Number of the node in [`Rest::alike`] that it is like in all else.
+    like: usize,
+    name: String,
+    labels: BTreeMap<String, String>,
+    identity: Identity,
+    bmc: Option<Bmc>,
+    interfaces: Vec<Interface>,
+    location: Location,
+    kernel_params: Vec<String>,
+}
+
+/// Parts a node into what is its own, and what it may share.
+fn part(node: &Node) -> (Own, Node) {
+    let mut rest = node.clone();
+    let own = Own {
+        like: 0,
+        name: std::mem::take(&mut rest.name),
+        labels: std::mem::take(&mut rest.labels),
+        identity: std::mem::take(&mut rest.identity),
+        bmc: rest.bmc.take(),
+        interfaces: std::mem::take(&mut rest.interfaces),
+        location: std::mem::take(&mut rest.location),
+        kernel_params: std::mem::take(&mut rest.kernel_params),
+    };
+    (own, rest)
+}
+
+fn join(own: Own, alike: &[Node]) -> Option<Node> {
+    let Own { like, name, labels, identity, bmc, interfaces, location, kernel_params } = own;
+    Some(Node { name, labels, identity, bmc, interfaces, location, kernel_params, ..alike.get(like)?.clone() })
+}
+
 /// What is kept besides the nodes.
 #[derive(Serialize, Deserialize)]
 struct Rest {
     fleet: Fleet,
     warnings: Vec<Fault>,
     files: Vec<PathBuf>,
+    /// What nodes share.
+    alike: Vec<Node>,
 }
 
 impl Slot {
@@ -174,9 +214,18 @@ fn encode(loaded: &Loaded, print: &str) -> Option<Vec<u8>> {
         places: fleet.places.clone(),
         origins: fleet.origins.clone(),
     };
-    let rest = Rest { fleet: rest, warnings: warnings.clone(), files: files.clone() };
+    let (mut alike, mut nodes) = (Vec::new(), Vec::with_capacity(fleet.nodes.len()));
+    let mut numbers: HashMap<String, usize> = HashMap::new();
+    for node in fleet.nodes.values() {
+        let (mut own, rest) = part(node);
+        own.like = *numbers.entry(serde_json::to_string(&rest).ok()?).or_insert_with(|| {
+            alike.push(rest);
+            alike.len() - 1
+        });
+        nodes.push(own);
+    }
+    let rest = Rest { fleet: rest, warnings: warnings.clone(), files: files.clone(), alike };
     let mut pieces = vec![serde_json::to_vec(&rest).ok()?];
-    let nodes: Vec<&Node> = fleet.nodes.values().collect();
     for piece in nodes.chunks(PIECE) {
         pieces.push(serde_json::to_vec(piece).ok()?);
     }
@@ -193,7 +242,7 @@ fn digest(bytes: &[u8]) -> String {
 
 enum Piece {
     Rest(Box<Rest>),
-    Nodes(Vec<Node>),
+    Nodes(Vec<Own>),
 }
 
 fn decode(bytes: &[u8], print: &str) -> Option<Loaded> {
@@ -227,8 +276,9 @@ fn decode(bytes: &[u8], print: &str) -> Option<Loaded> {
             Piece::Nodes(some) => nodes.extend(some),
         }
     }
-    let Rest { mut fleet, warnings, files } = *rest?;
-    fleet.nodes = nodes.into_iter().map(|node| (node.name.clone(), node)).collect();
+    let Rest { mut fleet, warnings, files, alike } = *rest?;
+    let nodes = nodes.into_iter().map(|own| join(own, &alike).map(|node| (node.name.clone(), node)));
+    fleet.nodes = nodes.collect::<Option<_>>()?;
     Some(Loaded { fleet, warnings, files })
 }
 

@@ -72,16 +72,20 @@ pub(super) fn standings(connection: &Connection) -> Result<Found, StoreError> {
 
 /// `None`: nothing is kept, or not of this journal.
 fn kept(connection: &Connection, head: &Head) -> Result<Option<(Standings, Head)>, StoreError> {
-    let Ok(rows) = shelf::all::<serde_json::Value>(connection, Kind::Standing) else { return Ok(None) };
     let mut mark: Option<Head> = None;
-    let mut standings = Standings::new();
-    for (name, value) in rows {
+    let (mut standings, mut whole) = (Standings::new(), true);
+    let rows = shelf::each(connection, Kind::Standing, |name, body| {
         if name == MARK {
-            mark = serde_json::from_value(value).ok();
+            mark = serde_json::from_str(body).ok();
+        } else if let Ok(standing) = serde_json::from_str::<Standing>(body) {
+            standings.insert(name.to_owned(), standing);
         } else {
-            let Ok(standing) = serde_json::from_value::<Standing>(value) else { return Ok(None) };
-            standings.insert(name, standing);
+            whole = false;
         }
+        Ok(())
+    });
+    if rows.is_err() || !whole {
+        return Ok(None);
     }
     let Some(mark) = mark.filter(|m| m.seq <= head.seq) else { return Ok(None) };
     match journal::hash_at(connection, mark.seq)? {

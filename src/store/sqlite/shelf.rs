@@ -154,10 +154,11 @@ pub(super) fn remove(connection: &Connection, kind: Kind, name: &str) -> Result<
 pub(super) fn all<T: DeserializeOwned>(connection: &Connection, kind: Kind) -> Result<Vec<(String, T)>, StoreError> {
     let mut found = Vec::new();
     each(connection, kind, |name, body| {
-        found.push((name.to_owned(), body.to_owned()));
+        // Damage is told before what cannot be understood.
+        found.push((name.to_owned(), from_json(body)));
         Ok(())
     })?;
-    found.into_iter().map(|(name, body)| Ok((name, from_json(&body)?))).collect()
+    found.into_iter().map(|(name, value)| Ok((name, value?))).collect()
 }
 
 /// As [`all`], as text. What was handed out before an error is not to be believed.
