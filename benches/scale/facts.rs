@@ -69,7 +69,6 @@ pub fn serving(fleet: &Fleet) -> Facts {
             root_disk_guid: record.disk_guid,
             root_disk_serial: record.disk_serial.clone(),
             system_sha256: record.system_sha256.clone(),
-            unix_ms: None,
             machine: MachineIds::default(),
             etcd: None,
         };

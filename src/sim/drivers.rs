@@ -264,18 +264,17 @@ impl<'a> Client<'a> {
         Ok(())
     }
 
-    async fn boot_once(&self, wanted: BootOverride) -> Result<(), Failure> {
+    async fn cut_first(&self) -> Result<(), Failure> {
         let d = self.doing;
-        if self.power().await? != PowerState::Off {
-            self.reset(PowerAction::ForceOff).await?;
-            let off = timeout(&d.ctx, POWER_DEADLINE_MS, self.wait_until(PowerState::Off)).await;
-            off.unwrap_or_else(|| {
-                let why = "the BMC took the request and it is still on";
-                Err(Failure::new(Cause::AcceptedButIgnored, format!("{}: cut its power", d.node), why))
-            })?;
+        if self.power().await? == PowerState::Off {
+            return Ok(());
         }
-        self.set_boot(wanted).await?;
-        self.set_power(true, false).await
+        self.reset(PowerAction::ForceOff).await?;
+        let off = timeout(&d.ctx, POWER_DEADLINE_MS, self.wait_until(PowerState::Off)).await;
+        off.unwrap_or_else(|| {
+            let why = "the BMC took the request and it is still on";
+            Err(Failure::new(Cause::AcceptedButIgnored, format!("{}: cut its power", d.node), why))
+        })
     }
 }
 
@@ -402,12 +401,17 @@ pub async fn act(d: &Doing, kind: &StepKind, attempt: u32) -> Result<(), Failure
         StepKind::BootInstaller { target, mode } => {
             let seconds = kind.deadline_s() + StepKind::AwaitClaim.deadline_s();
             let until = d.tool.until(&d.ctx, seconds);
-            d.tool.gate(&d.ctx).await;
-            d.tool.desk.borrow_mut().offer(&d.node, attempt, until);
-            d.tool.offer(&d.ctx, &d.by, &d.node, Some(attempt));
-            sleep(&d.ctx, 30).await;
             let wanted = BootOverride { target: *target, lasts: OverrideFor::Once, mode: Some(*mode) };
-            with_bmc!(d, |c| c.boot_once(wanted).await)
+            with_bmc!(d, |c| {
+                c.cut_first().await?;
+                d.tool.gate(&d.ctx).await;
+                d.tool.gate.check(&format!("{}: offer network boot", d.node))?;
+                d.tool.desk.borrow_mut().offer(&d.node, attempt, until);
+                d.tool.offer(&d.ctx, &d.by, &d.node, Some(attempt));
+                sleep(&d.ctx, 30).await;
+                c.set_boot(wanted).await?;
+                c.set_power(true, false).await
+            })
         }
         StepKind::WriteDisk { generation, .. } => {
             d.tool.gate.check(&format!("{}: write its disk", d.node))?;
