@@ -82,7 +82,8 @@ impl Bar {
 struct Seat {
     node: String,
     disrupts: bool,
-    /// It may serve by the time it is taken away: it was installed before, whatever the plan saw of it.
+    /// It may serve by the time its power is taken, whatever the plan saw of it. What is written anew and was silent is
+    /// asked after by the quorum guard.
     may_serve: bool,
     site: Option<String>,
 }
@@ -272,20 +273,22 @@ impl Admission {
             own.failed += 1;
         }
         let limit = own.rollout.halt_after.of(own.total) as usize;
+        let mut told = None;
         if own.halted.is_none() && own.failed >= limit && !own.queue.is_empty() {
             let why = format!(
                 "{} of {} nodes of {} failed, the last in {step}: {}",
                 own.failed, own.total, own.name, failure.why
             );
             own.halted = Some(why.clone());
-            return Some(halt(&own.name, why));
+            told = Some(halt(&own.name, why));
         }
-        if shared && self.lines.iter().any(|l| !l.queue.is_empty()) {
+        // A pool that has halted by its own rule does not keep the cause from halting the others.
+        if shared && self.lines.iter().any(|l| l.halted.is_none() && !l.queue.is_empty()) {
             let why = format!("{SHARED_CAUSE} nodes failed at {word} in the same way, the last: {}", failure.why);
             self.halted = Some(why.clone());
-            return Some(halt("the run", why));
+            told = Some(halt("the run", why));
         }
-        None
+        told
     }
 
     /// A node took longer than its rollout allows: it counts as one that failed, and goes on.
@@ -430,7 +433,6 @@ impl Admission {
 fn may_serve(track: &Track) -> bool {
     let was_there = |step: &Step| match &step.kind {
         StepKind::SetPower { action, .. } => *action != PowerAction::On,
-        StepKind::WriteDisk { generation, .. } => *generation > 1,
         _ => false,
     };
     track.disrupts || track.steps.iter().any(was_there)

@@ -34,6 +34,10 @@ impl Finalizers {
     pub(super) fn owing(owed: BTreeSet<Subject>) -> Finalizers {
         Finalizers { owed, ..Finalizers::default() }
     }
+    /// What was made up for before its node was touched says nothing of how it is left.
+    pub(super) fn begins(&mut self, subject: &Subject) {
+        self.ended.remove(subject);
+    }
     pub(super) fn in_hand(&self, subject: &Subject) -> bool {
         self.open.contains_key(subject)
     }

@@ -223,6 +223,26 @@ fn one_cause_that_stops_three_nodes_halts_a_run_without_any_limit() {
     assert_eq!(world.begun.len(), 3);
 }
 
+// invariant: I14 harness: S
+#[test]
+fn a_cause_that_halts_three_pools_halts_the_fourth_too() {
+    let rollout = Rollout { halt_after: Count::Number(1), min_healthy_s: 0, ..Rollout::default() };
+    let mut plan = rolling(8, rollout.clone());
+    plan.pools.clear();
+    for n in 0..8 {
+        let pool = format!("p{}", n / 2);
+        plan.tracks[n].pool = Some(pool.clone());
+        let pool = plan.pools.entry(pool).or_insert_with(|| Pool { rollout: rollout.clone(), nodes: Vec::new() });
+        pool.nodes.push(format!("n{n}"));
+    }
+    // One node at a time: n0, n2 and n4 halt their own pools; by then it is everybody's cause.
+    let mut world = World::new(&plan, 1);
+    world.fails.extend((0..8).map(id));
+    world.run(600_000);
+    assert_eq!(world.begun.len(), 3, "{:?}", world.begun);
+    assert!(world.halted.as_ref().is_some_and(|f| f.why.contains("in the same way")), "{:?}", world.halted);
+}
+
 // fault: F19 invariant: I3 harness: S
 #[test]
 fn machines_of_one_chassis_go_one_by_one_and_another_chassis_does_not_wait() {

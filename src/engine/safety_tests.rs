@@ -325,6 +325,9 @@ fn what_an_earlier_run_left_is_made_up_for_before_its_node_is_touched() {
     assert_eq!(engine.handle(0, Event::Begin), [first]);
     let effects = engine.handle(10, finalized(1, Ok(())));
     assert_eq!(effects, [Effect::Observe { step: id("a"), attempt: 1, resumed: false }]);
+    let effects = engine.handle(20, observed(id("a"), Found::Contradiction(failure(Cause::Guard))));
+    let again = Effect::Finalize { subject: Subject::Node("a".into()), attempt: 1 };
+    assert!(effects.contains(&again), "and once more when it fails: {effects:?}");
     // Begun before: the track goes on, and its end makes up for it.
     let past = past.into_iter().chain([(id("a"), Past { intent_open: true, attempt: 1, ..Past::default() })]).collect();
     let mut engine = Engine::new(&plan, OPTIONS, &past);

@@ -77,7 +77,9 @@ impl Engine {
             }
             let (id, attempt, resumed) = (state.step.id.clone(), state.attempt, state.resumed);
             effects.push(Effect::Observe { step: id, attempt, resumed });
-            self.tracks[track].begun = true;
+            if !std::mem::replace(&mut self.tracks[track].begun, true) {
+                self.finalizers.begins(&self.tracks[track].subject);
+            }
             self.set(now, at, Phase::Observing);
         }
     }

@@ -158,6 +158,8 @@ pub(super) async fn act(world: &World, node: &str, kind: &StepKind, attempt: u32
                 // Off before it is offered anything: a machine that tries the network over and over would claim now, and
                 // lose what it claimed with its power.
                 cut(&client).await?;
+                // An offer knows no fence either: a process that slept past its lease makes none.
+                world.gate.check(&format!("{node}: offer network boot"))?;
                 world.desk().offer(node, attempt, until);
                 world.set_offer(node, Some(attempt)).await?;
                 // The override last, so that nothing else consumes it.

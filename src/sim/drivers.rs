@@ -65,45 +65,32 @@ impl Doing {
     }
 }
 
-/// A log-in at a BMC.
+/// A log-in at a BMC. A step that is cut off leaves it open, and its note.
 pub struct Client<'a> {
     doing: &'a Doing,
-    closed: bool,
-}
-
-/// A step that is cut off by its deadline leaves its session behind: its note stays until all are closed.
-impl Drop for Client<'_> {
-    fn drop(&mut self) {
-        if !self.closed {
-            self.doing.tool.cut_off.borrow_mut().insert(self.doing.node.clone());
-        }
-    }
-}
-
-/// The note of it: one a node, as simulated BMCs close all log-ins at once.
-fn noted(doing: &Doing, uri: Option<&str>) -> BmcSession {
-    BmcSession { node: doing.node.clone(), uri: uri.map(str::to_owned), holder: doing.tool.holder(), login: None }
+    login: u64,
 }
 
 impl<'a> Client<'a> {
     pub async fn open(doing: &'a Doing) -> Result<Client<'a>, Failure> {
-        let client = Client { doing, closed: false };
-        let _ = doing.tool.durable.store().put_bmc_session(&noted(doing, None));
+        let login = doing.tool.logins.get() + 1;
+        doing.tool.logins.set(login);
+        let client = Client { doing, login };
+        let _ = doing.tool.durable.store().put_bmc_session(&client.note(None));
         client.ask(Ask::Open).await?;
-        let _ = doing.tool.durable.store().put_bmc_session(&noted(doing, Some("/s/1")));
+        let _ = doing.tool.durable.store().put_bmc_session(&client.note(Some("/s/1")));
         Ok(client)
     }
 
-    pub async fn close(mut self) {
-        if !self.doing.tool.meddle.logs_out() {
-            let _ = self.doing.tool.durable.store().drop_bmc_session(&noted(self.doing, None));
-            self.closed = true;
-            return;
-        }
-        let closed = self.ask(Ask::Close).await;
-        self.closed = true;
-        if closed.is_ok() && !self.doing.tool.cut_off.borrow().contains(&self.doing.node) {
-            let _ = self.doing.tool.durable.store().drop_bmc_session(&noted(self.doing, None));
+    fn note(&self, uri: Option<&str>) -> BmcSession {
+        let (node, holder) = (self.doing.node.clone(), self.doing.tool.holder());
+        BmcSession { node, uri: uri.map(str::to_owned), holder, login: Some(self.login) }
+    }
+
+    pub async fn close(self) {
+        // A planted bug forgets to log out.
+        if !self.doing.tool.meddle.logs_out() || self.ask(Ask::Close).await.is_ok() {
+            let _ = self.doing.tool.durable.store().drop_bmc_session(&self.note(None));
         }
     }
 
@@ -277,18 +264,17 @@ impl<'a> Client<'a> {
         Ok(())
     }
 
-    async fn boot_once(&self, wanted: BootOverride) -> Result<(), Failure> {
+    async fn cut_first(&self) -> Result<(), Failure> {
         let d = self.doing;
-        if self.power().await? != PowerState::Off {
-            self.reset(PowerAction::ForceOff).await?;
-            let off = timeout(&d.ctx, POWER_DEADLINE_MS, self.wait_until(PowerState::Off)).await;
-            off.unwrap_or_else(|| {
-                let why = "the BMC took the request and it is still on";
-                Err(Failure::new(Cause::AcceptedButIgnored, format!("{}: cut its power", d.node), why))
-            })?;
+        if self.power().await? == PowerState::Off {
+            return Ok(());
         }
-        self.set_boot(wanted).await?;
-        self.set_power(true, false).await
+        self.reset(PowerAction::ForceOff).await?;
+        let off = timeout(&d.ctx, POWER_DEADLINE_MS, self.wait_until(PowerState::Off)).await;
+        off.unwrap_or_else(|| {
+            let why = "the BMC took the request and it is still on";
+            Err(Failure::new(Cause::AcceptedButIgnored, format!("{}: cut its power", d.node), why))
+        })
     }
 }
 
@@ -415,12 +401,17 @@ pub async fn act(d: &Doing, kind: &StepKind, attempt: u32) -> Result<(), Failure
         StepKind::BootInstaller { target, mode } => {
             let seconds = kind.deadline_s() + StepKind::AwaitClaim.deadline_s();
             let until = d.tool.until(&d.ctx, seconds);
-            d.tool.gate(&d.ctx).await;
-            d.tool.desk.borrow_mut().offer(&d.node, attempt, until);
-            d.tool.offer(&d.ctx, &d.by, &d.node, Some(attempt));
-            sleep(&d.ctx, 30).await;
             let wanted = BootOverride { target: *target, lasts: OverrideFor::Once, mode: Some(*mode) };
-            with_bmc!(d, |c| c.boot_once(wanted).await)
+            with_bmc!(d, |c| {
+                c.cut_first().await?;
+                d.tool.gate(&d.ctx).await;
+                d.tool.gate.check(&format!("{}: offer network boot", d.node))?;
+                d.tool.desk.borrow_mut().offer(&d.node, attempt, until);
+                d.tool.offer(&d.ctx, &d.by, &d.node, Some(attempt));
+                sleep(&d.ctx, 30).await;
+                c.set_boot(wanted).await?;
+                c.set_power(true, false).await
+            })
         }
         StepKind::WriteDisk { generation, .. } => {
             d.tool.gate.check(&format!("{}: write its disk", d.node))?;

@@ -452,7 +452,6 @@ async fn sweep(ctx: &Ctx, tool: &Rc<Tool>) {
         tool.gate(ctx).await;
         let closed = timeout(ctx, LOOK_MS, bmc::ask(ctx, &d.by, d.machine, bmc::Ask::CloseAll)).await;
         if matches!(closed, Some(Ok(_))) {
-            tool.cut_off.borrow_mut().remove(&session.node);
             let _ = tool.durable.store().drop_bmc_session(&session);
         }
     }

@@ -2,7 +2,7 @@
 
 use std::{
     cell::{Cell, RefCell},
-    collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
+    collections::{BTreeMap, HashMap, VecDeque},
     rc::Rc,
     time::Duration,
 };
@@ -73,8 +73,8 @@ pub struct Tool {
     pub sees: Cell<bool>,
     /// What the engine said to drivers that asked to take a machine away.
     permits: RefCell<BTreeMap<String, Result<(), Failure>>>,
-    /// Nodes at whose BMC a step was cut off: a session may be left there, whatever log-in came after it.
-    pub cut_off: RefCell<BTreeSet<String>>,
+    /// Counts the log-ins at BMCs.
+    pub logins: Cell<u64>,
     pub gate: Gate,
     clock: fn() -> u64,
     /// What a person allowed, and until when (milliseconds since 1970).
@@ -114,7 +114,7 @@ impl Tool {
             home: RefCell::default(),
             sees: Cell::new(true),
             permits: RefCell::default(),
-            cut_off: RefCell::default(),
+            logins: Cell::new(0),
             gate: Gate::new(clock),
             clock,
             meddle: Rc::clone(&office.meddle),
