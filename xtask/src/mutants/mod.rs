@@ -93,6 +93,20 @@ fn copy(tree: &Path) -> Result<(), Trouble> {
         }
         fs::write(&to, bytes).map_err(trouble(&to))?;
     }
+    // What an earlier copy had and is gone or moved since: Cargo would find two of it.
+    let known: std::collections::BTreeSet<&str> = listed.split('\0').collect();
+    let mut folders = vec![tree.to_path_buf()];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(&folder).map_err(trouble(&folder))?.flatten() {
+            let path = entry.path();
+            let name = path.strip_prefix(tree).unwrap_or(&path).to_string_lossy().into_owned();
+            if path.is_dir() {
+                folders.push(path);
+            } else if name != "Cargo.lock" && (!known.contains(name.as_str()) || !root().join(&name).exists()) {
+                fs::remove_file(&path).map_err(trouble(&path))?;
+            }
+        }
+    }
     Ok(())
 }
 

@@ -29,7 +29,14 @@ async fn one_session_told_to_the_ledger_and_deleted_on_close() {
 async fn leftovers_are_deleted_and_other_peoples_sessions_are_not() {
     let bench = bench(quick()).await;
     // Of a dead process, of one that lives, of a version without marks, of other people; two have none.
-    for context in [Some("rackctl dead"), Some("rackctl alive"), Some("rackctl"), Some("someone else"), None, None] {
+    for context in [
+        Some(concat!("rackctl", " dead")),
+        Some(concat!("rackctl", " alive")),
+        Some("rackctl"),
+        Some("someone else"),
+        None,
+        None,
+    ] {
         let now = OffsetDateTime::now_utc();
         bench.bmc.state().sessions.open(now, "root", context.map(str::to_owned)).unwrap();
     }
