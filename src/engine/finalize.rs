@@ -1,4 +1,5 @@
-//! Nodes that are left safe: network boot withdrawn, the override cleared, the installer told to stop. What fails is
+//! Nodes that are left safe: network boot withdrawn, the override cleared, the installer told to stop. Clusters that are
+//! left open to others: a learner that was added and does not catch up is taken out again (F41). What fails is
 //! tried again as [`retry::finalizer`] says, and then told as a failure of its node: an override may be left, and a
 //! restart may lead into the installer. The next process, or the next run on the node, makes up for it.
 
@@ -65,21 +66,26 @@ impl Finalizers {
     fn give_up(&mut self, subject: &Subject, attempts: u32, failure: Failure) {
         self.open.remove(subject);
         self.ended.insert(subject.clone());
-        let node = subject.name();
-        let why = format!(
-            "{} (attempts: {attempts}); a boot override may be left, and its next restart may not lead to its disk",
-            failure.why
-        );
-        let next = format!("rackctl boot show {node}; rackctl boot set none {node}; the next run on it tries again");
-        let told = Failure::new(failure.cause, format!("{node}: leave it safe"), why).next(next);
-        self.left.insert(subject.clone(), (format!("{node}/{LEAVE_SAFE}"), told));
+        let (left, next) = match subject {
+            Subject::Node(node) => (
+                "a boot override may be left, and its next restart may not lead to its disk",
+                format!("rackctl boot show {node}; rackctl boot set none {node}; the next run on it tries again"),
+            ),
+            Subject::Cluster(_) => (
+                "a learner may be left in its member list, and keeps others from joining",
+                "rackctl get members; rackctl apply goes on with it".to_owned(),
+            ),
+        };
+        let why = format!("{} (attempts: {attempts}); {left}", failure.why);
+        let told = Failure::new(failure.cause, format!("{subject}: leave it safe"), why).next(next);
+        self.left.insert(subject.clone(), (format!("{subject}/{LEAVE_SAFE}"), told));
     }
 }
 
 impl Engine {
     pub(super) fn finalize(&mut self, subject: Subject, effects: &mut Vec<Effect>) {
         let known = self.finalizers.ended.contains(&subject) || self.finalizers.open.contains_key(&subject);
-        if matches!(subject, Subject::Node(_)) && !known {
+        if !known {
             self.finalizers.open.insert(subject.clone(), Open { attempt: 1, due_ms: None, last: None });
             effects.push(Effect::Finalize { subject, attempt: 1 });
         }

@@ -43,8 +43,21 @@ impl Engine {
             effects.push(Effect::Halt { why });
         }
         let subject = self.tracks[track].subject.clone();
-        if failed.is_some() {
+        if failed.is_some_and(|at| self.leaves_something(at)) {
             self.finalize(subject, effects);
+        }
+    }
+
+    /// Whether a track that ends at this step may leave something behind: a machine always; a cluster a learner that
+    /// was added and does not catch up, which keeps everybody else out (F41). Whether it is one still is looked at then;
+    /// a promotion that is carried out between that look and the removal costs nothing but the member's way back.
+    fn leaves_something(&self, at: usize) -> bool {
+        match self.tracks[self.steps[at].track].subject {
+            Subject::Node(_) => true,
+            Subject::Cluster(_) => {
+                let kind = &self.steps[at].step.kind;
+                matches!(kind, StepKind::StartMember { .. } | StepKind::AwaitSynced { .. } | StepKind::Promote { .. })
+            }
         }
     }
 
@@ -167,8 +180,12 @@ impl Engine {
             return;
         }
         if self.stop == Some(Stop::Abort) {
-            let begun: Vec<Subject> =
-                self.tracks.iter().filter(|t| t.begun && t.cursor < t.end).map(|t| t.subject.clone()).collect();
+            let begun: Vec<Subject> = self
+                .tracks
+                .iter()
+                .filter(|t| t.begun && t.cursor < t.end && self.leaves_something(t.cursor))
+                .map(|t| t.subject.clone())
+                .collect();
             for subject in begun {
                 self.finalize(subject, effects);
             }

@@ -6,6 +6,7 @@ use std::{
 };
 
 use rackctl_wire::Claim;
+use serde_json::Value;
 
 use super::{World, clock, desk::Order};
 use crate::{
@@ -15,10 +16,22 @@ use crate::{
     store::{Record, RecordKind, RunState, Store, StoreError},
 };
 
+/// In a fact's body: a member that was taken out again because it did not catch up.
+pub const TAKEN_OUT: &str = "takenOut";
+
 /// Per step: done, attempt, and whether an intent stands without an end.
 pub fn past(records: &[Record]) -> BTreeMap<StepId, Past> {
     let mut past: BTreeMap<StepId, Past> = BTreeMap::new();
     for record in records {
+        if let (RecordKind::Fact, Some(member)) = (record.kind, record.body.get(TAKEN_OUT).and_then(Value::as_str)) {
+            // It comes in again from the beginning, under another id.
+            for word in ["add-learner", "start-member", "await-synced"] {
+                if let Some(entry) = past.get_mut(&format!("{}/{word}-{member}", record.step)) {
+                    (entry.done, entry.intent_open) = (false, false);
+                }
+            }
+            continue;
+        }
         let entry = past.entry(record.step.clone()).or_default();
         entry.attempt = entry.attempt.max(record.attempt);
         match record.kind {
@@ -222,6 +235,19 @@ mod tests {
         let mut past = BTreeMap::from([("n1".to_owned(), Past::default())]);
         owed(&store, &plan, "r4", &mut past).unwrap();
         assert!(!past["n1"].left_unsafe);
+    }
+
+    // fault: F41 invariant: I11 harness: D
+    #[test]
+    fn a_learner_that_was_taken_out_comes_in_again_from_the_beginning() {
+        let at = |seq, step: &str, kind| record(seq, step, 1, kind);
+        let steps = ["cluster/c/add-learner-n2", "cluster/c/start-member-n2", "cluster/c/add-learner-n1"];
+        let mut records: Vec<Record> = steps.iter().zip(1..).map(|(s, seq)| at(seq, s, RecordKind::Done)).collect();
+        records.push(Record { body: json!({ TAKEN_OUT: "n2" }), ..at(4, "cluster/c", RecordKind::Fact) });
+        let done = |past: &BTreeMap<StepId, Past>| steps.map(|s| past[s].done);
+        assert_eq!(done(&past(&records)), [false, false, true]);
+        records.push(at(5, steps[0], RecordKind::Done));
+        assert_eq!(done(&past(&records)), [true, false, true]);
     }
 
     // invariant: I15 harness: D

@@ -359,17 +359,13 @@ fn carry_out(
                 .map_or("the run ended".to_owned(), |(_, f)| f.to_string());
             let world = Arc::clone(world);
             tasks.spawn_local(async move {
-                let result =
-                    match tokio::time::timeout(FINALIZE_DEADLINE, machines::finalize(&world, subject.name(), &reason))
-                        .await
-                    {
-                        Ok(result) => result,
-                        Err(_) => Err(Failure::new(
-                            Cause::Deadline,
-                            format!("{subject}: leave it safe"),
-                            "its BMC did not answer in time",
-                        )),
-                    };
+                let result = match tokio::time::timeout(FINALIZE_DEADLINE, leave_safe(&world, &subject, &reason)).await
+                {
+                    Ok(result) => result,
+                    Err(_) => {
+                        Err(Failure::new(Cause::Deadline, format!("{subject}: leave it safe"), "no answer in time"))
+                    }
+                };
                 Home::Event(Event::Finalized { subject, attempt, result }, Value::Null)
             });
         }
@@ -393,6 +389,13 @@ fn carry_out(
         Effect::Finished => {}
     }
     Ok(())
+}
+
+async fn leave_safe(world: &World, subject: &Subject, reason: &str) -> Result<(), Failure> {
+    match subject {
+        Subject::Node(node) => machines::finalize(world, node, reason).await,
+        Subject::Cluster(cluster) => members::finalize(world, cluster).await,
+    }
 }
 
 fn late(step: &Step, doing: &str, deadline: Duration) -> Failure {

@@ -6,7 +6,7 @@ use rackctl_wire::EtcdMember;
 use serde_json::Value;
 use uuid::Uuid;
 
-use super::{World, world::store_failure};
+use super::{World, journal::TAKEN_OUT, world::store_failure};
 use crate::{
     cluster::etcd::{
         change_client::{add_learner, move_leader, promote, remove, wait_synced},
@@ -31,7 +31,7 @@ use crate::{
         quorum::{self, Change},
     },
     remote::{client::Ssh, node_client},
-    store::{ClusterRecord, StoreError},
+    store::{ClusterRecord, Draft, RecordKind, StoreError},
 };
 
 const CHANGE_DEADLINE: Duration = Duration::from_secs(90);
@@ -292,6 +292,31 @@ pub(super) async fn act(world: &World, cluster: &str, kind: &StepKind) -> Result
         }
         _ => Ok(()),
     }
+}
+
+/// A learner that this run was to bring in, and could not, is taken out again: it keeps everybody else from joining, and
+/// the next run adds it under a new id. F41.
+pub(super) async fn finalize(world: &World, cluster: &str) -> Result<(), Failure> {
+    let subject = Subject::Cluster(cluster.to_owned());
+    let steps = world.plan.tracks.iter().filter(|t| t.subject == subject).flat_map(|t| &t.steps);
+    let members: BTreeSet<&str> =
+        steps.filter(|s| matches!(s.kind, StepKind::StartMember { .. })).filter_map(|s| s.kind.member()).collect();
+    let seen = facts(world, cluster, "").await?;
+    for member in members {
+        let Ok(seat) = seat(world, cluster, member) else { continue };
+        let Some(learner) = member_of(&seen, &seat).filter(|m| m.learner) else { continue };
+        world.gate.check(&what(cluster, member, "take out"))?;
+        let draft = Draft {
+            subject: cluster.to_owned(),
+            step: subject.to_string(),
+            attempt: 1,
+            kind: RecordKind::Fact,
+            body: serde_json::json!({ TAKEN_OUT: member, "id": learner.id }),
+        };
+        world.append(draft).map_err(|e| store_failure(&e))?;
+        remove(&voters(world, cluster, member)?, &learner.id, CHANGE_DEADLINE).await?;
+    }
+    Ok(())
 }
 
 pub(super) async fn verify(world: &World, cluster: &str, kind: &StepKind) -> Result<(), Failure> {

@@ -393,12 +393,18 @@ impl Carrier<'_> {
             return;
         }
         let name = subject.name().to_owned();
-        let step = format!("{name}/{}", By::FINALIZE);
+        let step = format!("{subject}/{}", By::FINALIZE);
         let d = Doing::new(self.ctx, self.tool, &name, &step, attempt);
         self.spawn(async move {
-            let done = timeout(&d.ctx, FINALIZE_DEADLINE_MS, drivers::finalize(&d, "the run ended")).await;
+            let left = async {
+                match &subject {
+                    Subject::Node(_) => drivers::finalize(&d, "the run ended").await,
+                    Subject::Cluster(cluster) => member_drivers::finalize(&d, cluster).await,
+                }
+            };
+            let done = timeout(&d.ctx, FINALIZE_DEADLINE_MS, left).await;
             let result = done.unwrap_or_else(|| {
-                Err(Failure::new(Cause::Deadline, format!("{name}: leave it safe"), "its BMC did not answer in time"))
+                Err(Failure::new(Cause::Deadline, format!("{name}: leave it safe"), "no answer in time"))
             });
             (Event::Finalized { subject, attempt, result }, Value::Null)
         });

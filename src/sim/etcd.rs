@@ -111,6 +111,10 @@ pub fn start_by(ctx: &Ctx, by: Option<&By>, machine: usize, config: &EtcdMember)
         if config.generation != system.config.generation && !anything {
             return Err(format!("generation {} is not this installation's", config.generation));
         }
+        // Each token has a data directory of its own.
+        if system.etcd.as_ref().is_some_and(|old| old.initial_cluster_token != config.initial_cluster_token) {
+            system.data = None;
+        }
         system.etcd = Some(config.clone());
         let data = system.data;
         if m.etcd.is_some() {
@@ -335,6 +339,12 @@ pub fn remove(world: &mut World, by: &By, through: usize, peer_url: &str) -> Res
     if let Some(cluster) = world.clusters.get_mut(&id) {
         cluster.members.retain(|m| m.peer_url != peer_url);
         cluster.index += 1;
+    }
+    // One that is no member any more ends by itself.
+    if let Some(m) = member.machine.and_then(|m| world.machines.get_mut(m))
+        && m.etcd.is_some_and(|e| e.cluster == id && e.member == member.id)
+    {
+        m.etcd = None;
     }
     let node = member.machine.map(|m| world.name(m)).unwrap_or_default();
     world.effect(by, What::MemberRemoved { cluster: name, node, wiped, learner: member.learner });

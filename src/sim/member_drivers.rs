@@ -30,6 +30,7 @@ use crate::{
         StepKind, Subject,
         quorum::{self, Change},
     },
+    run::TAKEN_OUT,
     store::{ClusterRecord, Store, StoreError},
 };
 
@@ -338,6 +339,26 @@ async fn call(d: &Doing, member: &str, through: usize, url: &str, doing: &str) -
     d.tool.passed(&d.ctx).await;
     sleep(&d.ctx, 20).await;
     if lost { Err(Fault::Unreachable("the connection broke".into())) } else { answer }
+}
+
+pub async fn finalize(d: &Doing, cluster: &str) -> Result<(), Failure> {
+    let plan = d.tool.plan();
+    let subject = Subject::Cluster(cluster.to_owned());
+    let steps = plan.tracks.iter().filter(|t| t.subject == subject).flat_map(|t| &t.steps);
+    let members: BTreeSet<&str> =
+        steps.filter(|s| matches!(s.kind, StepKind::StartMember { .. })).filter_map(|s| s.kind.member()).collect();
+    let seen = facts(d, cluster, "").await?;
+    for member in members {
+        let Ok(seat) = seat(d, cluster, member) else { continue };
+        if look::member(&seen, &seat.peer_url()).is_none_or(|m| !m.learner) {
+            continue;
+        }
+        d.tool.gate.check(&what(cluster, member, "take out"))?;
+        let fact = super::tool::fact(cluster, subject.to_string(), serde_json::json!({ TAKEN_OUT: member }));
+        d.tool.append(&d.ctx, fact).map_err(|e| failed(&e))?;
+        change(d, cluster, member, &seat.peer_url(), "remove").await?;
+    }
+    Ok(())
 }
 
 pub async fn verify(d: &Doing, cluster: &str, kind: &StepKind) -> Result<(), Failure> {
