@@ -129,7 +129,8 @@ async fn may_wipe(world: &World, node: &str) -> Result<Found, Failure> {
 
 /// Installed before: its data, and its vote, may be what a cluster's quorum stands on.
 async fn may_take(world: &World, node: &str) -> Result<Found, Failure> {
-    let Some(record) = world.record(node)?.filter(|r| r.phase == InstallPhase::Installed) else {
+    // Of one that is unknown since the state was lost, its cluster may know more.
+    let Some(record) = world.record(node)?.filter(|r| r.phase != InstallPhase::Installing) else {
         return Ok(Found::NotDone);
     };
     for cluster in world.fleet.clusters.values().filter(|c| c.members.iter().any(|m| m == node)) {

@@ -384,7 +384,7 @@ async fn may_go(d: &Doing) -> Found {
 }
 
 async fn may_take(d: &Doing) -> Result<Found, Failure> {
-    if d.tool.node_record(&d.node)?.is_none_or(|r| r.phase != InstallPhase::Installed) {
+    if d.tool.node_record(&d.node)?.is_none_or(|r| r.phase == InstallPhase::Installing) {
         return Ok(Found::NotDone);
     }
     let fleet = Rc::clone(&d.tool.fleet);

@@ -22,6 +22,10 @@ use crate::{
     store::MemoryStore,
 };
 
+/// So often an operator finds it locked before asking who is at it.
+const LOCKED_MAX: u32 = 3;
+/// Five minutes each, for which an operator lets another one work.
+const WAITS_MAX: u32 = 36;
 /// How often an operator tries before giving up on a fleet.
 pub(super) const ROUNDS_MAX: u32 = 30;
 /// How often one run is resumed before it is aborted.
@@ -189,8 +193,11 @@ async fn operates(ctx: &Ctx, office: &Office, scenario: Scenario, faults: &Fault
     if faults.stale_plan {
         acts::approves_what_is_stale(ctx, office).await;
     }
+    let mut locked = 0;
     for round in 1..=ROUNDS_MAX {
         let command = match operator::open_run_of(ctx, &names) {
+            // Who holds it died on another host: that is for a person to find out, and to say.
+            Some(run) if locked >= LOCKED_MAX && !ctx.world().durable.anybody_lives() => Command::TakeOver(run),
             Some(run) => {
                 resumed = if resumed.0 == run { (run.clone(), resumed.1 + 1) } else { (run.clone(), 1) };
                 // What does not end by being resumed is given up, and begun anew.
@@ -208,6 +215,14 @@ async fn operates(ctx: &Ctx, office: &Office, scenario: Scenario, faults: &Fault
             lost = None;
             acts::loses_its_state(ctx, office, l, backup.take()).await;
             continue;
+        }
+        locked = if matches!(ending, Ending::Locked) { locked + 1 } else { 0 };
+        // Somebody is at it, on another host: a disk that is never written alone costs half an hour there.
+        for _ in 0..WAITS_MAX {
+            if locked == 0 || !ctx.world().durable.anybody_lives() {
+                break;
+            }
+            sleep(ctx, 300_000).await;
         }
         match ending {
             Ending::Ended { outcome: Outcome::Succeeded, refused: 0, .. } | Ending::Nothing { refused: 0 } => break,
