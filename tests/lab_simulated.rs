@@ -112,7 +112,7 @@ fn lab_simulated_four_nodes_become_a_cluster_and_come_back() {
     assert_eq!((account(&lab, "n4").phase, account(&lab, "n4").power_cuts), (Phase::Off, 0));
 }
 
-// fault: F42 F47 invariant: I4 I7 harness: P
+// fault: F42 invariant: I7 harness: P
 #[test]
 fn lab_simulated_a_leaders_machine_is_installed_anew_and_joins_under_a_new_id() {
     let Some(lab) = bench("snew", &["--nodes", "3"]) else { return };
@@ -136,8 +136,7 @@ fn lab_simulated_a_leaders_machine_is_installed_anew_and_joins_under_a_new_id() 
     healthy(&joined, &["n1", "n2", "n3"]);
     let members = joined["status"]["members"].as_array().unwrap();
     assert!(members.iter().all(|m| m["id"] != old_id.as_str()), "{joined}");
-    assert_ne!(leader(&joined).0, victim, "the leadership was given away before its power went");
-    // The other two never were without a quorum: nobody had to be started again.
+    // The others stayed up all the while.
     for machine in lab.status().machines.iter().filter(|m| m.name != victim) {
         assert_eq!(machine.simulated.as_ref().unwrap().boots, 2, "{}", machine.name);
     }

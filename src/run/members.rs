@@ -64,15 +64,15 @@ fn seat(world: &World, cluster: &str, member: &str) -> Result<Seat, Failure> {
     })
 }
 
+/// Of those that are installed, `except` one.
+fn client_urls(world: &World, cluster: &str, members: &[String], except: &str) -> Vec<String> {
+    let others = members.iter().filter(|m| *m != except);
+    others.filter_map(|m| seat(world, cluster, m).ok()).map(|s| s.client_url()).collect()
+}
+
 /// Client URLs of the voters, `except` one.
 fn voters(world: &World, cluster: &str, except: &str) -> Result<Vec<String>, Failure> {
-    let urls: Vec<String> = world
-        .voters(cluster)
-        .iter()
-        .filter(|m| *m != except)
-        .filter_map(|m| seat(world, cluster, m).ok())
-        .map(|s| s.client_url())
-        .collect();
+    let urls = client_urls(world, cluster, &world.voters(cluster), except);
     if urls.is_empty() {
         return Err(Failure::new(Cause::Guard, format!("cluster {cluster}"), "no voter is known to ask")
             .next(format!("rackctl describe cluster {cluster}")));
@@ -91,12 +91,7 @@ fn endpoints(world: &World, cluster: &str, except: &str) -> Result<Vec<String>, 
         return voters(world, cluster, except);
     }
     let members = world.fleet.clusters.get(cluster).map(|c| c.members.as_slice()).unwrap_or_default();
-    let urls: Vec<String> = members
-        .iter()
-        .filter(|m| *m != except)
-        .filter_map(|m| seat(world, cluster, m).ok())
-        .map(|s| s.client_url())
-        .collect();
+    let urls = client_urls(world, cluster, members, except);
     if urls.is_empty() {
         return Err(Failure::new(Cause::Guard, format!("cluster {cluster}"), "no other machine of it is installed")
             .next(format!("rackctl describe cluster {cluster}")));
