@@ -629,11 +629,17 @@ fn bmc_sessions(backend: &dyn Backend) {
         uri: uri.map(str::to_owned),
         holder,
         login,
+        at_ms: None,
+        abandoned: false,
     };
     let first = session("n1", Some("/1"), me(), Some(1));
     store.put_bmc_session(&BmcSession { uri: None, ..first.clone() }).unwrap();
     store.put_bmc_session(&first).unwrap();
     assert_eq!(store.bmc_sessions().unwrap(), std::slice::from_ref(&first), "one note a log-in");
+    let abandoned = BmcSession { abandoned: true, ..first.clone() };
+    store.put_bmc_session(&abandoned).unwrap();
+    assert_eq!(store.bmc_sessions().unwrap(), [abandoned], "the same log-in's");
+    store.put_bmc_session(&first).unwrap();
     // Another log-in of the same process, of another one at the same place, of another host; and one of a version
     // that did not count them.
     let others = [
@@ -725,7 +731,16 @@ fn fill(store: &dyn Store) {
     append(store, "r-1", &fence, "b").unwrap();
     store.put_node_record("n1", &node_record(1)).unwrap();
     store.put_cluster_record("c", 0, &cluster_record(1, "t")).unwrap();
-    store.put_bmc_session(&BmcSession { node: "n1".into(), uri: None, holder: me(), login: Some(1) }).unwrap();
+    store
+        .put_bmc_session(&BmcSession {
+            node: "n1".into(),
+            uri: None,
+            holder: me(),
+            login: Some(1),
+            at_ms: Some(1),
+            abandoned: false,
+        })
+        .unwrap();
     store.put_observed("n1", 2, &json!({ "power": "on" })).unwrap();
     let pause = Control { kind: ControlKind::Pause, actor: me(), at_ms: 4, reason: None };
     store.set_control("r-1", Some(&pause)).unwrap();

@@ -13,7 +13,7 @@ use super::{
 use crate::{
     model::{Failure, Stamp, clock::age, failure::Cause},
     output::{Exit, Stop, Table, age as ages, format::API_VERSION, stdout},
-    run::clock,
+    run::{clock, sessions},
     store::{Holder, LEASE, Lock},
 };
 
@@ -71,6 +71,8 @@ fn steal(globals: &Globals, order: &Order<'_>) -> Result<Exit, Stop> {
         // Taken to be free: whoever goes on with the run locks them anew.
         session.store.unlock(&fence).map_err(|e| stop(&e))?;
     }
+    let holders: Vec<&Holder> = locks.iter().map(|l| &l.holder).collect();
+    sessions::abandon(session.store.as_ref(), &holders).map_err(|e| stop(&e))?;
     let items: Vec<Value> = locks
         .iter()
         .map(|l| {

@@ -241,7 +241,8 @@ impl Session {
             }
         }
         if !names.is_empty() {
-            for session in left()?.iter().filter(|s| ours(&s.node).is_some()) {
+            let overdue = sessions::overdue(self.store.as_ref()).map_err(|e| failure(&e))?;
+            for session in overdue.iter().filter(|s| ours(&s.node).is_some()) {
                 stdout::note(&format!("warning: {}: a session is left open at its BMC", session.node));
             }
         }

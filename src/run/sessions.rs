@@ -16,6 +16,7 @@ use std::{
 use crate::{
     bmc,
     model::{Failure, fleet::Node, lease::Gate},
+    run::clock::unix_ms,
     store::{BmcSession, Holder, Store, StoreError},
 };
 
@@ -59,7 +60,9 @@ pub async fn open(
         let known: Vec<bmc::Leftover> =
             left.iter().map(|s| bmc::Leftover { uri: s.uri.clone(), mark: s.mark() }).collect();
         if client.delete_leftover_sessions(&known).await.is_ok() {
-            for session in &left {
+            // One that was cut off may become a session yet.
+            let now = unix_ms();
+            for session in left.iter().filter(|s| s.settled(now)) {
                 let _ = store.drop_bmc_session(session);
             }
         }
@@ -76,11 +79,35 @@ pub fn leftovers(store: &dyn Store) -> Result<Vec<BmcSession>, StoreError> {
     let all = store.bmc_sessions()?;
     Ok(all
         .into_iter()
-        .filter(|s| match s.holder == here {
-            true => s.login.is_none_or(|login| !in_hand().contains(&login)),
-            false => !s.holder.alive(),
+        .filter(|s| {
+            s.abandoned
+                || match s.holder == here {
+                    true => s.login.is_none_or(|login| !in_hand().contains(&login)),
+                    false => !s.holder.alive(),
+                }
         })
         .collect())
+}
+
+/// Those that could have been closed by now.
+///
+/// # Errors
+/// The store cannot be read.
+pub fn overdue(store: &dyn Store) -> Result<Vec<BmcSession>, StoreError> {
+    let now = unix_ms();
+    Ok(leftovers(store)?.into_iter().filter(|s| s.settled(now)).collect())
+}
+
+/// The locks of these holders were taken by order: what they have open at BMCs is anybody's to close, since nobody can
+/// tell from here whether a process on another host lives.
+///
+/// # Errors
+/// The store cannot be read or written.
+pub fn abandon(store: &dyn Store, holders: &[&Holder]) -> Result<(), StoreError> {
+    for session in store.bmc_sessions()?.into_iter().filter(|s| holders.contains(&&s.holder)) {
+        store.put_bmc_session(&BmcSession { abandoned: true, ..session })?;
+    }
+    Ok(())
 }
 
 /// Keeps one log-in in the store, so that the next start can delete what a crash left behind.
@@ -88,13 +115,14 @@ struct StoreLedger {
     store: Arc<dyn Store>,
     holder: Holder,
     login: u64,
+    at_ms: u64,
 }
 
 impl StoreLedger {
     fn new(store: Arc<dyn Store>) -> StoreLedger {
         let login = COUNT.fetch_add(1, Ordering::Relaxed) + 1;
         in_hand().insert(login);
-        StoreLedger { store, holder: Holder::this(), login }
+        StoreLedger { store, holder: Holder::this(), login, at_ms: unix_ms() }
     }
 
     fn note(&self, node: &str, uri: Option<&str>) -> BmcSession {
@@ -103,6 +131,8 @@ impl StoreLedger {
             uri: uri.map(str::to_owned),
             holder: self.holder.clone(),
             login: Some(self.login),
+            at_ms: Some(self.at_ms),
+            abandoned: false,
         }
     }
 }

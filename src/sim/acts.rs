@@ -177,10 +177,17 @@ pub async fn loses_its_state(ctx: &Ctx, office: &Office, lost: Lost, backup: Opt
     {
         let mut world = ctx.world();
         watch::chain(&mut world, Rc::clone(&office.meddle).as_ref());
+        for m in &mut world.machines {
+            m.bmc.forgotten = m.bmc.sessions;
+        }
         world.durable.replace(backup);
         world.happened(What::StateLost { older: lost.older });
     }
     sleep(ctx, 30_000).await;
+    // It is refused while anybody holds a lock.
+    while ctx.world().durable.anybody_lives() {
+        sleep(ctx, 60_000).await;
+    }
     if !office.meddle.rebuilds() {
         return;
     }

@@ -23,6 +23,8 @@ pub struct Bmc {
     /// Refuses connections until then.
     pub away_until: u64,
     pub sessions: u32,
+    /// So many of them were noted in a state that was lost: they end when the BMC is tired of them.
+    pub forgotten: u32,
     pub serial: Option<String>,
     pub uuid: Option<uuid::Uuid>,
     /// One way, milliseconds.
@@ -96,6 +98,7 @@ pub async fn send(ctx: &Ctx, by: &By, machine: usize, what: Ask) -> Result<Answe
 fn carry_out(ctx: &Ctx, by: &By, machine: usize, ask: Ask) -> (Result<Answer, Failure>, bool, bool) {
     let mut world = ctx.world();
     let (now, healed, node) = (world.now, world.healed, world.name(machine));
+    let forgotten = world.durable.lost.get() && !world.durable.is_alive(by.process);
     let Some(m) = world.machines.get_mut(machine) else { return (Err(lost(&node)), false, false) };
     let dead = m.faults.bmc_dead && !healed;
     if dead || m.bmc.away_until > now || !m.feed {
@@ -113,6 +116,7 @@ fn carry_out(ctx: &Ctx, by: &By, machine: usize, ask: Ask) -> (Result<Answer, Fa
     let answer = match ask {
         Ask::Open => {
             m.bmc.sessions += 1;
+            m.bmc.forgotten += u32::from(forgotten);
             world.effect(by, What::SessionOpened { node });
             Answer::Done
         }
@@ -122,7 +126,7 @@ fn carry_out(ctx: &Ctx, by: &By, machine: usize, ask: Ask) -> (Result<Answer, Fa
             Answer::Done
         }
         Ask::CloseAll => {
-            m.bmc.sessions = 0;
+            (m.bmc.sessions, m.bmc.forgotten) = (0, 0);
             world.effect(by, What::SessionClosed { node });
             Answer::Done
         }

@@ -345,7 +345,15 @@ pub fn votes(world: &World, cluster: &str, node: &str) -> bool {
 /// Everybody went home.
 pub fn at_the_end(world: &mut World, meddle: &dyn Meddle) {
     watch::chain(world, meddle);
-    let left: Vec<String> = world.machines.iter().filter(|m| m.bmc.sessions > 0).map(|m| m.name.clone()).collect();
+    // What is noted is closed by the next log-in.
+    let notes = world.durable.store().bmc_sessions().unwrap_or_default();
+    let noted = |node: &str| notes.iter().filter(|s| s.node == node && s.uri.is_none()).count() as u32;
+    let left: Vec<String> = world
+        .machines
+        .iter()
+        .filter(|m| m.bmc.sessions > m.bmc.forgotten + noted(&m.name))
+        .map(|m| m.name.clone())
+        .collect();
     for node in left {
         broken(world, Invariant::I8, Some(&node), "a session is left open at its BMC".into());
     }
@@ -353,6 +361,8 @@ pub fn at_the_end(world: &mut World, meddle: &dyn Meddle) {
 
 /// What a world without faults of machines must look like when all runs are over.
 pub fn converged(world: &mut World, once: bool) {
+    // Waits that ended while a host slept fail their nodes: what the run had begun, the next one begins anew.
+    let gave_up = watch::somebody_slept(world);
     let fleet = std::rc::Rc::clone(&world.fleet);
     for machine in world.machines.clone() {
         if machine.faults.hopeless() {
@@ -365,7 +375,7 @@ pub fn converged(world: &mut World, once: bool) {
         let wipes: u32 =
             world.watch.wipes.iter().filter(|((_, n), _)| *n == machine.name).map(|(_, times)| *times).sum();
         // Another host cannot hear what an installer says to the first: what it wrote there is written once more.
-        if once && wipes != 1 && !world.durable.changed_hands() {
+        if once && wipes != 1 && !world.durable.changed_hands() && !gave_up {
             broken(world, Invariant::I11, Some(&machine.name), format!("it was wiped {wipes} times in the end"));
         }
     }
@@ -378,19 +388,25 @@ pub fn converged(world: &mut World, once: bool) {
             .filter(|m| !votes(world, &cluster.name, m))
             .collect();
         if !missing.is_empty() {
-            let why = format!("not voting in {} in the end: {missing:?}", cluster.name);
+            let never: Vec<&String> = cluster.members.iter().filter(|m| hopeless(m)).collect();
+            let (name, all) = (&cluster.name, &cluster.members);
+            let why = format!("not voting in {name} in the end: {missing:?}; of {all:?} {never:?} cannot be installed");
             broken(world, Invariant::I11, None, why);
         }
     }
 }
 
 /// Where machines come in waves, one that can never be installed keeps those of later waves out, as its rollout says, and
-/// three that fail alike keep everybody out.
+/// three that fail alike keep everybody out. Members join in the inventory's order: one that is behind a machine that
+/// never comes is there when that one has failed, and by then so many may have failed that its run is halted.
 fn kept_out(world: &World, node: &str) -> bool {
     let Some(pool) = world.fleet.clusters.values().find(|c| c.members.iter().any(|m| m == node)) else { return false };
     let hopeless = |name: &String| world.number.get(name).is_some_and(|i| world.machines[*i].faults.hopeless());
     let all = world.machines.iter().filter(|m| m.faults.hopeless()).count();
-    !pool.rollout.waves.is_empty() && (pool.members.iter().any(hopeless) || all >= 3)
+    let own = pool.members.iter().filter(|m| hopeless(m)).count();
+    let halts = all >= 3 || own as u32 >= pool.rollout.halt_after.of(pool.members.len());
+    let is_behind = pool.members.iter().take_while(|m| *m != node).any(hopeless);
+    (!pool.rollout.waves.is_empty() && (own > 0 || all >= 3)) || (is_behind && halts)
 }
 
 pub fn never_ends(world: &mut World, why: String) {

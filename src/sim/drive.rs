@@ -167,6 +167,8 @@ pub async fn execute(
     for id in &carrier.tasks {
         ctx.cancel(*id);
     }
+    // Its servers close before anything else is tidied up.
+    tool.serving.set(false);
     result
 }
 

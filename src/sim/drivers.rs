@@ -84,7 +84,8 @@ impl<'a> Client<'a> {
 
     fn note(&self, uri: Option<&str>) -> BmcSession {
         let (node, holder) = (self.doing.node.clone(), self.doing.tool.holder());
-        BmcSession { node, uri: uri.map(str::to_owned), holder, login: Some(self.login) }
+        let (login, at_ms) = (Some(self.login), Some(self.doing.ctx.now()));
+        BmcSession { node, uri: uri.map(str::to_owned), holder, login, at_ms, abandoned: false }
     }
 
     pub async fn close(self) {

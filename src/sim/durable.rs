@@ -195,6 +195,10 @@ impl Durable {
         }
     }
 
+    pub fn is_alive(&self, process: u32) -> bool {
+        self.living.lock().unwrap_or_else(PoisonError::into_inner).processes.contains(&process)
+    }
+
     pub fn anybody_lives(&self) -> bool {
         !self.living.lock().unwrap_or_else(PoisonError::into_inner).processes.is_empty()
     }

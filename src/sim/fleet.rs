@@ -188,6 +188,7 @@ pub fn machines(seed: u64, fleet: &Fleet, faults: &Faults) -> Vec<Machine> {
                     resets: rng.below(3),
                     away_until: 0,
                     sessions: 0,
+                    forgotten: 0,
                     serial: shown.0,
                     uuid: shown.1,
                     latency_ms: rng.range(10, 150),

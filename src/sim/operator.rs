@@ -451,7 +451,7 @@ async fn sweep(ctx: &Ctx, tool: &Rc<Tool>) {
         let d = Doing::new(ctx, tool, &session.node, &format!("{}/{}", session.node, By::FINALIZE), 1);
         tool.gate(ctx).await;
         let closed = timeout(ctx, LOOK_MS, bmc::ask(ctx, &d.by, d.machine, bmc::Ask::CloseAll)).await;
-        if matches!(closed, Some(Ok(_))) {
+        if matches!(closed, Some(Ok(_))) && session.settled(ctx.now()) {
             let _ = tool.durable.store().drop_bmc_session(&session);
         }
     }

@@ -10,6 +10,7 @@ use super::{
     machine, member_drivers,
     operator::{Ending, look_at_bmc},
     tool::{Tool, failed},
+    watch,
 };
 use crate::{
     bmc::identity,
@@ -83,6 +84,8 @@ pub async fn rebuild(
     let told: Vec<String> = records.iter().map(|(n, r)| format!("{n} {:?}", r.phase)).collect();
     {
         let mut world = ctx.world();
+        // The old journal is put aside whole.
+        watch::chain(&mut world, tool.meddle.as_ref());
         world.durable.replace(None);
         let store = world.durable.store();
         for (name, record) in &records {

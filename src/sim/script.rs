@@ -181,13 +181,20 @@ async fn take_over(ctx: &Ctx, office: &Office) {
     }
 }
 
+/// Machines that are installed, and those that vote.
+fn reach(ctx: &Ctx) -> usize {
+    let world = ctx.world();
+    let installed = world.machines.iter().filter(|m| m.system().is_some()).count();
+    installed + world.clusters.values().map(|c| c.voters().count()).sum::<usize>()
+}
+
 /// The operator at host `a`: goes on until the fleet is as the inventory says.
 async fn operates(ctx: &Ctx, office: &Office, scenario: Scenario, faults: &Faults) {
     let mut rng = Rng::new(scenario.seed).fork("operator");
     let mut odd = Rng::new(scenario.seed).fork("odd");
     let mut befalls = faults.tool.clone().into_iter();
     let names: Vec<String> = office.fleet.nodes.keys().cloned().collect();
-    let (mut healthy_rounds, mut aborted) = (0, false);
+    let (mut healthy_rounds, mut aborted, mut reached) = (0, false, 0);
     let mut resumed: (String, u32) = (String::new(), 0);
     let (mut lost, mut backup): (_, Option<MemoryStore>) = (faults.lost, None);
     if faults.stale_plan {
@@ -230,7 +237,10 @@ async fn operates(ctx: &Ctx, office: &Office, scenario: Scenario, faults: &Fault
             Ending::Ended { outcome: Outcome::Interrupted | Outcome::Paused | Outcome::Aborted, .. } => {}
             Ending::Ended { .. } | Ending::Nothing { .. } | Ending::Failed if !ctx.world().healed => heal(ctx),
             Ending::Ended { .. } | Ending::Nothing { .. } | Ending::Failed => {
-                healthy_rounds += 1;
+                // Nobody goes home while each round brings something.
+                let now = reach(ctx);
+                healthy_rounds = if now > reached { 0 } else { healthy_rounds + 1 };
+                reached = reached.max(now);
                 if healthy_rounds > 6 {
                     break;
                 }

@@ -53,7 +53,16 @@ pub struct BmcSession {
     /// Which of the holder's log-ins, counted from 1. Absent in notes of versions that kept one a node.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub login: Option<u64>,
+    /// When the log-in was sent, by its host's clock. Absent in notes of older versions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub at_ms: Option<u64>,
+    /// Its holder lost its locks by order: the session is anybody's to close, wherever the holder is.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub abandoned: bool,
 }
+
+/// A BMC may take this long with a log-in whose connection is gone already.
+pub const LOG_IN: Duration = Duration::from_secs(30);
 
 impl BmcSession {
     /// What tells this log-in from every other one of any process: 16 hexadecimal digits of the process, a dash, and
@@ -63,6 +72,12 @@ impl BmcSession {
         let Holder { host, boot_id, pid, started_ticks, .. } = &self.holder;
         let process = Sha256::digest(format!("{host}\n{boot_id}\n{pid}\n{started_ticks}"));
         Some(format!("{}-{login}", hex::encode(&process[..8])))
+    }
+
+    /// What was found at its BMC is all that will ever be there: its answer came, or could not come any more.
+    pub fn settled(&self, now_ms: u64) -> bool {
+        let late = |at: u64| now_ms.abs_diff(at) > LOG_IN.as_millis() as u64;
+        self.uri.is_some() || self.at_ms.is_none_or(late)
     }
 
     /// Under which it is kept: the node, and the log-in. Nobody's note is in the way of somebody else's.

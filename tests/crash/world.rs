@@ -108,7 +108,7 @@ fn journal(lab: &Lab, most: usize, wrong: &mut Vec<String>, counts: &mut Counts)
     if !store.locks().is_ok_and(|l| l.is_empty()) {
         wrong.push("locks are left".into());
     }
-    if !store.bmc_sessions().is_ok_and(|s| s.is_empty()) {
+    if !store.bmc_sessions().is_ok_and(|all| all.iter().all(|s| s.uri.is_none())) {
         wrong.push("the store notes open log-ins".into());
     }
     let runs = store.runs().unwrap_or_default();
