@@ -105,6 +105,7 @@ fn node_record(phase: InstallPhase) -> NodeRecord {
         disk_serial: None,
         system_sha256: "00".repeat(32),
         at: 9,
+        over: None,
     }
 }
 

@@ -174,11 +174,19 @@ fn node_record(generation: u64) -> NodeRecord {
         disk_serial: Some("S1".into()),
         system_sha256: "00".repeat(32),
         at: 9,
+        over: None,
     }
 }
 
 fn cluster_record(generation: u64, token: &str) -> ClusterRecord {
-    ClusterRecord { generation, run: "r".into(), bootstrap_member: "n1".into(), token: token.into(), cluster_id: None }
+    ClusterRecord {
+        generation,
+        run: "r".into(),
+        bootstrap_member: "n1".into(),
+        token: token.into(),
+        cluster_id: None,
+        found: false,
+    }
 }
 
 fn approval(plan: &str, approver: Holder, at_ms: u64) -> Approval {

@@ -56,6 +56,7 @@ fn fill(store: &dyn Store) {
             disk_serial: None,
             system_sha256: "00".repeat(32),
             at: 9,
+            over: None,
         };
         store.put_node_record(node, &record).unwrap();
     }
@@ -65,6 +66,7 @@ fn fill(store: &dyn Store) {
         bootstrap_member: "n1".into(),
         token: "t".into(),
         cluster_id: None,
+        found: false,
     };
     store.put_cluster_record("c", 0, &cluster).unwrap();
     let fence = store.lock(&["node/n1".into()], "r-1", &Holder::this(), &store::clock::stamp(), LEASE).unwrap();

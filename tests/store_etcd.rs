@@ -37,7 +37,14 @@ fn cause(error: &StoreError) -> Cause {
 }
 
 fn cluster_record(generation: u64, token: &str) -> ClusterRecord {
-    ClusterRecord { generation, run: "r".into(), bootstrap_member: "n1".into(), token: token.into(), cluster_id: None }
+    ClusterRecord {
+        generation,
+        run: "r".into(),
+        bootstrap_member: "n1".into(),
+        token: token.into(),
+        cluster_id: None,
+        found: false,
+    }
 }
 
 // fault: F59 invariant: I2 I18 harness: E

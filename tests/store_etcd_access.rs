@@ -277,6 +277,7 @@ fn the_program_keeps_its_state_where_it_is_told() {
         bootstrap_member: "n1".into(),
         token: "t".into(),
         cluster_id: Some(store.cluster_id()),
+        found: false,
     };
     store.put_cluster_record("core", 0, &record).unwrap();
     let (code, _, err) = rackctl(&place.to_string());

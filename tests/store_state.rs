@@ -32,6 +32,7 @@ fn node_record() -> NodeRecord {
         disk_serial: None,
         system_sha256: "00".repeat(32),
         at: 9,
+        over: None,
     }
 }
 

@@ -89,6 +89,7 @@ pub fn record(index: usize) -> NodeRecord {
         disk_serial: Some(format!("S{index:07}")),
         system_sha256: "ab".repeat(32),
         at: AT_MS,
+        over: None,
     }
 }
 

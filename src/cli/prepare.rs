@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
 
 use super::{
     paths,
-    session::{self, Built, Session},
+    session::{self, Built, Session, failure},
 };
 use crate::{
     bmc,
@@ -21,6 +21,7 @@ use crate::{
     output::stdout,
     plan::{self, Artifacts, Known, Plan},
     run::observe,
+    store,
 };
 
 /// How long another DHCP server is listened for.
@@ -79,9 +80,8 @@ pub async fn prepare(
         }
     }
     // A bootstrap that was permitted and of which nothing came is none: what it may do again, the run finds out.
-    let made = |c: &String| session.store.cluster_record(c).ok()?.filter(|r| r.cluster_id.is_some());
-    let generations: BTreeMap<String, u64> =
-        fleet.clusters.keys().filter_map(|c| Some((c.clone(), made(c)?.generation))).collect();
+    let generations =
+        store::cluster_generations(session.store.as_ref(), fleet.clusters.keys()).map_err(|e| failure(&e))?;
     let digests: BTreeMap<String, Artifacts> = built.iter().map(|(name, a)| (name.clone(), digests(a))).collect();
     let plan = plan::plan(fleet, &facts, goal, &Known { artifacts: &digests, cluster_generations: &generations });
     if let Some(network) = plan.networks.keys().find(|n| !servers.contains_key(*n)) {

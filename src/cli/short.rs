@@ -29,7 +29,7 @@ use crate::{
     output::{Exit, Stop, resource, stdout},
     plan::{self, Known, Plan, StepKind, Subject},
     run::{self, Notice, Pace, World, WorldParts, clock, keys::Keys, observe},
-    store::{Draft, Fence, Holder, RecordKind, RunRecord, RunState, StoreError},
+    store::{self, Draft, Fence, Holder, RecordKind, RunRecord, RunState, StoreError},
 };
 
 /// When it is first said what is waited for, and how often after that.
@@ -103,8 +103,10 @@ async fn go(
     session.sweep(&passwords).await?;
     let facts = facts(session, names, goal, &passwords).await?;
     let nothing = BTreeMap::new();
-    let none = BTreeMap::new();
-    let plan = plan::plan(&session.fleet, &facts, goal, &Known { artifacts: &nothing, cluster_generations: &none });
+    let generations = store::cluster_generations(session.store.as_ref(), session.fleet.clusters.keys())
+        .map_err(|e| super::session::stop(&e))?;
+    let known = Known { artifacts: &nothing, cluster_generations: &generations };
+    let plan = plan::plan(&session.fleet, &facts, goal, &known);
     let mut rows: BTreeMap<String, Result<String, Failure>> = BTreeMap::new();
     for refusal in &plan.refusals {
         let failure = Failure {

@@ -125,6 +125,7 @@ impl Case {
             disk_serial: None,
             system_sha256: String::new(),
             at: T0 + 30_000,
+            over: None,
         });
         let bmc = (T0, Err(Failure::new(Cause::Unreachable, "n1: BMC", "no answer")));
         let bmc = self.chain.is_empty().then_some(bmc);

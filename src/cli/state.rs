@@ -399,6 +399,12 @@ fn keep(
         }
         Ok::<_, StoreError>(())
     };
+    // The machines took their time to answer: what was lost is asked again, so that nobody who began meanwhile loses
+    // what he wrote.
+    let stands = match stands {
+        Stands::Lost(_) => self::stands(place, order)?,
+        whole @ Stands::Whole(..) => whole,
+    };
     let done = match stands {
         Stands::Lost(why) => {
             let fill = |store: &dyn Store| -> Result<(), StoreError> {

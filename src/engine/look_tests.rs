@@ -104,6 +104,7 @@ fn an_installed_system_is_held_to_all_four_marks() {
         disk_serial: None,
         system_sha256: "s".into(),
         at: 0,
+        over: None,
     };
     let config = NodeConfig {
         protocol: PROTOCOL,

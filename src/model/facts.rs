@@ -92,6 +92,18 @@ pub struct NodeRecord {
     pub disk_serial: Option<String>,
     pub system_sha256: String,
     pub at: UnixMs,
+    /// What a write that is not proven yet was to replace: it may be on the disk still. Absent: it was blank.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub over: Option<Overwritten>,
+}
+
+/// A disk of ours as it was when its next write was begun.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Overwritten {
+    pub disk_guid: Uuid,
+    /// It had been seen to come up; `false`: a write that nobody saw the end of.
+    pub installed: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -112,6 +112,7 @@ fn describe_tells_everything() {
         disk_serial: Some("D11".into()),
         system_sha256: "ab".into(),
         at: NOW - 400_000,
+        over: None,
     };
     let seen = Observation {
         facts: NodeFacts {

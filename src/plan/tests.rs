@@ -136,6 +136,7 @@ fn record(phase: InstallPhase) -> NodeRecord {
         disk_serial: Some("D".into()),
         system_sha256: "s".into(),
         at: 1,
+        over: None,
     }
 }
 

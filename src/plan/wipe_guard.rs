@@ -6,7 +6,7 @@ use uuid::Uuid;
 
 use crate::model::{
     Failure,
-    facts::{InstallPhase, NodeRecord},
+    facts::{InstallPhase, NodeRecord, Overwritten},
     failure::Cause,
     fleet::{DiskRule, Node},
 };
@@ -104,6 +104,13 @@ pub fn disk(
     {
         return Ok(target);
     }
+    // The last write was announced and never began: what it was to replace is what is there.
+    if let Some(NodeRecord { phase: InstallPhase::Installing, over: Some(over), .. }) = record
+        && disk.content.disk_guid == Some(over.disk_guid)
+        && (reinstall || !over.installed)
+    {
+        return Ok(target);
+    }
     let mut found: Vec<String> = disk
         .content
         .signatures
@@ -126,6 +133,18 @@ pub fn disk(
             found.join(", ")
         ),
     )
+}
+
+/// What this write is about to replace, for the record of it.
+pub fn over(target: &Target, before: Option<&NodeRecord>) -> Option<Overwritten> {
+    let found = target.disk.content.disk_guid?;
+    let earlier = before.and_then(|b| b.over);
+    if found == target.disk_guid {
+        return earlier;
+    }
+    let stood = |b: &NodeRecord| b.phase != InstallPhase::Installing && b.disk_guid == found;
+    let installed = before.is_some_and(stood) || earlier.is_some_and(|o| o.disk_guid == found && o.installed);
+    Some(Overwritten { disk_guid: found, installed })
 }
 
 fn obeys(rule: &DiskRule, disk: &Disk) -> bool {
@@ -224,7 +243,37 @@ mod tests {
             disk_serial: None,
             system_sha256: String::new(),
             at: 0,
+            over: None,
         }
+    }
+
+    // fault: F46 invariant: I5 harness: D
+    #[test]
+    fn what_a_write_that_never_began_was_to_replace_is_known() {
+        let (first, second) = (Uuid::from_u128(1), Uuid::from_u128(2));
+        let mut old = disk("A");
+        old.content.disk_guid = Some(first);
+        old.content.signatures = vec![Signature { kind: "gpt".into(), offset_bytes: 512, label: None, uuid: None }];
+        let target = Target { disk: old.clone(), disk_guid: second };
+        let announced = |before: &NodeRecord| NodeRecord {
+            over: over(&target, Some(before)),
+            ..record(InstallPhase::Installing, second)
+        };
+        let go =
+            |r: &NodeRecord, reinstall| super::disk(&by_serial("A"), "r", &[old.clone()], Some(r), reinstall).is_ok();
+        // A write that nobody saw the end of may be replaced by any later one.
+        let unproven = announced(&record(InstallPhase::Installing, first));
+        assert!(go(&unproven, false) && go(&unproven, true));
+        // A system that stood is not replaced unless that is asked for, however often it was announced.
+        let stood = announced(&record(InstallPhase::Installed, first));
+        let again = announced(&stood);
+        assert!(!go(&stood, false) && go(&stood, true) && !go(&again, false) && go(&again, true));
+        // And never anything else.
+        assert!(!go(&record(InstallPhase::Installing, second), true));
+        assert_eq!(over(&Target { disk: disk("A"), disk_guid: second }, Some(&stood)), None, "it was blank");
+        let mut begun = disk("A");
+        begun.content.disk_guid = Some(second);
+        assert_eq!(over(&Target { disk: begun, disk_guid: second }, Some(&stood)), stood.over);
     }
 
     #[test]

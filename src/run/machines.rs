@@ -24,7 +24,7 @@ use crate::{
         failure::Cause,
         power::{BootOverride, OverrideFor, PowerAction, PowerState},
     },
-    plan::{StepKind, approval},
+    plan::{StepKind, approval, wipe_guard},
     store::{Draft, RecordKind},
 };
 
@@ -186,6 +186,7 @@ pub(super) async fn act(world: &World, node: &str, kind: &StepKind, attempt: u32
                 disk_serial: target.disk.serial.clone(),
                 system_sha256: ticket.system_sha256.clone(),
                 at: clock::unix_ms(),
+                over: wipe_guard::over(&target, world.record(node)?.as_ref()),
             };
             world.store.put_node_record(node, &record).map_err(|e| store_failure(&e))?;
             world.desk().order(node, Order::Write(Box::new(ticket)));
@@ -414,7 +415,7 @@ async fn await_installed(world: &World, node: &str, generation: u64) -> Result<(
         match status(world, node, &record.system_host_key).await {
             Ok(status) => {
                 look::is_the_installed_one(node, &record, generation, &status)?;
-                let record = NodeRecord { phase: InstallPhase::Installed, at: clock::unix_ms(), ..record };
+                let record = NodeRecord { phase: InstallPhase::Installed, at: clock::unix_ms(), over: None, ..record };
                 return world.store.put_node_record(node, &record).map_err(|e| store_failure(&e));
             }
             // A foreign host key answers: never wait that away.

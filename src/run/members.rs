@@ -118,7 +118,7 @@ async fn look(world: &World, cluster: &str, kind: &StepKind, resumed: bool) -> R
             let record = world.store.cluster_record(cluster).map_err(|e| store_failure(&e))?;
             // A ticket that nobody is known to have used is passed on with its token: whatever came of it then is what
             // comes of it now.
-            let unused = |r: &&ClusterRecord| r.cluster_id.is_none() && r.bootstrap_member == member;
+            let unused = |r: &&ClusterRecord| !r.may_exist() && r.bootstrap_member == member;
             let made = record.as_ref().filter(|r| r.run == world.run || !unused(r));
             let made = made.map(|r| (r.run.as_str(), r.generation));
             if let Some(found) = look::bootstrap(cluster, member, &world.run, made, resumed) {
@@ -442,6 +442,7 @@ async fn bootstrap_ticket(world: &World, cluster: &str, member: &str) -> Result<
         bootstrap_member: member.to_owned(),
         token: token.to_string(),
         cluster_id: None,
+        found: false,
     };
     match world.store.put_cluster_record(cluster, before, &record) {
         Ok(()) => Ok(token),

@@ -51,6 +51,7 @@ pub fn node(
             disk_serial: hint.and_then(|h| h.disk_serial.clone()),
             system_sha256: hint.map(|h| h.system_sha256.clone()).unwrap_or_default(),
             at: now_ms,
+            over: None,
         },
         why,
     };
@@ -75,6 +76,7 @@ pub fn node(
             disk_serial: status.root_disk_serial.clone(),
             system_sha256: status.system_sha256.clone(),
             at: now_ms,
+            over: None,
         },
         why: format!(
             "it answers as generation {}, up from disk {}",
@@ -152,6 +154,7 @@ pub fn cluster(
         bootstrap_member: member.to_owned(),
         token: token.to_owned(),
         cluster_id: seen.map(str::to_owned),
+        found: true,
     };
     if let Some((member, etcd)) =
         configured.iter().find(|(_, etcd)| etcd.initial_cluster_state == "new").or(configured.first())

@@ -180,17 +180,24 @@ pub async fn loses_its_state(ctx: &Ctx, office: &Office, lost: Lost, backup: Opt
         for m in &mut world.machines {
             m.bmc.forgotten = m.bmc.sessions;
         }
+        world.durable.lost_with.set(world.processes.len() as u32);
         world.durable.replace(backup);
+        world.durable.unbelieved.set(office.meddle.rebuilds());
         world.happened(What::StateLost { older: lost.older });
     }
     sleep(ctx, 30_000).await;
-    // It is refused while anybody holds a lock.
-    while ctx.world().durable.anybody_lives() {
-        sleep(ctx, 60_000).await;
-    }
     if !office.meddle.rebuilds() {
         return;
     }
-    operator::process(ctx, office, "a", Command::Rebuild { hints, known: lost.known }, None).await;
+    // It is refused while anybody is at work.
+    const TRIES: u32 = 100;
+    for _ in 0..TRIES {
+        let command = Command::Rebuild { hints: hints.clone(), known: lost.known };
+        let told = operator::process(ctx, office, "a", command, None).await;
+        if !matches!(told, Ending::Locked) {
+            break;
+        }
+        sleep(ctx, 120_000).await;
+    }
     sleep(ctx, 5_000).await;
 }

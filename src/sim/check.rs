@@ -121,7 +121,9 @@ pub fn on_effect(world: &mut World, cause: &Cause, what: &What) {
     let node = what_node(what);
     let lock = if subject.starts_with("cluster/") { subject.clone() } else { format!("node/{subject}") };
     let holder = world.durable.holder(&lock);
-    if holder != Some(cause.process) && !watch::was_robbed(world, &lock, cause.process) {
+    // What had left when its process died, and the state with it, arrives all the same.
+    let under_way = cause.process <= world.durable.lost_with.get() && !world.durable.is_alive(cause.process);
+    if holder != Some(cause.process) && !watch::was_robbed(world, &lock, cause.process) && !under_way {
         let why = format!("process {} acts, {lock} is held by {holder:?}", cause.process);
         broken(world, Invariant::I2, node.as_deref(), why);
     }
@@ -149,6 +151,10 @@ pub fn on_effect(world: &mut World, cause: &Cause, what: &What) {
         }
         What::MemberRemoved { node, wiped: false, learner: false, .. } => {
             broken(world, Invariant::I7, Some(node), "a voter that has its data was taken out of the list".into());
+        }
+        // Until it joins again, it is none of those that a budget counts.
+        What::MemberRemoved { cluster, node, .. } => {
+            world.watch.voted.entry(cluster.clone()).or_default().remove(node);
         }
         What::Promoted { cluster, node, synced } => {
             if !synced {
@@ -398,13 +404,14 @@ pub fn converged(world: &mut World, once: bool) {
 
 /// Where machines come in waves, one that can never be installed keeps those of later waves out, as its rollout says, and
 /// three that fail alike keep everybody out. Members join in the inventory's order: one that is behind a machine that
-/// never comes is there when that one has failed, and by then so many may have failed that its run is halted.
+/// never comes is there when that one has failed, and by then so many may have failed, of those that
+/// are still to come, that its run is halted.
 fn kept_out(world: &World, node: &str) -> bool {
     let Some(pool) = world.fleet.clusters.values().find(|c| c.members.iter().any(|m| m == node)) else { return false };
     let hopeless = |name: &String| world.number.get(name).is_some_and(|i| world.machines[*i].faults.hopeless());
     let all = world.machines.iter().filter(|m| m.faults.hopeless()).count();
     let own = pool.members.iter().filter(|m| hopeless(m)).count();
-    let halts = all >= 3 || own as u32 >= pool.rollout.halt_after.of(pool.members.len());
+    let halts = all >= 3 || own as u32 >= pool.rollout.halt_after.of(own.max(1));
     let is_behind = pool.members.iter().take_while(|m| *m != node).any(hopeless);
     (!pool.rollout.waves.is_empty() && (own > 0 || all >= 3)) || (is_behind && halts)
 }

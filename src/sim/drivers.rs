@@ -25,7 +25,7 @@ use crate::{
         failure::Cause,
         power::{BootOverride, BootTarget, OverrideFor, PowerAction, PowerState},
     },
-    plan::{StepKind, approval},
+    plan::{StepKind, approval, wipe_guard},
     run::desk::{Order, SILENCE},
     store::{BmcSession, Store},
 };
@@ -428,6 +428,7 @@ pub async fn act(d: &Doing, kind: &StepKind, attempt: u32) -> Result<(), Failure
                 disk_serial: target.disk.serial.clone(),
                 system_sha256: ticket.system_sha256.clone(),
                 at: d.tool.unix_ms(&d.ctx),
+                over: wipe_guard::over(&target, d.tool.node_record(&d.node)?.as_ref()),
             };
             d.tool.gate(&d.ctx).await;
             d.tool.durable.store().put_node_record(&d.node, &record).map_err(|e| failed(&e))?;
@@ -589,7 +590,8 @@ async fn await_installed(d: &Doing, generation: u64) -> Result<(), Failure> {
         match machine::status(&d.ctx, d.machine, &record.system_host_key) {
             Ok(status) => {
                 look::is_the_installed_one(&d.node, &record, generation, &status)?;
-                let record = NodeRecord { phase: InstallPhase::Installed, at: d.tool.unix_ms(&d.ctx), ..record };
+                let record =
+                    NodeRecord { phase: InstallPhase::Installed, at: d.tool.unix_ms(&d.ctx), over: None, ..record };
                 d.tool.gate(&d.ctx).await;
                 d.tool.durable.store().put_node_record(&d.node, &record).map_err(|e| failed(&e))?;
                 super::watch::installed(&mut d.ctx.world(), &d.node, generation);

@@ -85,6 +85,10 @@ pub struct Durable {
     renewed: RefCell<BTreeMap<u32, u64>>,
     /// Since the state was lost, nobody can promise that everything converges.
     pub lost: Cell<bool>,
+    /// A state of which something is lost says so at each opening, and nothing is begun before it was rebuilt.
+    pub unbelieved: Cell<bool>,
+    /// Processes up to this one had their locks and records in a state that was lost.
+    pub lost_with: Cell<u32>,
     writes: Cell<u64>,
     failing: Cell<Option<Failing>>,
 }
@@ -103,6 +107,8 @@ impl Durable {
             robbed: RefCell::default(),
             renewed: RefCell::default(),
             lost: Cell::new(false),
+            unbelieved: Cell::new(false),
+            lost_with: Cell::new(0),
             writes: Cell::new(0),
             failing: Cell::new(None),
         }
@@ -197,6 +203,10 @@ impl Durable {
 
     pub fn is_alive(&self, process: u32) -> bool {
         self.living.lock().unwrap_or_else(PoisonError::into_inner).processes.contains(&process)
+    }
+
+    pub fn others_live(&self, than: u32) -> bool {
+        self.living.lock().unwrap_or_else(PoisonError::into_inner).processes.iter().any(|p| *p != than)
     }
 
     pub fn anybody_lives(&self) -> bool {

@@ -135,7 +135,10 @@ async fn look_at(d: &Doing, cluster: &str, kind: &StepKind, resumed: bool) -> Re
     match kind {
         StepKind::Bootstrap { .. } => {
             let record = d.tool.durable.store().cluster_record(cluster).map_err(|e| failed(&e))?;
-            let made = record.as_ref().map(|r| (r.run.as_str(), r.generation));
+            // One that nobody is known to have used is passed on.
+            let unused = |r: &&ClusterRecord| !r.may_exist() && r.bootstrap_member == member;
+            let made = record.as_ref().filter(|r| r.run == d.tool.run || !unused(r));
+            let made = made.map(|r| (r.run.as_str(), r.generation));
             if let Some(found) = look::bootstrap(cluster, member, &d.tool.run, made, resumed) {
                 return Ok(found);
             }
@@ -480,8 +483,12 @@ async fn wait_synced(d: &Doing, cluster: &str, member: &str, deadline_ms: u64) -
 /// One ticket per generation, durable before the first start; nobody else's data may be there.
 async fn bootstrap_ticket(d: &Doing, cluster: &str, member: &str) -> Result<Uuid, Failure> {
     let doing = what(cluster, member, "bootstrap");
-    if let Some(record) = d.tool.durable.store().cluster_record(cluster).map_err(|e| failed(&e))? {
-        return record.token.parse().map_err(|_| Failure::new(Cause::Malformed, doing, "the token is no UUID"));
+    let given = d.tool.durable.store().cluster_record(cluster).map_err(|e| failed(&e))?;
+    let token = |record: &ClusterRecord| {
+        record.token.parse().map_err(|_| Failure::new(Cause::Malformed, doing.as_str(), "the token is no UUID"))
+    };
+    if let Some(record) = given.as_ref().filter(|record| record.run == d.tool.run) {
+        return token(record);
     }
     let plan = d.tool.plan();
     let written_now = |m: &str| {
@@ -492,7 +499,8 @@ async fn bootstrap_ticket(d: &Doing, cluster: &str, member: &str) -> Result<Uuid
     let members = d.tool.fleet.clusters.get(cluster).map(|c| c.members.clone()).unwrap_or_default();
     let others: Vec<usize> = members
         .iter()
-        .filter(|m| (*m == member || !written_now(m)) && seat(d, cluster, m).is_ok())
+        .filter(|m| if *m == member { given.is_none() } else { !written_now(m) })
+        .filter(|m| seat(d, cluster, m).is_ok())
         .map(|m| machine_of(d, m))
         .collect();
     let seen: Vec<(String, Existing)> = ask_all(d, &others)
@@ -508,16 +516,20 @@ async fn bootstrap_ticket(d: &Doing, cluster: &str, member: &str) -> Result<Uuid
         })
         .collect();
     may_bootstrap(&doing, &seen)?;
-    let token = d.ctx.world().rng.uuid();
+    let (before, token) = match &given {
+        Some(record) => (record.generation, token(record)?),
+        None => (0, d.ctx.world().rng.uuid()),
+    };
     let record = ClusterRecord {
-        generation: 1,
+        generation: before.max(1),
         run: d.tool.run.clone(),
         bootstrap_member: member.to_owned(),
         token: token.to_string(),
         cluster_id: None,
+        found: false,
     };
     d.tool.gate(&d.ctx).await;
-    match d.tool.durable.store().put_cluster_record(cluster, 0, &record) {
+    match d.tool.durable.store().put_cluster_record(cluster, before, &record) {
         Ok(()) => {
             d.tool.passed(&d.ctx).await;
             Ok(token)

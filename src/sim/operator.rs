@@ -29,7 +29,7 @@ use crate::{
     },
     plan::{Known, Plan, approval, plan},
     run::keys::Keys,
-    store::{Draft, Fence, RecordKind, RunRecord, RunState, Store, StoreError},
+    store::{Draft, Fence, RecordKind, RunRecord, RunState, Store, StoreError, cluster_generations},
 };
 
 const LOOK_MS: u64 = 30_000;
@@ -115,7 +115,9 @@ pub async fn process(ctx: &Ctx, office: &Office, host: &str, command: Command, f
     {
         let (sim, tool, office, ending) = (Rc::clone(ctx), Rc::clone(&tool), office.clone(), Rc::clone(&ending));
         ctx.spawn(Owner::Process(number), async move {
+            let refuses = tool.durable.unbelieved.get() && !matches!(command, Command::Rebuild { .. });
             let told = match command {
+                _ if refuses => Err(Failure::new(Cause::Guard, "state", "it is lost").next("rackctl state rebuild")),
                 Command::Run(goal) => begin(&sim, &office, &tool, goal, None).await,
                 Command::Approved(goal, hash) => begin(&sim, &office, &tool, goal, Some(hash)).await,
                 Command::Resume(run) => resume(&sim, &office, &tool, &run, Way::On).await,
@@ -475,11 +477,7 @@ async fn make_plan(ctx: &Ctx, tool: &Rc<Tool>, goal: &Goal, names: &[String]) ->
         let seen = member_drivers::cluster_facts(&d, &machines).await;
         facts.clusters.insert(cluster.name.clone(), Observed { at: tool.unix_ms(ctx), value: seen });
     }
-    let mut generations = BTreeMap::new();
-    for cluster in tool.fleet.clusters.keys() {
-        let record = tool.durable.store().cluster_record(cluster).map_err(|e| store_failure(&e))?;
-        generations.extend(record.map(|r| (cluster.clone(), r.generation)));
-    }
+    let generations = cluster_generations(&tool.durable.store(), tool.fleet.clusters.keys()).map_err(|e| failed(&e))?;
     let artifacts = fleet::artifacts();
     let known = Known { artifacts: &artifacts, cluster_generations: &generations };
     Ok(plan(&tool.fleet, &facts, goal, &known))

@@ -84,9 +84,13 @@ pub async fn rebuild(
     let told: Vec<String> = records.iter().map(|(n, r)| format!("{n} {:?}", r.phase)).collect();
     {
         let mut world = ctx.world();
+        if world.durable.others_live(tool.process) {
+            return Ok(Ending::Locked);
+        }
         // The old journal is put aside whole.
         watch::chain(&mut world, tool.meddle.as_ref());
         world.durable.replace(None);
+        world.durable.unbelieved.set(false);
         let store = world.durable.store();
         for (name, record) in &records {
             store.put_node_record(name, record).map_err(|e| failed(&e))?;

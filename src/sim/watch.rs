@@ -7,6 +7,7 @@ use super::{
     check::{Invariant, broken},
     drive::Meddle,
     log::{Cause, What},
+    machine::Running,
     operator::PROBE_MS,
     world::World,
 };
@@ -180,11 +181,14 @@ pub fn on_effect(world: &mut World, cause: &Cause, what: &What) {
 /// A reset that worked, of one attempt of one step, is not sent again by the next process (I11), unless the machine lost
 /// its power by itself meanwhile.
 pub fn reset(world: &mut World, cause: &Cause, node: &str, action: &'static str) {
-    let on = world.number.get(node).and_then(|i| world.machines.get(*i)).is_some_and(|m| m.power);
+    let machine = world.number.get(node).and_then(|i| world.machines.get(*i));
+    let on = machine.is_some_and(|m| m.power);
+    let listens = on && machine.is_some_and(|m| m.running == Running::System);
     // Off what is off already, or on what is on: nothing happens.
     if match action {
         "On" => on,
-        "ForceOff" | "GracefulShutdown" => !on,
+        "ForceOff" => !on,
+        "GracefulShutdown" => !listens,
         _ => false,
     } {
         return;
@@ -270,6 +274,10 @@ pub fn chain(world: &mut World, meddle: &dyn Meddle) {
         .filter(|e| !matches!(e.what, What::SessionOpened { .. } | What::SessionClosed { .. }))
         .filter_map(|e| {
             let cause = e.cause.as_ref().filter(|c| !c.step.is_empty() && !c.step.ends_with(Cause::FINALIZE))?;
+            // Their records were looked for when the state was lost; what was under way then arrived later.
+            if cause.process <= world.durable.lost_with.get() {
+                return None;
+            }
             let run = world.processes.get(&cause.process)?.run.as_str();
             (!intents.contains(&(run, cause.step.as_str()))).then(|| format!("{run} {e}"))
         })

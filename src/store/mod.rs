@@ -18,7 +18,7 @@ mod record;
 mod rescue;
 mod sqlite;
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -97,6 +97,34 @@ pub struct ClusterRecord {
     pub token: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cluster_id: Option<String>,
+    /// A state that was lost was made anew, and members were found that are set up for it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub found: bool,
+}
+
+impl ClusterRecord {
+    /// More than a permission that nobody is known to have used: it was made, or it is one of which a state that was lost
+    /// left nothing but its name.
+    pub fn may_exist(&self) -> bool {
+        self.cluster_id.is_some() || self.token.is_empty() || self.found
+    }
+}
+
+/// Clusters that may exist, and the generation of each.
+///
+/// # Errors
+/// The store cannot be read.
+pub fn cluster_generations<'a>(
+    store: &dyn Store,
+    names: impl Iterator<Item = &'a String>,
+) -> Result<BTreeMap<String, u64>, StoreError> {
+    let mut found = BTreeMap::new();
+    for name in names {
+        if let Some(record) = store.cluster_record(name)?.filter(ClusterRecord::may_exist) {
+            found.insert(name.clone(), record.generation);
+        }
+    }
+    Ok(found)
 }
 
 pub trait Store: Send + Sync {
