@@ -158,6 +158,14 @@ impl Sim {
         drop(dead);
     }
 
+    /// The world is over: tasks hold it, and it holds them.
+    pub fn end(&self) {
+        let tasks = std::mem::take(&mut self.queue.borrow_mut().tasks);
+        drop(tasks);
+        let tools = std::mem::take(&mut *self.tools.borrow_mut());
+        drop(tools);
+    }
+
     pub fn cancel(&self, id: TaskId) {
         let task = self.queue.borrow_mut().tasks.remove(&id);
         drop(task);

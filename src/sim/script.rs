@@ -122,7 +122,10 @@ pub(super) fn run(scenario: Scenario, faults: Faults, meddle: Rc<dyn Meddle>) ->
         check::never_ends(&mut world, "the operators never went home".into());
     }
     check::at_the_end(&mut world, Rc::clone(&office_meddle).as_ref());
-    report(&ctx, scenario, &mut world)
+    let report = report(&ctx, scenario, &mut world);
+    drop(world);
+    ctx.end();
+    report
 }
 
 fn report(ctx: &Ctx, scenario: Scenario, world: &mut World) -> Report {
