@@ -9,7 +9,7 @@ use uuid::Uuid;
 use super::{World, journal::TAKEN_OUT, world::store_failure};
 use crate::{
     cluster::etcd::{
-        change_client::{add_learner, move_leader, promote, remove, wait_synced},
+        change_client::{Patience, add_learner, move_leader, promote, remove, wait_synced},
         client::Client,
         error::Fault,
         hex_id,
@@ -250,7 +250,7 @@ pub(super) async fn lead_away(world: &World, cluster: &str, node: &str) {
     if let (true, Some(heir), Ok(())) =
         (facts.leader.as_ref() == Some(&own.id), heir, world.gate.check(&what(cluster, node, "lead away from")))
     {
-        let _ = move_leader(&endpoints, &heir.id, LEAD_DEADLINE).await;
+        let _ = move_leader(&endpoints, &heir.id, Patience { deadline: LEAD_DEADLINE, gate: Some(&world.gate) }).await;
     }
 }
 
@@ -267,12 +267,12 @@ pub(super) async fn act(world: &World, cluster: &str, kind: &StepKind) -> Result
         StepKind::RemoveMember { .. } => {
             let facts = facts(world, cluster, member).await?;
             match member_of(&facts, &seat) {
-                Some(m) => remove(&voters(world, cluster, member)?, &m.id, CHANGE_DEADLINE).await,
+                Some(m) => remove(&voters(world, cluster, member)?, &m.id, patient(world)).await,
                 None => Ok(()),
             }
         }
         StepKind::AddLearner { .. } => {
-            add_learner(&voters(world, cluster, member)?, member, &seat.peer_url(), CHANGE_DEADLINE).await.map(|_| ())
+            add_learner(&voters(world, cluster, member)?, member, &seat.peer_url(), patient(world)).await.map(|_| ())
         }
         StepKind::StartMember { .. } => {
             let facts = facts(world, cluster, member).await?;
@@ -283,7 +283,7 @@ pub(super) async fn act(world: &World, cluster: &str, kind: &StepKind) -> Result
             let id = member_of(&facts, &seat).map(|m| m.id.clone()).ok_or_else(|| {
                 Failure::new(Cause::Mismatch, what(cluster, member, "promote"), "it is not in the member list")
             })?;
-            promote(&voters(world, cluster, member)?, &id, CHANGE_DEADLINE).await
+            promote(&voters(world, cluster, member)?, &id, patient(world)).await
         }
         _ => Ok(()),
     }
@@ -309,7 +309,7 @@ pub(super) async fn finalize(world: &World, cluster: &str) -> Result<(), Failure
             body: serde_json::json!({ TAKEN_OUT: member, "id": learner.id }),
         };
         world.append(draft).map_err(|e| store_failure(&e))?;
-        remove(&voters(world, cluster, member)?, &learner.id, CHANGE_DEADLINE).await?;
+        remove(&voters(world, cluster, member)?, &learner.id, patient(world)).await?;
     }
     Ok(())
 }
@@ -458,7 +458,13 @@ fn connect(world: &World, member: &str) -> Result<Ssh, Failure> {
     world.ssh(member, &record.system_host_key)
 }
 
+fn patient(world: &World) -> Patience<'_> {
+    Patience { deadline: CHANGE_DEADLINE, gate: Some(&world.gate) }
+}
+
 async fn start(world: &World, member: &str, etcd: &EtcdMember) -> Result<(), Failure> {
+    // Whatever was asked before may have taken its time.
+    world.gate.check(&format!("{member}: start etcd"))?;
     let status = node_client::etcd_start(&connect(world, member)?, etcd).await?;
     if status.running {
         return Ok(());

@@ -353,7 +353,7 @@ pub fn at_the_end(world: &mut World, meddle: &dyn Meddle) {
     watch::chain(world, meddle);
     // What is noted is closed by the next log-in.
     let notes = world.durable.store().bmc_sessions().unwrap_or_default();
-    let noted = |node: &str| notes.iter().filter(|s| s.node == node && s.uri.is_none()).count() as u32;
+    let noted = |node: &str| notes.iter().filter(|s| s.node == node).count() as u32;
     let left: Vec<String> = world
         .machines
         .iter()

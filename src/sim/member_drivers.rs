@@ -295,6 +295,7 @@ async fn change(d: &Doing, cluster: &str, member: &str, url: &str, doing: &str) 
                 }
                 _ => {
                     for machine in &through {
+                        d.tool.gate.check(&what)?;
                         match call(d, member, *machine, url, doing).await {
                             Ok(()) => return Ok(()),
                             Err(f) => fault = Some(f),
@@ -323,7 +324,6 @@ async fn change(d: &Doing, cluster: &str, member: &str, url: &str, doing: &str) 
 
 async fn call(d: &Doing, member: &str, through: usize, url: &str, doing: &str) -> Result<(), Fault> {
     d.tool.gate(&d.ctx).await;
-    sleep(&d.ctx, 20).await;
     let (answer, lost) = {
         let mut world = d.ctx.world();
         let answer = match doing {
@@ -340,7 +340,7 @@ async fn call(d: &Doing, member: &str, through: usize, url: &str, doing: &str) -
         (answer, lost)
     };
     d.tool.passed(&d.ctx).await;
-    sleep(&d.ctx, 20).await;
+    sleep(&d.ctx, 40).await;
     if lost { Err(Fault::Unreachable("the connection broke".into())) } else { answer }
 }
 
@@ -550,6 +550,7 @@ async fn status(d: &Doing, member: &str) -> Result<rackctl_wire::NodeStatus, Fai
 async fn start(d: &Doing, member: &str, config: &rackctl_wire::EtcdMember) -> Result<(), Failure> {
     status(d, member).await?;
     d.tool.gate(&d.ctx).await;
+    d.tool.gate.check(&format!("{member}: start etcd"))?;
     let started = etcd::start_by(&d.ctx, Some(&d.by), machine_of(d, member), config);
     d.tool.passed(&d.ctx).await;
     sleep(&d.ctx, 500).await;

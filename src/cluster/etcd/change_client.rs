@@ -12,7 +12,7 @@ use super::{
     synced::{Progress, Rule, Verdict, Watch},
     wire::{Member, Members},
 };
-use crate::model::{Failure, failure::Cause};
+use crate::model::{Failure, failure::Cause, lease::Gate};
 
 /// Between two tries of what etcd refuses for now.
 const RETRY: Duration = Duration::from_millis(500);
@@ -26,6 +26,26 @@ pub struct Added {
     pub found: bool,
     /// It is a voter by now: an earlier call went further.
     pub voter: bool,
+}
+
+/// How long a change is tried, and while what holds. etcd knows no fence: whoever works under a lease asks it right
+/// before each call that changes anything, however long the looks before it took.
+#[derive(Clone, Copy, Debug)]
+pub struct Patience<'a> {
+    pub deadline: Duration,
+    pub gate: Option<&'a Gate>,
+}
+
+impl From<Duration> for Patience<'_> {
+    fn from(deadline: Duration) -> Self {
+        Patience { deadline, gate: None }
+    }
+}
+
+impl Patience<'_> {
+    fn may(&self, what: &str) -> Result<(), Failure> {
+        self.gate.map_or(Ok(()), |gate| gate.check(what))
+    }
 }
 
 /// What a try came to.
@@ -93,11 +113,12 @@ pub async fn add_learner(
     endpoints: &[String],
     name: &str,
     peer_url: &str,
-    deadline: Duration,
+    patience: impl Into<Patience<'_>>,
 ) -> Result<Added, Failure> {
     let what = format!("{name}: add {peer_url} as a learner");
+    let patience = patience.into();
     let mut sent = false;
-    until(&what, endpoints, deadline, async |client: &Client| {
+    until(&what, endpoints, patience.deadline, async |client: &Client| {
         let members = match list(client).await {
             Ok(list) => list.members,
             Err(fault) => return settle(&what, fault),
@@ -106,6 +127,9 @@ pub async fn add_learner(
             Err(failure) => return Tried::Never(failure),
             Ok(Some(m)) => return Tried::Done(Added { id: hex_id(m.id), found: !sent, voter: !m.learner }),
             Ok(None) => {}
+        }
+        if let Err(failure) = patience.may(&what) {
+            return Tried::Never(failure);
         }
         sent = true;
         match client.member_add_learner(peer_url).await {
@@ -140,10 +164,11 @@ fn id_of(what: &str, id: &str) -> Result<u64, Failure> {
 }
 
 /// Makes the learner a voter; one that is a voter is done. Only voters are asked.
-pub async fn promote(endpoints: &[String], id: &str, deadline: Duration) -> Result<(), Failure> {
+pub async fn promote(endpoints: &[String], id: &str, patience: impl Into<Patience<'_>>) -> Result<(), Failure> {
     let what = format!("promote member {id}");
     let number = id_of(&what, id)?;
-    until(&what, endpoints, deadline, async |client: &Client| {
+    let patience = patience.into();
+    until(&what, endpoints, patience.deadline, async |client: &Client| {
         let members = match list(client).await {
             Ok(list) => list,
             Err(fault) => return settle(&what, fault),
@@ -152,6 +177,9 @@ pub async fn promote(endpoints: &[String], id: &str, deadline: Duration) -> Resu
             None => return Tried::Never(Failure::new(Cause::Mismatch, &what, "it is not in the member list")),
             Some(m) if !m.learner => return Tried::Done(()),
             Some(_) => {}
+        }
+        if let Err(failure) = patience.may(&what) {
+            return Tried::Never(failure);
         }
         match client.member_promote(number).await {
             Ok(_) => Tried::Done(()),
@@ -163,10 +191,11 @@ pub async fn promote(endpoints: &[String], id: &str, deadline: Duration) -> Resu
 }
 
 /// Takes a member out; one that is not there is done.
-pub async fn remove(endpoints: &[String], id: &str, deadline: Duration) -> Result<(), Failure> {
+pub async fn remove(endpoints: &[String], id: &str, patience: impl Into<Patience<'_>>) -> Result<(), Failure> {
     let what = format!("remove member {id}");
     let number = id_of(&what, id)?;
-    until(&what, endpoints, deadline, async |client: &Client| {
+    let patience = patience.into();
+    until(&what, endpoints, patience.deadline, async |client: &Client| {
         let members = match list(client).await {
             Ok(list) => list,
             Err(fault) => return settle(&what, fault),
@@ -178,6 +207,9 @@ pub async fn remove(endpoints: &[String], id: &str, deadline: Duration) -> Resul
         if members.header.member_id == number && endpoints.len() > 1 {
             return Tried::Again(Fault::Unreachable("only the member itself answers".into()));
         }
+        if let Err(failure) = patience.may(&what) {
+            return Tried::Never(failure);
+        }
         match client.member_remove(number).await {
             Ok(_) => Tried::Done(()),
             Err(fault) if fault.kind() == Some(Kind::MemberNotFound) => Tried::Done(()),
@@ -188,10 +220,11 @@ pub async fn remove(endpoints: &[String], id: &str, deadline: Duration) -> Resul
 }
 
 /// Makes member `target` the leader; if it leads already, done.
-pub async fn move_leader(endpoints: &[String], target: &str, deadline: Duration) -> Result<(), Failure> {
+pub async fn move_leader(endpoints: &[String], target: &str, patience: impl Into<Patience<'_>>) -> Result<(), Failure> {
     let what = format!("make member {target} the leader");
     let number = id_of(&what, target)?;
-    until(&what, endpoints, deadline, async |client: &Client| {
+    let patience = patience.into();
+    until(&what, endpoints, patience.deadline, async |client: &Client| {
         let status = match client.status().await {
             Ok(status) => status,
             Err(fault) => return settle(&what, fault),
@@ -201,6 +234,9 @@ pub async fn move_leader(endpoints: &[String], target: &str, deadline: Duration)
         }
         if status.leader != status.header.member_id {
             return Tried::Again(Fault::Unreachable(format!("the leader {} did not answer", hex_id(status.leader))));
+        }
+        if let Err(failure) = patience.may(&what) {
+            return Tried::Never(failure);
         }
         match client.move_leader(number).await {
             // The next look says whether it came to that.
