@@ -9,7 +9,10 @@ use std::{
 };
 
 use super::{MAX_FILES, MAX_FOLDERS_DEEP, Source, fault};
-use crate::inventory::fault::Fault;
+use crate::inventory::{
+    fault::{Fault, Report},
+    parallel,
+};
 
 /// A file to read, or text that is here already.
 pub(super) struct Listed {
@@ -118,15 +121,17 @@ impl Lister<'_> {
         if !self.seen.insert((about.dev(), about.ino())) {
             return;
         }
-        let entries = fs::read_dir(self.here.join(path)).and_then(|entries| {
-            entries.filter_map(|entry| entry.map(listed).transpose()).collect::<Result<Vec<_>, _>>()
-        });
-        let mut entries = match entries {
+        let entries = fs::read_dir(self.here.join(path)).and_then(Iterator::collect::<Result<Vec<_>, _>>);
+        let entries = match entries {
             Ok(entries) => entries,
             Err(error) => {
                 return self.faults.push(fault(path, format!("the folder cannot be read: {error}"), None));
             }
         };
+        // Of thousands of files, to ask after each takes most of the time.
+        let ask = |entry, _: &mut Report| listed(entry);
+        let asked = parallel::each(entries, &mut Report::default(), ask);
+        let mut entries: Vec<(OsString, Metadata)> = asked.into_iter().flatten().collect();
         entries.sort_by(|(a, _), (b, _)| a.cmp(b));
         for (name, about) in entries {
             let entry = path.join(&name);
