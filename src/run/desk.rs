@@ -72,6 +72,15 @@ impl Desk {
         self.seat(&node).claim = Some(claim);
     }
 
+    /// The machine is off: a boot of this attempt that has claimed is gone with its power, and the next one may claim.
+    /// Whether there was one.
+    pub fn void(&mut self, node: &str) -> bool {
+        let seat = self.seat(node);
+        let (offered, claimed) = (seat.offered, seat.claim.is_some());
+        *seat = Seat { offered, ..Seat::default() };
+        claimed
+    }
+
     pub fn withdraw(&mut self, node: &str) {
         self.seat(node).offered = None;
     }
@@ -290,6 +299,38 @@ mod tests {
             "unknownToken",
             "the old boot's token is void"
         );
+    }
+
+    // fault: F46 F52 invariant: I9 I11 harness: D
+    #[test]
+    fn what_claimed_before_its_power_was_cut_is_forgotten_and_the_next_boot_claims() {
+        let folder = tempfile::tempdir().unwrap();
+        let keys = Keys::open(folder.path()).unwrap();
+        let fleet = fleet();
+        let mut desk = Desk::new("r", &fleet);
+        let token = keys.token("r", "n1", 1);
+        desk.offer("n1", 1, Duration::from_secs(100));
+        assert!(!desk.void("n1"), "nobody had claimed");
+        desk.granted(claim(&token, "a"));
+        assert!(desk.void("n1") && desk.claim_of("n1").is_none());
+        assert_eq!(kind(desk.claim(&fleet, &keys, &claim(&token, "b"), Duration::ZERO, 0)), "granted true");
+        desk.granted(claim(&token, "b"));
+        let report = |boot: &str| Report {
+            protocol: PROTOCOL,
+            node: "n1".into(),
+            boot_id: boot.into(),
+            stage: Stage::Ready,
+            done_bytes: None,
+            total_bytes: None,
+            disks: None,
+            ticket: None,
+            error: None,
+            uptime_ms: 1,
+            stage_started_ms: vec![],
+        };
+        let bearer = |boot: &str| keys.session("r", "n1", boot);
+        assert!(desk.report(&keys, &bearer("a"), report("a"), Duration::ZERO).is_err(), "the boot that is gone");
+        assert!(desk.report(&keys, &bearer("b"), report("b"), Duration::ZERO).is_ok());
     }
 
     // fault: F55 invariant: I5 harness: D

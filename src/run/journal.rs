@@ -6,14 +6,14 @@ use std::{
 };
 
 use rackctl_wire::Claim;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::{World, clock, desk::Order};
 use crate::{
     engine::Past,
     model::{Failure, failure::Cause},
     plan::{Plan, StepId, StepKind, Subject, wipe_guard::Target},
-    store::{Record, RecordKind, RunState, Store, StoreError},
+    store::{Draft, Record, RecordKind, RunState, Store, StoreError},
 };
 
 /// In a fact's body: a member that was taken out again because it did not catch up.
@@ -88,6 +88,20 @@ pub fn intent(records: &[Record], step: &str) -> Option<serde_json::Value> {
     records.iter().rev().find(|r| r.kind == RecordKind::Intent && r.step == step).map(|r| r.body.clone())
 }
 
+/// Stands in the body of the fact that a claim is void: the machine that had made it is off.
+pub const CLAIM_VOID: &str = "claimVoid";
+
+/// To be made durable before the next boot of the same attempt may claim.
+pub fn claim_is_void(node: &str) -> Draft {
+    Draft {
+        subject: node.to_owned(),
+        step: format!("{node}/await-claim"),
+        attempt: 1,
+        kind: RecordKind::Fact,
+        body: json!({ CLAIM_VOID: true }),
+    }
+}
+
 /// Puts the world of a resumed run back to where the journal says it was: claims, targets, offers, orders, voters.
 /// To be done before a server answers, and before [`super::execute`].
 pub fn restore(world: &World, records: &[Record]) -> Result<(), Failure> {
@@ -122,6 +136,9 @@ pub fn restore(world: &World, records: &[Record]) -> Result<(), Failure> {
                     if let Some(claim) = fact.body.get("claim") {
                         let claim: Claim = serde_json::from_value(claim.clone()).map_err(|e| unreadable(fact, &e))?;
                         world.desk().restore(claim);
+                    }
+                    if fact.body.get(CLAIM_VOID).is_some() {
+                        world.desk().void(node);
                     }
                     if let Some(target) = fact.body.get("target") {
                         let target: Target =

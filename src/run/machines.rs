@@ -65,12 +65,18 @@ async fn look(
                 // Its power is cut first: from there on its cluster does without it.
                 return Ok((may_take(world, node).await?, json!({ "lastReset": world.last_reset(node) })));
             }
-            if world.desk().claim_of(node).is_some() {
+            let seen = async {
+                let client = world.bmc(node).await?;
+                let seen = async { Ok::<_, Failure>((client.power().await?, client.last_reset_time().await?)) }.await;
+                close(client).await;
+                seen
+            };
+            let seen = seen.await;
+            // A claim is worth what the boot is that made it: nothing, once the machine is off.
+            let is_off = matches!(seen, Ok((PowerState::Off, _)));
+            if world.desk().claim_of(node).is_some() && !is_off {
                 return Ok((Found::Done, json!("the installer has claimed")));
             }
-            let client = world.bmc(node).await?;
-            let seen = async { Ok::<_, Failure>((client.power().await?, client.last_reset_time().await?)) }.await;
-            close(client).await;
             let (power, last_reset) = seen?;
             let before = intent.and_then(|i| i.get("lastReset")).and_then(Value::as_str).map(str::to_owned);
             let found = match look::installer_booted(power, last_reset.as_deref(), before.as_deref()) {
@@ -159,6 +165,10 @@ pub(super) async fn act(world: &World, node: &str, kind: &StepKind, attempt: u32
                 // Off before it is offered anything: a machine that tries the network over and over would claim now, and
                 // lose what it claimed with its power.
                 cut(&client).await?;
+                // An earlier process may have booted it, and that boot claimed while this one looked.
+                if world.desk().void(node) {
+                    world.append(super::claim_is_void(node)).map_err(|e| store_failure(&e))?;
+                }
                 // An offer knows no fence either: a process that slept past its lease makes none.
                 world.gate.check(&format!("{node}: offer network boot"))?;
                 world.desk().offer(node, attempt, until);

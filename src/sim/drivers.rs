@@ -26,7 +26,10 @@ use crate::{
         power::{BootOverride, BootTarget, OverrideFor, PowerAction, PowerState},
     },
     plan::{StepKind, approval, wipe_guard},
-    run::desk::{Order, SILENCE},
+    run::{
+        claim_is_void,
+        desk::{Order, SILENCE},
+    },
     store::{BmcSession, Store},
 };
 
@@ -304,10 +307,12 @@ async fn look_at(d: &Doing, kind: &StepKind, resumed: bool, intent: Option<&Valu
                 let last = d.tool.last_reset.borrow().get(&d.node).cloned().flatten();
                 return Ok((may_take(d).await?, json!({ "lastReset": last })));
             }
-            if d.tool.desk.borrow().claim_of(&d.node).is_some() {
+            let seen = async { with_bmc!(d, |c| Ok::<_, Failure>((c.power().await?, c.last_reset().await?))) }.await;
+            let is_off = matches!(seen, Ok((PowerState::Off, _)));
+            if d.tool.desk.borrow().claim_of(&d.node).is_some() && !is_off {
                 return Ok((Found::Done, json!("the installer has claimed")));
             }
-            let (power, last_reset) = with_bmc!(d, |c| Ok::<_, Failure>((c.power().await?, c.last_reset().await?)))?;
+            let (power, last_reset) = seen?;
             let before = intent.and_then(|i| i.get("lastReset")).and_then(Value::as_str);
             let found = match look::installer_booted(power, last_reset.as_deref(), before) {
                 Found::NotDone => may_take(d).await?,
@@ -405,6 +410,9 @@ pub async fn act(d: &Doing, kind: &StepKind, attempt: u32) -> Result<(), Failure
             let wanted = BootOverride { target: *target, lasts: OverrideFor::Once, mode: Some(*mode) };
             with_bmc!(d, |c| {
                 c.cut_first().await?;
+                if d.tool.desk.borrow_mut().void(&d.node) {
+                    d.tool.append(&d.ctx, claim_is_void(&d.node)).map_err(|e| failed(&e))?;
+                }
                 d.tool.gate(&d.ctx).await;
                 d.tool.gate.check(&format!("{}: offer network boot", d.node))?;
                 d.tool.desk.borrow_mut().offer(&d.node, attempt, until);

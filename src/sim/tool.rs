@@ -24,6 +24,7 @@ use crate::{
     model::{Failure, Fleet, approval::Envelope, facts::NodeRecord, failure::Cause, lease::Gate},
     plan::{Plan, StepKind, Subject, wipe_guard::Target},
     run::{
+        CLAIM_VOID,
         desk::{Desk, Order, Verdict},
         keys::Keys,
         past,
@@ -384,6 +385,9 @@ impl Tool {
             for fact in records[begun..].iter().filter(|r| r.kind == RecordKind::Fact && r.subject == *node) {
                 if let Some(claim) = fact.body.get("claim").and_then(|c| serde_json::from_value(c.clone()).ok()) {
                     self.desk.borrow_mut().restore(claim);
+                }
+                if fact.body.get(CLAIM_VOID).is_some() {
+                    self.desk.borrow_mut().void(node);
                 }
                 if let Some(target) = fact.body.get("target").and_then(|t| serde_json::from_value(t.clone()).ok()) {
                     self.targets.borrow_mut().insert(node.clone(), target);

@@ -14,12 +14,14 @@ pub fn program(named: Option<std::ffi::OsString>) -> PathBuf {
     named.map(PathBuf::from).filter(|path| path.is_absolute()).unwrap_or_else(|| PROGRAM.into())
 }
 
-/// The file that `sshd -i -f` reads. Whatever a client asks to be run, the machine's own command is.
+/// The file that `sshd -i -f` reads. Whatever a client asks to be run, the machine's own command is. sshd hands it to
+/// the operator's own shell, and bash, called by sshd at a shell level below 2, reads his `~/.bashrc` first: 40 % of the
+/// processor time of four hundred installations was one that sets up pyenv.
 pub fn config(host_key: &Path, authorized_keys: &Path, command: &[String]) -> Result<String, Failure> {
     Ok(format!(
         "HostKey {}\nAuthorizedKeysFile {}\nForceCommand {}\nPidFile none\nStrictModes no\nUsePAM no\nUseDNS no\n\
          PasswordAuthentication no\nKbdInteractiveAuthentication no\nPermitRootLogin yes\nAllowUsers root\n\
-         DisableForwarding yes\nKexAlgorithms curve25519-sha256\nPermitUserRC no\nPermitTTY no\nPrintMotd no\nPrintLastLog no\nLogLevel INFO\n",
+         DisableForwarding yes\nKexAlgorithms curve25519-sha256\nPermitUserRC no\nPermitTTY no\nPrintMotd no\nPrintLastLog no\nLogLevel INFO\nSetEnv SHLVL=2\n",
         quoted(host_key),
         quoted(authorized_keys),
         command_line(command)?,
