@@ -269,8 +269,10 @@ fn on_wipe(world: &mut World, what: &What) {
         broken(world, Invariant::I5, Some(node), "it is another machine than the inventory's".into());
     }
     let step = format!("{node}/write-disk");
-    // Whoever took the run over may have given the step up, which the installer does not hear of.
-    if !world.durable.intent(run, &step).is_some_and(|i| i.open || world.durable.changed_hands()) {
+    // Whoever took the run over may have given the step up, or its limit passed while the host slept: the installer, which
+    // has its ticket, does not hear of it.
+    let given_up = world.durable.changed_hands() || watch::somebody_slept(world);
+    if !world.durable.intent(run, &step).is_some_and(|i| i.open || given_up) {
         broken(world, Invariant::I1, Some(node), "it is wiped and no open intent says so".into());
     }
     let member = world.watch.voted.values().any(|v| v.contains(node));

@@ -64,6 +64,8 @@ pub struct Robbed {
     pub process: u32,
     /// Until then it may send: its lease, less what the longest sending takes.
     pub until: u64,
+    /// It was alive.
+    pub alive: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -81,6 +83,7 @@ pub struct Durable {
     intents: RefCell<HashMap<(String, String), Intent>>,
     locks: RefCell<HashMap<String, Held>>,
     robbed: RefCell<HashMap<String, Robbed>>,
+    handed_over: Cell<bool>,
     /// When each process last made its lease good.
     renewed: RefCell<BTreeMap<u32, u64>>,
     /// Since the state was lost, nobody can promise that everything converges.
@@ -105,6 +108,7 @@ impl Durable {
             intents: RefCell::default(),
             locks: RefCell::default(),
             robbed: RefCell::default(),
+            handed_over: Cell::new(false),
             renewed: RefCell::default(),
             lost: Cell::new(false),
             unbelieved: Cell::new(false),
@@ -285,7 +289,10 @@ impl Durable {
             let lease = LEASE.as_millis() as u64;
             let renewed = self.renewed.borrow().get(&before.process).copied().unwrap_or(0);
             let until = renewed + lease - (lease / 2).min(30_000);
-            self.robbed.borrow_mut().insert(name.clone(), Robbed { process: before.process, until });
+            let alive = self.is_alive(before.process);
+            self.robbed.borrow_mut().insert(name.clone(), Robbed { process: before.process, until, alive });
+            // A process that died on the same host loses its locks to whoever comes next; all others by order alone.
+            self.handed_over.set(self.handed_over.get() || order.is_some());
         }
         self.renewed.borrow_mut().insert(process, now);
         Ok(fence)
@@ -316,7 +323,7 @@ impl Durable {
 
     /// A lock was taken by order.
     pub fn changed_hands(&self) -> bool {
-        !self.robbed.borrow().is_empty()
+        self.handed_over.get()
     }
 
     pub fn robbed(&self, lock: &str) -> Option<Robbed> {

@@ -195,8 +195,8 @@ pub fn reset(world: &mut World, cause: &Cause, node: &str, action: &'static str)
     }
     let run = world.processes.get(&cause.process).map(|p| p.run.clone()).unwrap_or_default();
     // Nor if somebody took it over while the first one could still send: by a wrong clock, or by force.
-    let excused =
-        world.watch.more.failed_alone.contains(node) || world.durable.robbed(&format!("node/{node}")).is_some();
+    let excused = world.watch.more.failed_alone.contains(node)
+        || world.durable.robbed(&format!("node/{node}")).is_some_and(|r| r.alive);
     let key = (run, cause.step.clone(), cause.attempt, action);
     if !world.watch.more.resets.insert(key) && !excused {
         let why = format!("{action} was done twice for {}#{}", cause.step, cause.attempt);
