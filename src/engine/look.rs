@@ -141,10 +141,10 @@ pub fn rebooted(heard: Option<&Report>) -> Found {
     if heard.is_some_and(|report| report.stage != Stage::Restarting) { Found::NotDone } else { Found::Done }
 }
 
-/// `reboot-to-disk`: it said that it restarts, or is `silent` since its last report for longer than `silence`; `None`:
-/// it never reported to this process.
-pub fn has_left(report: Option<&Report>, silent: Option<Duration>, silence: Duration) -> bool {
-    report.is_some_and(|r| r.stage == Stage::Restarting) || silent.is_none_or(|s| s > silence)
+/// `reboot-to-disk`: it said that it restarts, or is `silent` for longer than `silence`: since its last report, or since
+/// it was told, where it never reported to this process.
+pub fn has_left(report: Option<&Report>, silent: Duration, silence: Duration) -> bool {
+    report.is_some_and(|r| r.stage == Stage::Restarting) || silent > silence
 }
 
 /// `power-on`

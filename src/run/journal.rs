@@ -146,7 +146,14 @@ pub fn restore(world: &World, records: &[Record]) -> Result<(), Failure> {
                         world.set_target(node, target);
                     }
                 }
-                world.desk().order(node, Order::Wait("for the resumed run to go on".into()));
+                // Whoever was told to restart, and is there still, did not hear it.
+                world.desk().order(
+                    node,
+                    match done(&id("reboot-to-disk")) {
+                        true => Order::Reboot,
+                        false => Order::Wait("for the resumed run to go on".into()),
+                    },
+                );
             }
         }
     }

@@ -288,9 +288,11 @@ async fn proof(world: &World, node: &str, kind: &StepKind) -> Result<(), Failure
             look::cleared(node, boot, &bmc::boot::words(boot))
         }
         StepKind::RebootToDisk => {
+            let told = clock::since_boot();
             world
                 .until_desk(Duration::from_millis(200), |desk: &Desk| {
-                    let silent = desk.silent_for(node, clock::since_boot());
+                    let now = clock::since_boot();
+                    let silent = desk.silent_for(node, now).unwrap_or(now.saturating_sub(told));
                     look::has_left(desk.report_of(node), silent, SILENCE).then_some(Ok(()))
                 })
                 .await

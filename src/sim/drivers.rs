@@ -2,7 +2,7 @@
 //! sequences of small operations, each of which takes time and may be cut by a crash. What is concluded from what they
 //! see is [`crate::engine::look`], for both.
 
-use std::rc::Rc;
+use std::{rc::Rc, time::Duration};
 
 use rackctl_wire::{NodeConfig, PROTOCOL, WriteTicket};
 use serde_json::{Value, json};
@@ -514,7 +514,9 @@ async fn proof(d: &Doing, kind: &StepKind) -> Result<(), Failure> {
             look::cleared(&node, boot, &crate::bmc::boot::words(boot))
         }
         StepKind::RebootToDisk => {
-            while !look::has_left(None, d.tool.silent_for(&d.ctx, &node), SILENCE) {
+            let told = d.ctx.now();
+            let waited = || Duration::from_millis(d.ctx.now() - told);
+            while !look::has_left(None, d.tool.silent_for(&d.ctx, &node).unwrap_or_else(waited), SILENCE) {
                 sleep(&d.ctx, POLL_MS).await;
             }
             Ok(())

@@ -393,7 +393,11 @@ impl Tool {
                     self.targets.borrow_mut().insert(node.clone(), target);
                 }
             }
-            self.desk.borrow_mut().order(node, Order::Wait("for the resumed run to go on".into()));
+            let order = match done(&id("reboot-to-disk")) {
+                true => Order::Reboot,
+                false => Order::Wait("for the resumed run to go on".into()),
+            };
+            self.desk.borrow_mut().order(node, order);
         }
     }
 }
