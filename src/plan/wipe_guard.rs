@@ -247,7 +247,7 @@ mod tests {
         }
     }
 
-    // fault: F46 invariant: I5 harness: D
+    // fault: F52 invariant: I5 harness: D
     #[test]
     fn what_a_write_that_never_began_was_to_replace_is_known() {
         let (first, second) = (Uuid::from_u128(1), Uuid::from_u128(2));

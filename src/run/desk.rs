@@ -301,7 +301,7 @@ mod tests {
         );
     }
 
-    // fault: F46 F52 invariant: I9 I11 harness: D
+    // fault: F52 invariant: I9 I11 harness: D
     #[test]
     fn what_claimed_before_its_power_was_cut_is_forgotten_and_the_next_boot_claims() {
         let folder = tempfile::tempdir().unwrap();
