@@ -59,10 +59,10 @@ pub async fn open(
     if !left.is_empty() {
         let known: Vec<bmc::Leftover> =
             left.iter().map(|s| bmc::Leftover { uri: s.uri.clone(), mark: s.mark() }).collect();
-        if client.delete_leftover_sessions(&known).await.is_ok() {
-            // One that was cut off may become a session yet.
-            let now = unix_ms();
-            for session in left.iter().filter(|s| s.settled(now)) {
+        if let Ok(deleted) = client.delete_leftover_sessions(&known).await {
+            // One that was cut off, and was not found, may become a session yet.
+            let (all, now) = (deleted as usize >= left.len(), unix_ms());
+            for session in left.iter().filter(|s| all || s.settled(now)) {
                 let _ = store.drop_bmc_session(session);
             }
         }
