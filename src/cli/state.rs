@@ -402,7 +402,14 @@ fn keep(
     // The machines took their time to answer: what was lost is asked again, so that nobody who began meanwhile loses
     // what he wrote.
     let stands = match stands {
-        Stands::Lost(_) => self::stands(place, order)?,
+        Stands::Lost(_) => match self::stands(place, order)? {
+            lost @ Stands::Lost(_) => lost,
+            Stands::Whole(..) => {
+                let why = "somebody else has made the state anew meanwhile; nothing was written";
+                let failure = Failure::new(Cause::Guard, "state rebuild", why);
+                return Err(failure.next("rackctl get nodes; if some are unknown still, rackctl state rebuild").into());
+            }
+        },
         whole @ Stands::Whole(..) => whole,
     };
     let done = match stands {

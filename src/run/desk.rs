@@ -22,6 +22,16 @@ pub enum Order {
     Stop(String),
 }
 
+impl Order {
+    /// Of a node in a resumed run, until its steps go on. Whoever was told to restart, and is there still, did not hear it.
+    pub fn resumed(told_to_reboot: bool) -> Order {
+        match told_to_reboot {
+            true => Order::Reboot,
+            false => Order::Wait("for the resumed run to go on".into()),
+        }
+    }
+}
+
 #[derive(Default)]
 struct Seat {
     /// Boot attempt whose token is good now, and until when (time since boot).
@@ -265,6 +275,22 @@ mod tests {
         }
     }
 
+    fn report(boot: &str, stage: Stage) -> Report {
+        Report {
+            protocol: PROTOCOL,
+            node: "n1".into(),
+            boot_id: boot.into(),
+            stage,
+            done_bytes: None,
+            total_bytes: None,
+            disks: None,
+            ticket: None,
+            error: None,
+            uptime_ms: 1,
+            stage_started_ms: vec![],
+        }
+    }
+
     fn kind(verdict: Verdict) -> String {
         match verdict {
             Verdict::Granted { first, .. } => format!("granted {first}"),
@@ -315,19 +341,7 @@ mod tests {
         assert!(desk.void("n1") && desk.claim_of("n1").is_none());
         assert_eq!(kind(desk.claim(&fleet, &keys, &claim(&token, "b"), Duration::ZERO, 0)), "granted true");
         desk.granted(claim(&token, "b"));
-        let report = |boot: &str| Report {
-            protocol: PROTOCOL,
-            node: "n1".into(),
-            boot_id: boot.into(),
-            stage: Stage::Ready,
-            done_bytes: None,
-            total_bytes: None,
-            disks: None,
-            ticket: None,
-            error: None,
-            uptime_ms: 1,
-            stage_started_ms: vec![],
-        };
+        let report = |boot| report(boot, Stage::Ready);
         let bearer = |boot: &str| keys.session("r", "n1", boot);
         assert!(desk.report(&keys, &bearer("a"), report("a"), Duration::ZERO).is_err(), "the boot that is gone");
         assert!(desk.report(&keys, &bearer("b"), report("b"), Duration::ZERO).is_ok());
@@ -381,19 +395,7 @@ mod tests {
         let mut desk = Desk::new("r", &fleet);
         desk.offer("n1", 1, Duration::from_secs(100));
         desk.granted(claim(&keys.token("r", "n1", 1), "a"));
-        let report = Report {
-            protocol: PROTOCOL,
-            node: "n1".into(),
-            boot_id: "a".into(),
-            stage: Stage::Ready,
-            done_bytes: None,
-            total_bytes: None,
-            disks: None,
-            ticket: None,
-            error: None,
-            uptime_ms: 1,
-            stage_started_ms: vec![],
-        };
+        let report = report("a", Stage::Ready);
         assert_eq!(desk.report(&keys, "guess", report.clone(), Duration::ZERO).unwrap_err().0, 401);
         let session = keys.session("r", "n1", "a");
         assert!(matches!(desk.report(&keys, &session, report.clone(), Duration::ZERO), Ok(Directive::Wait { .. })));

@@ -146,14 +146,7 @@ pub fn restore(world: &World, records: &[Record]) -> Result<(), Failure> {
                         world.set_target(node, target);
                     }
                 }
-                // Whoever was told to restart, and is there still, did not hear it.
-                world.desk().order(
-                    node,
-                    match done(&id("reboot-to-disk")) {
-                        true => Order::Reboot,
-                        false => Order::Wait("for the resumed run to go on".into()),
-                    },
-                );
+                world.desk().order(node, Order::resumed(done(&id("reboot-to-disk"))));
             }
         }
     }

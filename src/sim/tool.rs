@@ -393,11 +393,7 @@ impl Tool {
                     self.targets.borrow_mut().insert(node.clone(), target);
                 }
             }
-            let order = match done(&id("reboot-to-disk")) {
-                true => Order::Reboot,
-                false => Order::Wait("for the resumed run to go on".into()),
-            };
-            self.desk.borrow_mut().order(node, order);
+            self.desk.borrow_mut().order(node, Order::resumed(done(&id("reboot-to-disk"))));
         }
     }
 }
