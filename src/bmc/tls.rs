@@ -4,9 +4,10 @@
 //! at under a pin, the handshake's signature is: a pin without it would prove nothing. The signature is checked
 //! against the raw key, so X.509 v1 certificates work too.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 
 use reqwest::Url;
+use ring::rand::{SecureRandom, SystemRandom};
 use rustls::{
     CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme,
     client::{
@@ -17,9 +18,13 @@ use rustls::{
     pki_types::{CertificateDer, ServerName, SubjectPublicKeyInfoDer, UnixTime, pem::PemObject},
 };
 use sha2::{Digest, Sha256};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use x509_parser::prelude::{FromDer, X509Certificate};
 
-use super::redfish::json::clean;
+use super::{
+    redfish::json::clean,
+    tls_offer::{self, Offer},
+};
 use crate::model::{Failure, failure::Cause, fleet::Trust};
 
 /// Connect and handshake of [`probe_pin`], each.
@@ -119,10 +124,17 @@ impl ServerCertVerifier for Verifier {
     }
 }
 
+/// One for all: a fleet has thousands of endpoints.
+fn provider() -> Arc<CryptoProvider> {
+    static PROVIDER: LazyLock<Arc<CryptoProvider>> =
+        LazyLock::new(|| Arc::new(rustls::crypto::ring::default_provider()));
+    Arc::clone(&PROVIDER)
+}
+
 /// The TLS configuration for one endpoint, and where its handshakes leave what they saw.
 pub fn config(node: &str, trust: &Trust) -> Result<(ClientConfig, Seen), Failure> {
     let what = format!("{node}: trust its BMC");
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let provider = provider();
     let rule = match trust {
         Trust::Pin(pin) => {
             let digest = pin.strip_prefix("sha256:").unwrap_or_default();
@@ -171,7 +183,7 @@ pub async fn probe_pin(base_url: &str) -> Result<String, Failure> {
     let host = host.trim_start_matches('[').trim_end_matches(']').to_owned();
     let name = ServerName::try_from(host.clone()).map_err(|e| fail(Cause::Local, e.to_string()))?;
     let seen = Seen::default();
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let provider = provider();
     let config = build(Rule::Any, seen.clone(), provider).map_err(|e| fail(Cause::Local, e.to_string()))?;
     let limit = std::time::Duration::from_secs(PROBE_SECONDS);
     let late = |step: &str| fail(Cause::Unreachable, format!("no {step} within {PROBE_SECONDS} s"));
@@ -181,11 +193,44 @@ pub async fn probe_pin(base_url: &str) -> Result<String, Failure> {
     let connector = tokio_rustls::TlsConnector::from(Arc::new(config));
     let shaken =
         tokio::time::timeout(limit, connector.connect(name, stream)).await.map_err(|_| late("TLS handshake"))?;
-    shaken.map_err(|e| match find(&e) {
-        Some(fault) => fail(Cause::Refused, explain(fault)),
-        None => fail(Cause::Unreachable, e.to_string()),
-    })?;
+    if let Err(e) = shaken {
+        return Err(match find(&e) {
+            Some(fault) => fail(Cause::Refused, explained(fault, &url).await),
+            None => fail(Cause::Unreachable, e.to_string()),
+        });
+    }
     seen.pin().ok_or_else(|| fail(Cause::Malformed, "the handshake showed no certificate".into()))
+}
+
+/// Whether the two have no TLS in common: what the other side has is worth asking then.
+pub fn nothing_in_common(error: &rustls::Error) -> bool {
+    use rustls::{AlertDescription as Alert, Error};
+    matches!(
+        error,
+        Error::PeerIncompatible(_)
+            | Error::AlertReceived(Alert::ProtocolVersion | Alert::HandshakeFailure | Alert::InsufficientSecurity)
+    )
+}
+
+/// What TLS the BMC chooses when it may choose freely, asked with a hello that takes anything. No handshake follows,
+/// and nothing is sent but the hello. `None`: it does not say.
+pub async fn probe_offer(url: &Url) -> Option<Offer> {
+    let limit = std::time::Duration::from_secs(PROBE_SECONDS);
+    let host = url.host_str()?.trim_start_matches('[').trim_end_matches(']').to_owned();
+    let asked = async {
+        let mut stream = tokio::net::TcpStream::connect((host, url.port().unwrap_or(443))).await.ok()?;
+        let mut random = [0; 32];
+        SystemRandom::new().fill(&mut random).ok()?;
+        stream.write_all(&tls_offer::hello(random)).await.ok()?;
+        let mut bytes = Vec::new();
+        while !tls_offer::complete(&bytes) {
+            if stream.read_buf(&mut bytes).await.ok()? == 0 {
+                break;
+            }
+        }
+        tls_offer::answer(&bytes)
+    };
+    tokio::time::timeout(limit, asked).await.ok()?
 }
 
 /// The rustls error inside of a chain, if TLS is what failed.
@@ -211,11 +256,11 @@ pub fn explain(error: &rustls::Error) -> String {
     match error {
         Error::AlertReceived(Alert::ProtocolVersion)
         | Error::PeerIncompatible(Peer::ServerDoesNotSupportTls12Or13 | Peer::ServerTlsVersionIsDisabledByOurConfig) => {
-            "the BMC offers neither TLS 1.2 nor TLS 1.3 (older versions are refused): update its firmware".to_owned()
+            "the BMC offers neither TLS 1.2 nor TLS 1.3 (older versions are refused)".to_owned()
         }
         Error::AlertReceived(Alert::HandshakeFailure | Alert::InsufficientSecurity) => {
             "no cipher suite in common: the BMC offers only RSA key exchange, CBC or DHE, or a curve that is not \
-             supported (needed: TLS 1.3, or TLS 1.2 with ECDHE and GCM or ChaCha20). Update its firmware"
+             supported (needed: TLS 1.3, or TLS 1.2 with ECDHE and GCM or ChaCha20)"
                 .to_owned()
         }
         Error::PeerIncompatible(reason) => format!("its TLS is not compatible: {reason:?}"),
@@ -229,8 +274,25 @@ pub fn explain(error: &rustls::Error) -> String {
     }
 }
 
+/// As [`explain`], and what it offers where the two have nothing in common.
+pub async fn explained(error: &rustls::Error, url: &Url) -> String {
+    let why = explain(error);
+    if !nothing_in_common(error) {
+        return why;
+    }
+    let offers = probe_offer(url).await.map_or_else(String::new, |offer| format!(". It chose {offer}"));
+    format!("{why}{offers}. Update its firmware, or give the node an `ipmi:` endpoint")
+}
+
 /// The failure for a connection that did not come about: both fingerprints where the pin is what differs.
-pub fn untrusted(node: &str, what: &str, trust: &Trust, seen: &Seen, error: &rustls::Error) -> Failure {
+pub async fn untrusted(
+    node: &str,
+    what: &str,
+    trust: &Trust,
+    seen: &Seen,
+    error: &rustls::Error,
+    url: &Url,
+) -> Failure {
     let command = format!("rackctl bmc trust {node}");
     match (trust, seen.pin()) {
         (Trust::Pin(expected), Some(pin)) if !expected.eq_ignore_ascii_case(&pin) => {
@@ -248,6 +310,6 @@ pub fn untrusted(node: &str, what: &str, trust: &Trust, seen: &Seen, error: &rus
         _ if matches!(error, rustls::Error::InvalidCertificate(_)) => {
             Failure::new(Cause::Untrusted, what, explain(error))
         }
-        _ => Failure::new(Cause::Refused, what, explain(error)),
+        _ => Failure::new(Cause::Refused, what, explained(error, url).await),
     }
 }

@@ -7,6 +7,8 @@ use serde_json::{Value, json};
 
 use super::{
     args::act::{Bmc, BmcVerb},
+    bmc_login::bmc_login,
+    bmc_scan::bmc_scan,
     globals::Globals,
     seen,
     session::{Session, block_on},
@@ -25,15 +27,20 @@ use crate::{
 const LOOK: Duration = Duration::from_secs(60);
 
 pub fn bmc(globals: &Globals, args: &Bmc) -> Result<Exit, Stop> {
+    let targets = match &args.verb {
+        BmcVerb::Scan(scan) => return bmc_scan(globals, scan),
+        BmcVerb::Info { targets } | BmcVerb::Trust { targets, .. } => targets,
+        BmcVerb::Login(login) => &login.targets,
+    };
     let session = Session::open(globals)?;
-    let (BmcVerb::Info { targets } | BmcVerb::Trust { targets, .. }) = &args.verb;
     let status = seen::status_for(globals, &session.fleet, targets)?;
     let names = targets::nodes(&session.fleet, &status, targets, Nothing::IsRefused)?;
     session.enter(&names)?;
     block_on(async {
         match &args.verb {
-            BmcVerb::Info { .. } => info(globals, &session, &names).await,
             BmcVerb::Trust { fingerprint, .. } => trust(&session, &names, fingerprint.as_deref()).await,
+            BmcVerb::Login(login) => bmc_login(globals, &session, &names, login).await,
+            _ => info(globals, &session, &names).await,
         }
     })
 }

@@ -1,6 +1,6 @@
 //! `power` and `boot`: short looks and changes over a selection, each verified.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use futures_util::{StreamExt, stream};
 use serde_json::json;
@@ -22,6 +22,7 @@ use crate::{
         Failure, Fleet,
         facts::{NodeFacts, Observed},
         failure::Cause,
+        fleet::Node,
         goal::Goal,
         power::{BootOverride, OverrideFor, PowerAction, PowerState},
     },
@@ -36,17 +37,12 @@ const CHANGE: Duration = Duration::from_secs(180);
 pub(super) type Row = (String, Result<String, Failure>);
 
 pub fn power(globals: &Globals, args: &Power) -> Result<Exit, Stop> {
-    let (targets, nothing) = match &args.verb {
-        PowerVerb::Status { targets } => (targets, Nothing::MeansAll),
-        verb => (&verb.action().map(|(_, a)| a).ok_or_else(no_action)?.targets, Nothing::IsRefused),
+    let targets = match &args.verb {
+        PowerVerb::Status { targets } => targets,
+        verb => &verb.action().map(|(_, a)| a).ok_or_else(no_action)?.targets,
     };
     let limit = globals.timeout.unwrap_or(CHANGE);
-    let Some((action, options)) = args.verb.action() else {
-        let work = Work { nothing, ..Work::looking("POWER", "power") };
-        return over(globals, targets, work, |client| {
-            Box::pin(async move { Ok(resource::power_word(client.power().await?).to_owned()) })
-        });
-    };
+    let Some((action, options)) = args.verb.action() else { return status(globals, targets) };
     let force = options.force;
     let wait = !options.no_wait;
     if options.dry_run {
@@ -68,7 +64,25 @@ pub fn power(globals: &Globals, args: &Power) -> Result<Exit, Stop> {
         patience: limit,
         hint: if verb == "off" && !force { "; --force cuts the power" } else { "" },
     };
-    short::run(globals, targets, nothing, &short, &goal)
+    short::run(globals, targets, Nothing::IsRefused, &short, &goal)
+}
+
+fn status(globals: &Globals, targets: &Targets) -> Result<Exit, Stop> {
+    let session = Session::open(globals)?;
+    let status = seen::status_for(globals, &session.fleet, targets)?;
+    let names = targets::nodes(&session.fleet, &status, targets, Nothing::MeansAll)?;
+    session.enter(&names)?;
+    block_on(async {
+        let passwords = session.passwords(&names).await?;
+        let left = session.left_open()?;
+        let rows = rows(&session, &names, async |node| {
+            let state = session.power(node, &passwords, LOOK, !left.contains(&node.name)).await?;
+            Ok(resource::power_word(state).to_owned())
+        })
+        .await;
+        remember(&session, &rows);
+        show(globals, rows, "POWER", "power")
+    })
 }
 
 fn no_action() -> Stop {
@@ -187,36 +201,32 @@ fn over(
     session.enter(&names)?;
     block_on(async {
         let passwords = session.passwords(&names).await?;
-        let rows = each(&session, &names, &passwords, &operation).await;
-        if work.field == "power" {
-            remember(&session, &rows);
-        }
+        let rows = rows(&session, &names, async |node| {
+            let client = session.bmc(node, &passwords, LOOK).await?;
+            let result = operation(&client).await;
+            let _ = client.close().await;
+            result
+        })
+        .await;
         show(globals, rows, work.heading, work.field)
     })
 }
 
-async fn each(
-    session: &Session,
-    names: &[String],
-    passwords: &Arc<bmc::Passwords>,
-    operation: &(impl for<'a> Fn(&'a bmc::Client) -> Doing<'a> + Send + Sync),
-) -> Vec<Row> {
-    let mut rows: Vec<Row> = stream::iter(names.iter().map(|name| async move {
-        let result = async {
-            let node = session.node(name)?;
-            let client = session.bmc(node, passwords, LOOK).await?;
-            let result = operation(&client).await;
-            let _ = client.close().await;
-            result
-        }
-        .await;
-        (name.clone(), result)
+/// A row of each node, in the order of the names; so many at a time as the operator allows.
+async fn rows(session: &Session, names: &[String], look: impl AsyncFn(&Node) -> Result<String, Failure>) -> Vec<Row> {
+    let look = &look;
+    let mut rows: Vec<(usize, Row)> = stream::iter(names.iter().enumerate().map(|(place, name)| async move {
+        let row = match session.node(name) {
+            Ok(node) => look(node).await,
+            Err(failure) => Err(failure),
+        };
+        (place, (name.clone(), row))
     }))
     .buffer_unordered(session.concurrency.max(1))
     .collect()
     .await;
-    rows.sort_by_key(|(name, _)| names.iter().position(|n| n == name));
-    rows
+    rows.sort_by_key(|(place, _)| *place);
+    rows.into_iter().map(|(_, row)| row).collect()
 }
 
 pub(super) fn show(globals: &Globals, rows: Vec<Row>, heading: &str, field: &str) -> Result<Exit, Stop> {

@@ -21,6 +21,7 @@ use crate::{
         Failure, Fleet,
         failure::Cause,
         fleet::{Credential, Node},
+        power::PowerState,
     },
     output::{Exit, Stop, plan::Place, stdout},
     run::{
@@ -224,6 +225,24 @@ impl Session {
         sessions::open(&self.store, node, passwords, how).await
     }
 
+    /// A machine's power state, with as few requests as its BMC allows.
+    pub async fn power(
+        &self,
+        node: &Node,
+        passwords: &bmc::Passwords,
+        deadline: std::time::Duration,
+        swept: bool,
+    ) -> Result<PowerState, Failure> {
+        let how = LogIn { read_only: self.read_only, deadline, observer: self.observer(), gate: None };
+        sessions::power(&self.store, node, passwords, how, swept).await
+    }
+
+    /// Nodes at whose BMCs somebody left a session: the next log-in there closes it.
+    pub fn left_open(&self) -> Result<BTreeSet<String>, Failure> {
+        let left = sessions::leftovers(self.store.as_ref()).map_err(|e| failure(&e))?;
+        Ok(left.into_iter().map(|s| s.node).collect())
+    }
+
     /// Sessions that dead processes and cut-off steps left in BMCs are deleted: each log-in does that for its own BMC.
     pub async fn sweep(&self, passwords: &bmc::Passwords) -> Result<(), Failure> {
         let left = || sessions::leftovers(self.store.as_ref()).map_err(|e| failure(&e));
@@ -269,7 +288,7 @@ async fn login(name: &str, credential: &Credential) -> Result<bmc::Login, Failur
     })?;
     let password = Arc::new(password);
     secrets::remember(&password);
-    Ok(bmc::Login { username: credential.username.clone(), password })
+    Ok(bmc::Login::new(&credential.username, password))
 }
 
 /// Revision of the inventory's checkout, asked of git; `None` outside of one.

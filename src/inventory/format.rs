@@ -2,6 +2,7 @@
 
 use std::net::Ipv4Addr;
 
+use base64::{Engine, prelude::BASE64_STANDARD};
 use ipnet::Ipv4Net;
 use uuid::Uuid;
 
@@ -28,8 +29,8 @@ pub fn check(format: &str, text: &str) -> Result<(), String> {
         }
         "rackctl-sha256" => ok(is_sha256(text), "a SHA-256: 64 hex digits"),
         "rackctl-pin" => ok(
-            text.strip_prefix("sha256:").is_some_and(is_sha256),
-            "`sha256:` and 64 hex digits (`rackctl bmc trust` prints it)",
+            pin(text).is_some(),
+            "`sha256:` and 64 hex digits (`rackctl bmc trust` prints it), or the same digest in base64",
         ),
         "rackctl-https-url" => https_url(text),
         "rackctl-webhook-url" => webhook_url(text),
@@ -79,6 +80,18 @@ pub(crate) fn is_label_key(text: &str) -> bool {
 
 fn is_sha256(text: &str) -> bool {
     text.len() == 64 && text.bytes().all(|b| b.is_ascii_hexdigit())
+}
+
+/// The SHA-256 of a public key as `sha256:` and 64 small hex digits, however it was written: with colons, or in base64 as
+/// `curl --pinnedpubkey sha256//…` and RFC 7469 have it.
+pub(crate) fn pin(text: &str) -> Option<String> {
+    let digest = text.strip_prefix("sha256:").or_else(|| text.strip_prefix("sha256//"))?;
+    let hex: String = digest.chars().filter(|c| *c != ':').collect();
+    if is_sha256(&hex) {
+        return Some(format!("sha256:{}", hex.to_ascii_lowercase()));
+    }
+    let bytes = BASE64_STANDARD.decode(digest).ok().filter(|bytes| bytes.len() == 32)?;
+    Some(format!("sha256:{}", hex::encode(bytes)))
 }
 
 fn is_time_of_day(text: &str) -> bool {

@@ -181,7 +181,9 @@ fn endpoint(spec: EndpointSpec) -> Fine<fleet::Endpoint> {
     };
     let trust = match spec.tls {
         Some(tls) => match (tls.pin, tls.ca) {
-            (Some(pin), _) => fleet::Trust::Pin(pin.0.to_ascii_lowercase()),
+            (Some(pin), _) => {
+                fleet::Trust::Pin(super::format::pin(&pin.0).ok_or_else(|| format!("`{}` is no pin", pin.0))?)
+            }
             (None, Some(ca)) => fleet::Trust::Ca(ca.into()),
             (None, None) => fleet::Trust::None,
         },

@@ -15,7 +15,7 @@ use std::{
 
 use crate::{
     bmc,
-    model::{Failure, fleet::Node, lease::Gate},
+    model::{Failure, fleet::Node, lease::Gate, power::PowerState},
     run::clock::unix_ms,
     store::{BmcSession, Holder, Store, StoreError},
 };
@@ -38,6 +38,37 @@ pub struct LogIn {
     pub gate: Option<Arc<Gate>>,
 }
 
+fn options(store: &Arc<dyn Store>, how: LogIn) -> bmc::Options {
+    bmc::Options {
+        read_only: how.read_only,
+        deadline: how.deadline,
+        ledger: Arc::new(StoreLedger::new(Arc::clone(store))),
+        observer: how.observer,
+        gate: how.gate,
+    }
+}
+
+/// The power state, by one request where that does. `swept`: nobody left a session at this BMC.
+///
+/// # Errors
+/// As [`open`], and what the look itself meets.
+pub async fn power(
+    store: &Arc<dyn Store>,
+    node: &Node,
+    passwords: &bmc::Passwords,
+    how: LogIn,
+    swept: bool,
+) -> Result<PowerState, Failure> {
+    let again = LogIn { observer: how.observer.clone(), gate: how.gate.clone(), ..how };
+    if swept && let Some(state) = bmc::client::glance(node, passwords, &options(store, how)).await? {
+        return Ok(state);
+    }
+    let client = open(store, node, passwords, again).await?;
+    let state = client.power().await;
+    let _ = client.close().await;
+    state
+}
+
 /// Logs in, and closes first what dead processes and cut-off steps left open at this BMC. Close it on every way out.
 pub async fn open(
     store: &Arc<dyn Store>,
@@ -45,13 +76,7 @@ pub async fn open(
     passwords: &bmc::Passwords,
     how: LogIn,
 ) -> Result<bmc::Client, Failure> {
-    let options = bmc::Options {
-        read_only: how.read_only,
-        deadline: how.deadline,
-        ledger: Arc::new(StoreLedger::new(Arc::clone(store))),
-        observer: how.observer,
-        gate: how.gate,
-    };
+    let options = options(store, how);
     let client = bmc::Client::open(node, passwords, options).await?;
     // What cannot be closed now stays noted: the end of the run and the next log-in try again.
     let left: Vec<BmcSession> =

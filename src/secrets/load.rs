@@ -165,17 +165,24 @@ async fn bounded(pipe: Option<impl tokio::io::AsyncRead + Unpin>, limit: usize) 
     Ok(kept)
 }
 
-/// `service/user` of the desktop's or the kernel's keyring. The library blocks, so it has a thread of its own.
-async fn keyring(what: &str, entry: &str) -> Result<Secret, Failure> {
-    let fail = |why: String| {
-        let next = "keep the password elsewhere: passwordFrom with exec, file, age or sops";
-        Failure::new(Cause::Local, what, why).next(next)
-    };
+pub(super) fn no_keyring(what: &str, why: String) -> Failure {
+    let next = "keep the password elsewhere: passwordFrom with exec, file, age or sops";
+    Failure::new(Cause::Local, what, why).next(next)
+}
+
+/// Service and user of `SERVICE/USER`.
+pub(super) fn keyring_entry(what: &str, entry: &str) -> Result<(String, String), Failure> {
     let (service, user) = entry
         .split_once('/')
         .filter(|(s, u)| !s.is_empty() && !u.is_empty())
-        .ok_or_else(|| fail(format!("`{entry}` is not of the form SERVICE/USER")))?;
-    let (service, user) = (service.to_owned(), user.to_owned());
+        .ok_or_else(|| no_keyring(what, format!("`{entry}` is not of the form SERVICE/USER")))?;
+    Ok((service.to_owned(), user.to_owned()))
+}
+
+/// `service/user` of the desktop's or the kernel's keyring. The library blocks, so it has a thread of its own.
+async fn keyring(what: &str, entry: &str) -> Result<Secret, Failure> {
+    let fail = |why: String| no_keyring(what, why);
+    let (service, user) = keyring_entry(what, entry)?;
     let look = tokio::task::spawn_blocking(move || {
         keyring::Entry::new(&service, &user).and_then(|entry| entry.get_password()).map(Secret::new)
     });

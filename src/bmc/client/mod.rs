@@ -3,6 +3,8 @@
 //! Sources: DSP0266 1.20 (sessions in 13.3.4, ETags in 6.5, error responses in 8.6).
 
 mod act;
+mod glance;
+mod scan;
 mod send;
 mod session;
 #[cfg(test)]
@@ -12,9 +14,12 @@ mod walk;
 use std::{collections::BTreeMap, pin::Pin, sync::Arc, time::Duration};
 
 pub use act::{Operation, requests_preview};
+pub use glance::glance;
+pub use scan::{Found, scan};
 pub use walk::{ManagerFacts, Source, gather_facts, gather_view};
 
 use super::{
+    proof::Proof,
     read::{self, SystemView},
     redfish::wire::{self, ServiceRoot},
 };
@@ -50,6 +55,14 @@ pub const ROOT: &str = "/redfish/v1/";
 pub struct Login {
     pub username: String,
     pub password: Arc<Secret>,
+    /// Whether it was accepted anywhere yet: shared by all machines of its group.
+    pub proof: Arc<Proof>,
+}
+
+impl Login {
+    pub fn new(username: impl Into<String>, password: Arc<Secret>) -> Login {
+        Login { username: username.into(), password, proof: Arc::default() }
+    }
 }
 
 /// Credentials by name, loaded by the caller; those whose source speaks of the node, by node too.
@@ -64,7 +77,7 @@ impl Passwords {
         Passwords::default()
     }
     pub fn insert(&mut self, credential: impl Into<String>, username: impl Into<String>, password: Arc<Secret>) {
-        self.put(credential, Ok(Login { username: username.into(), password }));
+        self.put(credential, Ok(Login::new(username, password)));
     }
     /// One that all nodes share. A failure stops the nodes that need it, and no others.
     pub fn put(&mut self, credential: impl Into<String>, login: Result<Login, Failure>) {
@@ -176,10 +189,7 @@ impl Client {
             };
             let login = passwords.get(&node.name, &endpoint.credential)?;
             let wire = Wire::new(&node.name, url, &endpoint.trust, login, &options)?;
-            let opened = tokio::time::timeout(options.deadline, session::enter(&wire)).await;
-            let late =
-                || Failure::new(Cause::Deadline, &what, format!("not done within {} s", options.deadline.as_secs()));
-            match opened.unwrap_or_else(|_| Err(late())) {
+            match session::enter(&wire, options.deadline).await {
                 Ok(root) => {
                     return Ok(Client {
                         leave: None,

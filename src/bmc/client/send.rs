@@ -13,6 +13,7 @@ use super::{Gate, Login, Observer, Options, RequestLine, SessionLedger, session}
 use crate::{
     bmc::{
         link,
+        proof::Proof,
         redfish::{
             json::{self, MAX_BODY_BYTES, clean},
             wire::ErrorBody,
@@ -68,6 +69,8 @@ pub(super) struct Answer {
     pub etag: Option<String>,
     pub location: Option<String>,
     pub token: Option<Secret>,
+    /// A 401 names Basic among the ways to show a credential (RFC 9110 11.6.1).
+    pub takes_basic: bool,
     retry_after: Option<Duration>,
 }
 
@@ -103,6 +106,7 @@ pub(super) struct Wire {
     pub base: Url,
     pub username: String,
     pub password: Arc<Secret>,
+    pub proof: Arc<Proof>,
     pub ledger: Arc<dyn SessionLedger>,
     http: reqwest::Client,
     trust: Trust,
@@ -143,6 +147,7 @@ impl Wire {
             base,
             username: login.username.clone(),
             password: login.password.clone(),
+            proof: login.proof.clone(),
             ledger: options.ledger.clone(),
             http,
             trust: trust.clone(),
@@ -294,7 +299,10 @@ impl Wire {
         if let Some(body) = &request.body {
             builder = builder.json(body);
         }
-        let mut response = builder.send().await.map_err(|e| self.no_answer(&what, &e))?;
+        let mut response = match builder.send().await {
+            Ok(response) => response,
+            Err(e) => return Err(self.no_answer(&what, &e).await),
+        };
         let header =
             |name: header::HeaderName| response.headers().get(name).and_then(|v| v.to_str().ok()).map(str::to_owned);
         let status = response.status().as_u16();
@@ -303,9 +311,17 @@ impl Wire {
         let retry_after = header(header::RETRY_AFTER).and_then(|v| v.trim().parse().ok()).map(Duration::from_secs);
         let encoding = header(header::CONTENT_ENCODING).filter(|e| e != "identity");
         let token = header(header::HeaderName::from_static("x-auth-token")).map(Secret::new);
+        let challenges = response.headers().get_all(header::WWW_AUTHENTICATE);
+        let basic = |v: &header::HeaderValue| v.to_str().is_ok_and(|v| v.to_ascii_lowercase().contains("basic"));
+        let takes_basic = challenges.iter().any(basic);
         let malformed = |why: String| Failure::new(Cause::Malformed, what.clone(), why);
         let mut bytes = Vec::new();
-        while let Some(chunk) = response.chunk().await.map_err(|e| self.no_answer(&what, &e))? {
+        loop {
+            let chunk = match response.chunk().await {
+                Ok(Some(chunk)) => chunk,
+                Ok(None) => break,
+                Err(e) => return Err(self.no_answer(&what, &e).await),
+            };
             if bytes.len() + chunk.len() > MAX_BODY_BYTES {
                 return Err(malformed(json::JsonFault::Size(bytes.len() + chunk.len()).to_string()));
             }
@@ -327,12 +343,12 @@ impl Wire {
         {
             *proven = true;
         }
-        Ok(Answer { status, body, etag, location, token, retry_after })
+        Ok(Answer { status, body, etag, location, token, takes_basic, retry_after })
     }
 
-    fn no_answer(&self, what: &str, error: &reqwest::Error) -> Failure {
+    async fn no_answer(&self, what: &str, error: &reqwest::Error) -> Failure {
         if let Some(fault) = tls::find(error) {
-            return tls::untrusted(&self.node, what, &self.trust, &self.seen, fault);
+            return tls::untrusted(&self.node, what, &self.trust, &self.seen, fault, &self.base).await;
         }
         let mut deepest: &dyn std::error::Error = error;
         while let Some(inner) = deepest.source() {

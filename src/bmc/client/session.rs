@@ -16,6 +16,7 @@ use super::{
 use crate::{
     bmc::{
         link,
+        proof::Turn,
         redfish::wire::{Link, LogIn, ServiceRoot, Session},
     },
     model::{Failure, Secret, failure::Cause},
@@ -23,9 +24,20 @@ use crate::{
 
 /// For the log-out: it must not hold up an interrupted run.
 const LEAVE_TIMEOUT: Duration = Duration::from_secs(10);
+/// For those who try the same password before.
+const TURN: Duration = Duration::from_secs(90);
 
-/// Reads the root without a credential, then logs in.
-pub(super) async fn enter(wire: &Wire) -> Result<ServiceRoot, Failure> {
+/// Reads the root without a credential, then logs in. `limit`: for each of the two; the wait for others who try the same
+/// password comes on top.
+pub(super) async fn enter(wire: &Wire, limit: Duration) -> Result<ServiceRoot, Failure> {
+    let root = within(wire, limit, greet(wire)).await?;
+    let turn = turn(wire).await?;
+    let result = within(wire, limit, first_log_in(wire, &root)).await;
+    turn.settle(&wire.node, &result);
+    result.map(|()| root)
+}
+
+pub(super) async fn greet(wire: &Wire) -> Result<ServiceRoot, Failure> {
     let answer = wire.ask(&Request::get(ROOT)).await?;
     let root: ServiceRoot = super::parsed(answer.body);
     if root.systems.is_none() && root.redfish_version.is_none() {
@@ -33,8 +45,36 @@ pub(super) async fn enter(wire: &Wire) -> Result<ServiceRoot, Failure> {
         return Err(Failure::new(Cause::Malformed, what, "the answer is no Redfish service root"));
     }
     *wire.sessions.lock().unwrap_or_else(PoisonError::into_inner) = sessions_path(&root);
-    log_in(wire).await?;
     Ok(root)
+}
+
+pub(super) async fn turn(wire: &Wire) -> Result<Turn<'_>, Failure> {
+    let late = |_| {
+        let why = format!("another machine tries the same password, and gave no answer within {} s", TURN.as_secs());
+        Err(Failure::new(Cause::Deadline, format!("{}: log in at its BMC", wire.node), why))
+    };
+    tokio::time::timeout(TURN, wire.proof.turn(&wire.node, &wire.username)).await.unwrap_or_else(late)
+}
+
+pub(super) async fn first_log_in(wire: &Wire, root: &ServiceRoot) -> Result<(), Failure> {
+    log_in(wire).await?;
+    // Without a session nothing was sent yet: one request shows whether the password is taken.
+    match Link::path(&root.systems).filter(|_| wire.session_uri().is_none() && !wire.proof.accepted()) {
+        Some(path) => wire.ask(&Request::get(path)).await.map(drop),
+        None => Ok(()),
+    }
+}
+
+pub(super) async fn within<T>(
+    wire: &Wire,
+    limit: Duration,
+    work: impl Future<Output = Result<T, Failure>>,
+) -> Result<T, Failure> {
+    let late = |_| {
+        let what = format!("{}: log in at its BMC", wire.node);
+        Err(Failure::new(Cause::Deadline, what, format!("not done within {} s", limit.as_secs())))
+    };
+    tokio::time::timeout(limit, work).await.unwrap_or_else(late)
 }
 
 /// `Links.Sessions` (required by DSP0266 13.3.4.2), else beside the session service.

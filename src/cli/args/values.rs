@@ -75,11 +75,9 @@ pub fn assignment(text: &str) -> Result<(String, String), String> {
 
 /// `sha256:` and 64 hex digits: what a BMC's public key hashes to.
 pub fn fingerprint(text: &str) -> Result<String, String> {
-    let hex: String = text.strip_prefix("sha256:").unwrap_or(text).chars().filter(|c| *c != ':').collect();
-    if hex.len() != 64 || !hex.bytes().all(|b| b.is_ascii_hexdigit()) {
-        return Err(format!("`{text}` is no fingerprint: sha256: and 64 hex digits"));
-    }
-    Ok(format!("sha256:{}", hex.to_ascii_lowercase()))
+    let named = if text.starts_with("sha256") { text.to_owned() } else { format!("sha256:{text}") };
+    crate::inventory::format::pin(&named)
+        .ok_or_else(|| format!("`{text}` is no fingerprint: sha256: and 64 hex digits, or the digest in base64"))
 }
 
 #[cfg(test)]

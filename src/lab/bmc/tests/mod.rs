@@ -1,6 +1,8 @@
 //! The real client against the laboratory's BMC, over real TLS on the loopback.
 
 mod hostile;
+mod old_tls;
+mod passwords;
 mod power;
 mod sessions;
 mod tls;

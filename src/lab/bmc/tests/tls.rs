@@ -66,34 +66,3 @@ async fn a_stolen_certificate_without_its_key_is_refused() {
         }
     }
 }
-
-#[tokio::test]
-async fn a_bmc_without_a_suite_in_common_is_named_as_such() {
-    let own = certificate("own", None).unwrap();
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let url = format!("https://{}", listener.local_addr().unwrap());
-    // What OpenSSL answers: a fatal alert, 40 (handshake_failure) or 70 (protocol_version).
-    let task = tokio::spawn(async move {
-        use tokio::io::{AsyncReadExt, AsyncWriteExt};
-        for alert in [40u8, 70] {
-            let Ok((mut stream, _)) = listener.accept().await else { return };
-            let mut hello = [0; 4096];
-            let _ = stream.read(&mut hello).await;
-            let _ = stream.write_all(&[21, 3, 3, 0, 2, 2, alert]).await;
-            let _ = stream.shutdown().await;
-            let _ = stream.read(&mut hello).await;
-        }
-    });
-    let first = probe_pin(&url).await.unwrap_err();
-    assert!(first.cause == Cause::Refused && first.why.contains("no cipher suite in common"), "{first}");
-    let options = Options {
-        read_only: true,
-        deadline: Duration::from_secs(5),
-        ledger: Arc::new(crate::bmc::NoLedger),
-        observer: None,
-        gate: None,
-    };
-    let second = Client::open(&node("n1", url, Trust::Pin(own.pin)), &passwords(PASSWORD), options).await.unwrap_err();
-    assert!(second.cause == Cause::Refused && second.why.contains("neither TLS 1.2 nor TLS 1.3"), "{second}");
-    task.abort();
-}
