@@ -7,6 +7,7 @@
 pub mod boot;
 pub mod client;
 pub mod identity;
+pub mod inspect;
 pub mod link;
 pub mod proof;
 pub mod quirks;

@@ -29,6 +29,7 @@ pub mod explain;
 pub mod get;
 pub mod globals;
 pub mod image;
+pub mod inspect;
 pub mod lab;
 pub mod limit;
 pub mod lock;
@@ -133,6 +134,7 @@ fn run(cli: &Cli) -> Result<Exit, Stop> {
         Verb::Power(args) => power::power(&full()?, args),
         Verb::Boot(args) => power::boot(&full()?, args),
         Verb::Bmc(args) => bmc::bmc(&full()?, args),
+        Verb::Inspect(args) => inspect::inspect(&full()?, args),
         Verb::Console(args) => ssh::console(&full()?, args),
         Verb::Ssh(args) => ssh::ssh(&full()?, args),
         Verb::Logs(args) => logs::logs(&full()?, args),

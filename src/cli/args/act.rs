@@ -214,6 +214,20 @@ pub struct Scan {
     pub netns: Option<String>,
 }
 
+/// What the BMCs know and the inventory does not, as manifests to merge; reads alone
+#[derive(Clone, Debug, Args)]
+#[command(after_help = "\
+EXAMPLES
+    rackctl inspect n1                     serial, UUID, MAC addresses, the disk
+    rackctl inspect --all > found.yaml
+    rackctl inspect --all -o json          everything that was seen
+
+Nothing that stands in the inventory is replaced: what differs is told, with exit code 1.")]
+pub struct Inspect {
+    #[command(flatten)]
+    pub targets: Targets,
+}
+
 /// The serial console of a machine; `~.` leaves
 #[derive(Clone, Debug, Args)]
 pub struct Console {

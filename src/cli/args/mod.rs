@@ -56,6 +56,7 @@ pub enum Verb {
     Power(act::Power),
     Boot(act::Boot),
     Bmc(act::Bmc),
+    Inspect(act::Inspect),
     Console(act::Console),
     Ssh(act::Ssh),
     Logs(look::Logs),
