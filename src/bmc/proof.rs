@@ -115,7 +115,7 @@ mod tests {
             let turn = proof.turn(&node, "root").await?;
             let number = sent.fetch_add(1, Ordering::SeqCst);
             most.fetch_max(now.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
-            tokio::time::sleep(Duration::from_millis(5)).await;
+            tokio::time::sleep(Duration::from_millis(20)).await;
             now.fetch_sub(1, Ordering::SeqCst);
             let result = answer(number);
             turn.settle(&node, &result);
@@ -125,7 +125,7 @@ mod tests {
         (sent.into_inner(), most.into_inner(), results)
     }
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn a_wrong_password_goes_to_one_machine_of_forty() {
         let (sent, most, results) = forty(|_| refused()).await;
         assert_eq!((sent, most), (1, 1));
@@ -137,7 +137,7 @@ mod tests {
         }
     }
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn a_right_one_goes_to_one_and_then_to_all_side_by_side() {
         let (sent, most, results) = forty(|_| Ok(())).await;
         assert_eq!((sent, most), (40, 39));
@@ -145,7 +145,7 @@ mod tests {
     }
 
     /// What is down says nothing of the password: the next machine is the first one then.
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn a_machine_that_does_not_answer_does_not_count() {
         let answer = |n| match n {
             0 | 1 => Err(Failure::new(Cause::Unreachable, "log in", "gone")),
@@ -158,7 +158,7 @@ mod tests {
         assert_eq!(results.iter().filter(|r| r.is_err()).count(), 3, "one that differs is one that differs");
     }
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn a_log_in_that_was_cut_off_gives_its_turn_back() {
         let proof = Proof::default();
         drop(proof.turn("n1", "root").await);

@@ -88,8 +88,8 @@ async fn a_wrong_password_is_tried_once() {
     assert!(failure.why.contains("not tried again") && !failure.to_string().contains("wrong\""), "{failure}");
     assert_eq!(bench.count("POST", "/Sessions"), 1);
     let basic = super::bench(Behaviour { sessions: false, ..quick() }).await;
-    let client = Client::open(&basic.node, &passwords("wrong"), basic.options()).await.unwrap();
-    assert_eq!(client.power().await.unwrap_err().cause, Cause::Unauthorized);
+    let failure = Client::open(&basic.node, &passwords("wrong"), basic.options()).await.unwrap_err();
+    assert_eq!(failure.cause, Cause::Unauthorized);
     assert_eq!(basic.bmc.log().0.iter().filter(|l| l.status == 401).count(), 1);
 }
 
