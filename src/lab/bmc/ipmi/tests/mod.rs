@@ -4,7 +4,7 @@
 mod console;
 mod drive;
 mod faults;
-mod fleet;
+mod many;
 mod network;
 mod peers;
 mod simulator;

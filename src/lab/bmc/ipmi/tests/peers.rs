@@ -29,17 +29,6 @@ async fn said(program: &str, arguments: &[&str], environment: &[(&str, &str)]) -
     Some(out)
 }
 
-async fn off(bench: &Bench) {
-    bench.chassis().set_deaf(false);
-    for _ in 0..100 {
-        if crate::lab::bmc::Chassis::power(bench.chassis()).await == crate::model::power::PowerState::Off {
-            return;
-        }
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
-    panic!("still on");
-}
-
 async fn until_on(bench: &Bench, on: bool) {
     use crate::model::power::PowerState;
     let wanted = if on { PowerState::On } else { PowerState::Off };
@@ -114,7 +103,7 @@ async fn freeipmi_drives_it_with_suites_17_and_3() {
         assert!(sel.contains("System Boot Initiated") || sel.contains("Initiated by power up"), "{sel}");
         let off_now = tool("ipmipower", &["--off", "--wait-until-off"]).await.unwrap();
         assert!(off_now.contains(": ok"), "{off_now}");
-        off(&bench).await;
+        until_on(&bench, false).await;
         assert_eq!(bench.service.wrong_passwords(), 0);
     }
 }
