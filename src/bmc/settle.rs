@@ -89,12 +89,7 @@ pub(super) async fn reset(machine: &impl Driven, action: PowerAction) -> Result<
 
 /// Brings the machine on or off and waits until the BMC shows it. Off asks the operating system first; only with
 /// `force` is the power cut when it does not listen. A reset whose answer was lost is not sent again.
-pub(super) async fn set_power(
-    machine: &impl Driven,
-    on: bool,
-    force: bool,
-    deadline: Duration,
-) -> Result<(), Failure> {
+pub(super) async fn set_power(machine: &impl Driven, on: bool, force: bool, deadline: Duration) -> Result<(), Failure> {
     let doing = if on { "power on" } else { "power off" };
     let started = Instant::now();
     // What one request may take: never longer than what is left, and always long enough to be tried.

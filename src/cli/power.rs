@@ -250,8 +250,8 @@ fn preview(globals: &Globals, targets: &Targets, operation: bmc::client::Operati
     over(globals, targets, work, move |client| {
         Box::pin(async move {
             let requests = client.preview(&[operation]).await?.into_iter().next().unwrap_or(Ok(Vec::new()));
-            let lines = requests
-                .map_err(|why| Failure::new(Cause::Refused, format!("{}: preview", client.node()), why))?;
+            let lines =
+                requests.map_err(|why| Failure::new(Cause::Refused, format!("{}: preview", client.node()), why))?;
             Ok(lines.join("; "))
         })
     })

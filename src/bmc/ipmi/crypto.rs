@@ -126,11 +126,7 @@ impl Exchange {
     /// RAKP 3: the console knows it.
     pub fn console_proof(&self, password: &[u8]) -> Vec<u8> {
         let console = self.console_session.to_le_bytes();
-        digest(
-            self.suite,
-            password,
-            &[&self.bmc_random, &console, &[self.role], &self.user_length(), &self.user],
-        )
+        digest(self.suite, password, &[&self.bmc_random, &console, &[self.role], &self.user_length(), &self.user])
     }
 
     /// The session integrity key; without a BMC key of its own (Kg) the password stands for it.
@@ -189,14 +185,7 @@ impl Keys {
     }
 
     /// A whole packet of the session. `vector` must not have been used before with these keys.
-    pub fn seal(
-        &self,
-        kind: Payload,
-        session: u32,
-        sequence: u32,
-        payload: &[u8],
-        vector: [u8; BLOCK],
-    ) -> Vec<u8> {
+    pub fn seal(&self, kind: Payload, session: u32, sequence: u32, payload: &[u8], vector: [u8; BLOCK]) -> Vec<u8> {
         // 1, 2, 3, … and their number, up to a whole block (13.29.2).
         let mut plain = payload.to_vec();
         let pad = (BLOCK - (plain.len() + 1) % BLOCK) % BLOCK;

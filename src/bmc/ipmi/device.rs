@@ -75,8 +75,8 @@ pub fn read_id(data: &[u8]) -> Result<Device, Short> {
 impl Device {
     pub fn encode(&self) -> Vec<u8> {
         let [a, b, c, _] = self.manufacturer.to_le_bytes();
-        let minor = (self.firmware.1 / 10) << 4 | self.firmware.1 % 10;
-        let ipmi = self.ipmi.0 | self.ipmi.1 << 4;
+        let minor = ((self.firmware.1 / 10) << 4) | (self.firmware.1 % 10);
+        let ipmi = self.ipmi.0 | (self.ipmi.1 << 4);
         let mut data = vec![self.id, self.revision, self.firmware.0 & 0x7F, minor, ipmi, self.offers.0, a, b, c];
         data.extend(self.product.to_le_bytes());
         // Auxiliary revision.

@@ -7,7 +7,9 @@ use crate::model::failure::Cause;
 pub enum Fault {
     #[error("user name `{0}` has more than 16 bytes, the most that IPMI carries")]
     UserTooLong(String),
-    #[error("the password has more than 20 bytes, the most that IPMI carries: the BMC would compare its beginning only")]
+    #[error(
+        "the password has more than 20 bytes, the most that IPMI carries: the BMC would compare its beginning only"
+    )]
     PasswordTooLong,
     #[error("no answer to {stage} within {seconds} s ({tries} tries)")]
     NoAnswer { stage: &'static str, tries: u32, seconds: u64 },
@@ -21,7 +23,9 @@ pub enum Fault {
     WrongPassword,
     #[error("the BMC refuses user or password ({0}); they are not tried again")]
     LoginRefused(Status),
-    #[error("the BMC proves itself with another key: it has a BMC key (Kg) beside the password, which rackctl does not use")]
+    #[error(
+        "the BMC proves itself with another key: it has a BMC key (Kg) beside the password, which rackctl does not use"
+    )]
     OtherBmcKey,
     #[error("the user may be neither ADMINISTRATOR nor OPERATOR at this BMC ({0})")]
     NoPrivilege(String),

@@ -129,7 +129,9 @@ mod tests {
         assert_eq!(bytes(OverrideFor::Persistent, Some(BootMode::Uefi)), [0xE0, 0x04, 0, 0, 0]);
         let kept = Flags::wanted(pxe(OverrideFor::Once, None), Flags([0x20, 0, 0, 0, 0])).unwrap();
         assert_eq!(kept.0[0], 0xA0, "a mode that nobody asked for stays as it is");
-        assert!(Flags::wanted(BootOverride { target: BootTarget::Http, ..pxe(OverrideFor::Once, None) }, NOTHING).is_err());
+        assert!(
+            Flags::wanted(BootOverride { target: BootTarget::Http, ..pxe(OverrideFor::Once, None) }, NOTHING).is_err()
+        );
     }
 
     #[test]

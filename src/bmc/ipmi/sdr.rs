@@ -225,11 +225,13 @@ pub mod tests {
 
     #[test]
     fn formulas() {
-        let plain = Formula { m: 1, b: 0, b_exponent: 0, r_exponent: 0, encoding: Encoding::TwosComplement, linearization: 0 };
+        let plain =
+            Formula { m: 1, b: 0, b_exponent: 0, r_exponent: 0, encoding: Encoding::TwosComplement, linearization: 0 };
         assert_eq!(plain.value(0xFB), Some(-5.0));
         assert_eq!(Formula { encoding: Encoding::OnesComplement, ..plain }.value(0xFA), Some(-5.0));
         // 12 V in steps of 62 mV with an offset: (62·x + 2·10²)·10⁻³.
-        let volt = Formula { m: 62, b: 2, b_exponent: 2, r_exponent: -3, encoding: Encoding::Unsigned, linearization: 0 };
+        let volt =
+            Formula { m: 62, b: 2, b_exponent: 2, r_exponent: -3, encoding: Encoding::Unsigned, linearization: 0 };
         assert!((volt.value(190).unwrap() - 11.98).abs() < 1e-9);
         assert_eq!(Formula { linearization: 7, ..plain }.value(0), None, "1/0 is no number");
         assert_eq!(Formula { linearization: 0x70, ..plain }.value(1), None);

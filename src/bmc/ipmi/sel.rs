@@ -129,7 +129,8 @@ impl Entry {
         let generator = reader.u16("generator")?;
         let [_, sensor_type, sensor, event] = reader.array("event")?;
         let data = reader.array("event data")?;
-        let what = What::Event { generator, sensor_type, sensor, kind: event & 0x7F, asserted: event & 0x80 == 0, data };
+        let what =
+            What::Event { generator, sensor_type, sensor, kind: event & 0x7F, asserted: event & 0x80 == 0, data };
         Ok(Entry { id, at, what })
     }
 

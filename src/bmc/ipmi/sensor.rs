@@ -58,8 +58,14 @@ pub fn read_thresholds(sensor: &Sensor, data: &[u8]) -> Result<Thresholds, Short
             *value = sensor.formula.and_then(|formula| formula.value(raw));
         }
     }
-    let [lower_non_critical, lower_critical, lower_non_recoverable, upper_non_critical, upper_critical, upper_non_recoverable] =
-        values;
+    let [
+        lower_non_critical,
+        lower_critical,
+        lower_non_recoverable,
+        upper_non_critical,
+        upper_critical,
+        upper_non_recoverable,
+    ] = values;
     Ok(Thresholds {
         lower_non_critical,
         lower_critical,

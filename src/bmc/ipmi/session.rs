@@ -60,7 +60,10 @@ pub enum Event<'a> {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    Opened { suite: Suite, privilege: Privilege },
+    Opened {
+        suite: Suite,
+        privilege: Privilege,
+    },
     /// To the last [`Event::Ask`]: its data without the completion code.
     Answered(Result<Vec<u8>, Fault>),
     Sol(Vec<u8>),
@@ -403,7 +406,8 @@ mod tests {
     #[test]
     fn each_number_is_taken_once_and_late_ones_within_the_window() {
         let mut window = Window::default();
-        let taken: Vec<bool> = [1, 2, 2, 5, 4, 4, 3, 0, 40, 8, 9, 100, u32::MAX, u32::MAX].map(|n| window.take(n)).into();
+        let taken: Vec<bool> =
+            [1, 2, 2, 5, 4, 4, 3, 0, 40, 8, 9, 100, u32::MAX, u32::MAX].map(|n| window.take(n)).into();
         assert_eq!(taken, [true, true, false, true, true, false, true, false, true, false, true, true, true, false]);
     }
 

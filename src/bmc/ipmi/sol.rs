@@ -262,7 +262,8 @@ mod tests {
                 losses += u32::from(times == 0);
                 for _ in 0..times {
                     let mut progress = Progress::default();
-                    let (end, sink) = if towards_bmc { (&mut bmc, &mut at_bmc) } else { (&mut console, &mut at_console) };
+                    let (end, sink) =
+                        if towards_bmc { (&mut bmc, &mut at_bmc) } else { (&mut console, &mut at_console) };
                     end.received(now, &payload, &mut progress);
                     sink.extend(progress.data);
                     next.extend(progress.payloads.into_iter().map(|p| (!towards_bmc, p)));

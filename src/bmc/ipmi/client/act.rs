@@ -30,7 +30,8 @@ const ERASE_PAUSE: Duration = Duration::from_millis(500);
 /// What [`Client::reset`] would send. `Err` says why IPMI cannot do it.
 pub(super) fn control(action: PowerAction) -> Result<Command, String> {
     Control::for_action(action).map(Control::command).ok_or_else(|| {
-        "IPMI cannot ask an operating system to restart, only to shut down (`rackctl power off`, then `power on`)".into()
+        "IPMI cannot ask an operating system to restart, only to shut down (`rackctl power off`, then `power on`)"
+            .into()
     })
 }
 
@@ -46,7 +47,9 @@ impl Client {
                     Flags::wanted(*want, before).map(|flags| vec![options::keep_flags(), options::set_flags(flags)])
                 }
             };
-            let line = |c: &Command| format!("IPMI {} 0x{:02x} 0x{:02x} {}", c.name, c.function, c.number, hex::encode(&c.data));
+            let line = |c: &Command| {
+                format!("IPMI {} 0x{:02x} 0x{:02x} {}", c.name, c.function, c.number, hex::encode(&c.data))
+            };
             // One line: both commands are sent, one after the other.
             all.push(commands.map(|list| vec![list.iter().map(line).collect::<Vec<_>>().join(", then ")]));
         }

@@ -43,8 +43,7 @@ impl Line {
         SystemRandom::new().fill(&mut seed).map_err(|_| senseless("no random numbers from the system".into()))?;
         let now = Instant::now();
         let session = Session::new(login, seed);
-        let mut line =
-            Line { host: host.to_owned(), opened: None, socket, session, began: now, used: now, wake: None };
+        let mut line = Line { host: host.to_owned(), opened: None, socket, session, began: now, used: now, wake: None };
         match line.until(Event::Start).await? {
             Outcome::Opened { suite, privilege } => {
                 line.opened = Some((suite, privilege));

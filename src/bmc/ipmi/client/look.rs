@@ -125,7 +125,13 @@ impl Client {
                 uuid,
                 power: chassis.power(),
                 boot,
-                boot_targets: vec![BootTarget::None, BootTarget::Pxe, BootTarget::Disk, BootTarget::Cd, BootTarget::Setup],
+                boot_targets: vec![
+                    BootTarget::None,
+                    BootTarget::Pxe,
+                    BootTarget::Disk,
+                    BootTarget::Cd,
+                    BootTarget::Setup,
+                ],
                 drives: Vec::new(),
                 macs: Vec::new(),
                 cores: None,
@@ -165,7 +171,9 @@ impl Client {
                 let data = match self.ask(&sel::get_entry(reservation, next)).await {
                     Ok(data) => data,
                     // An empty log has no first entry.
-                    Err(Fail::Bmc(Fault::Completed(Completion::NOT_PRESENT))) if next == sel::FIRST => return Ok(entries),
+                    Err(Fail::Bmc(Fault::Completed(Completion::NOT_PRESENT))) if next == sel::FIRST => {
+                        return Ok(entries);
+                    }
                     Err(Fail::Bmc(Fault::Completed(Completion::RESERVATION_CANCELLED))) if lost < RESERVATIONS => {
                         lost += 1;
                         reservation = self.reservation(&sel::reserve()).await?;

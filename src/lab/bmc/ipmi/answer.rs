@@ -101,7 +101,9 @@ impl<C: Chassis> Service<C> {
         let result = match request.function {
             function::CHASSIS => self.chassis(request.command, data).await,
             function::SENSOR => self.sensors(request.command, data).await,
-            function::APP if needs(Privilege::Administrator) || !matches!(request.command, 0x43..=0x47 | 0x02 | 0x03) => {
+            function::APP
+                if needs(Privilege::Administrator) || !matches!(request.command, 0x43..=0x47 | 0x02 | 0x03) =>
+            {
                 self.app(session, request.command, data)
             }
             function::APP => Ok(refuse(Completion::PRIVILEGE)),

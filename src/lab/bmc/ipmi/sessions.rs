@@ -135,7 +135,8 @@ impl Sessions {
         let request = OpenRequest::decode(payload).ok()?;
         let suite = Suite::of(request.algorithms).filter(|suite| offers.contains(suite));
         let room = self.open.len() < MAX_SESSIONS && self.pending.len() < MAX_PENDING;
-        let privilege = if request.privilege == 0 { Some(Privilege::Administrator) } else { Privilege::of(request.privilege) };
+        let privilege =
+            if request.privilege == 0 { Some(Privilege::Administrator) } else { Privilege::of(request.privilege) };
         let refuse = |status| OpenResponse {
             tag: request.tag,
             status,
@@ -241,7 +242,8 @@ impl Sessions {
         }
         let exchange = pending.exchange;
         let session = exchange.console_session;
-        let answer = |status, code| rmcp::open(Payload::Rakp4, &Proof { tag: three.tag, status, session, code }.encode());
+        let answer =
+            |status, code| rmcp::open(Payload::Rakp4, &Proof { tag: three.tag, status, session, code }.encode());
         let Some(known) = pending.proof else { return Some(answer(Status::INVALID_SESSION, Vec::new())) };
         if !crypto::same(&exchange.console_proof(&known.password), &three.code) {
             self.wrong_passwords += 1;
@@ -276,7 +278,8 @@ impl Sessions {
             Payload::Ipmi => {
                 let Ok(message) = Message::decode(&payload) else { return Arrived::Nothing };
                 // The same request again: its answer was lost. It is not carried out twice.
-                let kept = open.answers.iter().find(|(request, _)| *request == payload).map(|(_, answer)| answer.clone());
+                let kept =
+                    open.answers.iter().find(|(request, _)| *request == payload).map(|(_, answer)| answer.clone());
                 match kept.and_then(|answer| self.seal(session, Payload::Ipmi, &answer)) {
                     Some(packet) => Arrived::Reply(packet),
                     None => Arrived::Request { session, message },

@@ -202,5 +202,9 @@ async fn what_is_no_redfish_and_no_tls_is_said() {
     nobody.bmc.as_mut().unwrap().endpoints.push(ipmi);
     let failure = Client::open(&nobody, &passwords(PASSWORD), options(Duration::from_secs(5))).await.unwrap_err();
     assert_eq!(failure.cause, Cause::Unreachable, "{failure}");
-    assert!(failure.why.contains("https://127.0.0.1:1: no connection") && failure.why.contains("; ipmi://127.0.0.1:1: nothing listens"), "{failure}");
+    assert!(
+        failure.why.contains("https://127.0.0.1:1: no connection")
+            && failure.why.contains("; ipmi://127.0.0.1:1: nothing listens"),
+        "{failure}"
+    );
 }

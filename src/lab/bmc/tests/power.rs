@@ -25,7 +25,11 @@ async fn facts_are_the_machine() {
     assert_eq!((facts.drives.len(), facts.drives[0].serial.as_deref()), (1, Some("DISK-1")));
     assert_eq!(facts.drives[0].size_bytes, Some(8 << 30));
     assert!(facts.boot_targets.contains(&BootTarget::Http) && facts.boot.is_some_and(|b| b.is_cleared()));
-    assert_eq!(client.redfish("look").unwrap().system_view().await.unwrap().reset_types.len(), 5, "from the ActionInfo resource");
+    assert_eq!(
+        client.redfish("look").unwrap().system_view().await.unwrap().reset_types.len(),
+        5,
+        "from the ActionInfo resource"
+    );
     assert!(client.bmc_info().await.unwrap().firmware.unwrap().starts_with("rackctl-lab"));
     client.close().await.unwrap();
 }

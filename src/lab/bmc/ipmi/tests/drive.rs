@@ -26,6 +26,9 @@ async fn power_and_boot_as_over_redfish() {
     assert!(client.boot().await.unwrap().is_cleared());
     client.set_boot(pxe()).await.unwrap();
     assert_eq!(client.boot().await.unwrap(), pxe());
+    let sent = bench.sent();
+    let flags = ["get boot flags", "set boot option 3", "set boot flags", "get boot flags"];
+    assert!(sent.windows(4).any(|four| four == flags), "{sent:?}");
     client.set_power(true, false, Duration::from_secs(10)).await.unwrap();
     assert_eq!(bench.chassis().boots(), [Some(BootTarget::Pxe)]);
     assert!(client.boot().await.unwrap().is_cleared(), "once is once");

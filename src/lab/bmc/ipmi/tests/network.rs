@@ -59,7 +59,13 @@ impl World {
 
     fn put(&mut self, towards_bmc: bool, packet: Vec<u8>) {
         let [lost, twice, late, by, ..] = self.chance.block();
-        let copies = if lost < self.weather.lost { 0 } else if twice < self.weather.twice { 2 } else { 1 };
+        let copies = if lost < self.weather.lost {
+            0
+        } else if twice < self.weather.twice {
+            2
+        } else {
+            1
+        };
         for copy in 0..copies {
             let delay = 2 + u64::from(if late < self.weather.late { by } else { 0 }) + copy * 40;
             self.count += 1;

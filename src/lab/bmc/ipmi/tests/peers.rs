@@ -55,7 +55,10 @@ async fn ipmitool_drives_it_with_suites_17_and_3() {
         assert_eq!(status.trim(), "Chassis Power is off");
         tool(&["chassis", "bootdev", "pxe", "options=efiboot"]).await.unwrap();
         let shown = tool(&["chassis", "bootparam", "get", "5"]).await.unwrap();
-        assert!(shown.contains("Boot Flag Valid") && shown.contains("Force PXE") && shown.contains("EFI boot"), "{shown}");
+        assert!(
+            shown.contains("Boot Flag Valid") && shown.contains("Force PXE") && shown.contains("EFI boot"),
+            "{shown}"
+        );
         tool(&["chassis", "power", "on"]).await.unwrap();
         until_on(&bench, true).await;
         assert_eq!(bench.chassis().boots(), [Some(BootTarget::Pxe)]);
