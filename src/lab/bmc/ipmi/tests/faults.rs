@@ -47,7 +47,7 @@ async fn what_ipmi_cannot_carry_is_refused_and_nothing_is_sent() {
     assert!(nobody.why.contains("nothing listens"), "{nobody}");
 }
 
-// fault: F18 harness: D
+// fault: F18 harness: P
 #[tokio::test]
 async fn suite_17_first_then_3_and_never_0() {
     let bench = bench(None).await;
