@@ -66,7 +66,14 @@ impl Client {
                 }
             };
             match opened {
-                Ok(way) => return Ok(Client { way, skipped }),
+                Ok(way) => {
+                    if let Way::Ipmi(client) = &way
+                        && let Some(why) = client.detour()
+                    {
+                        skipped.push(format!("{name} in process, now by ipmitool: {why}"));
+                    }
+                    return Ok(Client { way, skipped });
+                }
                 Err(failure) if goes_on(&failure) => {
                     skipped.push(format!("{name}: {}", failure.why));
                     last = Some(failure);
@@ -119,7 +126,7 @@ impl Client {
         }
     }
 
-    /// Why the endpoints before the one that is driven were passed over.
+    /// Why the endpoints before the one that is driven, or the way in process to it, were passed over.
     pub fn skipped(&self) -> &[String] {
         &self.skipped
     }

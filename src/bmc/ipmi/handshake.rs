@@ -20,7 +20,7 @@ use super::{
 const THIS_CHANNEL: u8 = 0x0E;
 /// Handshakes begun anew because packets were lost after the password had been proven.
 const MAX_RESTARTS: u32 = 2;
-const NAME_ASKING: &str = "Get Channel Authentication Capabilities";
+pub const NAME_ASKING: &str = "Get Channel Authentication Capabilities";
 const NAME_OPENING: &str = "Open Session";
 const NAME_GREETING: &str = "RAKP 1";
 const NAME_PROVING: &str = "RAKP 3";

@@ -2,7 +2,7 @@
 //!
 //! Sans-I/O: [`session`] turns (now, event) into packets, outcomes and the next deadline; around it stand the codecs
 //! of packets ([`rmcp`], [`rakp`], [`message`], [`crypto`]) and one file a noun of the protocol. [`client`] is the UDP
-//! driver. Numbers are those of the IPMI Specification 2.0, revision 1.1, with errata 7 (cipher suite 17).
+//! driver; [`tool`] is `ipmitool`, the way out for BMCs that do not get through the handshake. Numbers are those of the IPMI Specification 2.0, revision 1.1, with errata 7 (cipher suite 17).
 //!
 //! The laboratory's BMC uses the same codecs from the other side.
 
@@ -28,6 +28,8 @@ pub mod session;
 pub mod sol;
 pub mod status;
 pub mod text;
+pub mod tool;
+pub mod tool_exec;
 pub mod user;
 pub mod words;
 

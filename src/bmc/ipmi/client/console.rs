@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use tokio::sync::MutexGuard;
+use tokio::sync::{MappedMutexGuard, MutexGuard};
 
-use super::{Client, Fail, Line};
+use super::{Client, Fail, Line, Route};
 use crate::{
     bmc::ipmi::{
         Fault, device,
@@ -29,7 +29,7 @@ pub enum Heard {
 /// An active console. While it lives, its client sends nothing else.
 pub struct Console<'a> {
     client: &'a Client,
-    line: MutexGuard<'a, Line>,
+    line: MappedMutexGuard<'a, Line>,
     channel: Channel,
     ended: bool,
 }
@@ -40,6 +40,9 @@ impl Client {
     /// # Errors
     /// `Busy` where another session has it; `Refused` where the BMC does not offer it.
     pub async fn console(&self, take: bool) -> Result<Console<'_>, Failure> {
+        if matches!(&*self.line.lock().await, Route::Tool(_)) {
+            return Err(self.not_by_tool());
+        }
         let activate = |code: Result<Vec<u8>, Fail>| {
             code.map_err(|fail| match fail {
                 Fail::Bmc(fault) => Fail::Bmc(sol::refusal(fault)),
@@ -61,8 +64,23 @@ impl Client {
             if busy { Failure { cause: Cause::Busy, ..failure } } else { failure }
         })?;
         let activated = sol::read_activated(&data).map_err(|e| self.failure(DOING, e.into()))?;
-        let line = self.line.lock().await;
+        let route = self.line.lock().await;
+        let line = MutexGuard::try_map(route, |route| match route {
+            Route::Session(line) => Some(line),
+            Route::Tool(_) => None,
+        });
+        let line = line.map_err(|_| self.not_by_tool())?;
         Ok(Console { client: self, line, channel: Channel::new(activated.chunk), ended: false })
+    }
+}
+
+impl Client {
+    fn not_by_tool(&self) -> Failure {
+        let why = "this BMC is driven by ipmitool, which has a console of its own";
+        let host = self.endpoint().trim_start_matches("ipmi://").to_owned();
+        let (address, port) = host.rsplit_once(':').unwrap_or((&host, "623"));
+        Failure::new(Cause::Refused, self.what(DOING), why)
+            .next(format!("ipmitool -I lanplus -H {address} -p {port} -U {} sol activate", self.user))
     }
 }
 

@@ -14,6 +14,8 @@ use super::{
     Fault,
     message::{Command, Effect},
     session::{self, Event, Outcome},
+    tool,
+    tool_exec::Tool,
 };
 use crate::{
     bmc::client::{Leave, Login, Observer, Options, RequestLine},
@@ -37,7 +39,15 @@ pub struct Client {
     gate: Option<Arc<Gate>>,
     observer: Option<Observer>,
     leave: Option<Leave>,
-    line: tokio::sync::Mutex<Line>,
+    /// Why `ipmitool` drives it.
+    detour: Option<String>,
+    line: tokio::sync::Mutex<Route>,
+}
+
+/// How commands reach the BMC.
+enum Route {
+    Session(Line),
+    Tool(Tool),
 }
 
 impl std::fmt::Debug for Client {
@@ -53,13 +63,13 @@ impl Client {
         let what = || format!("{node}: log in at its BMC over IPMI");
         let fail = |fault: Fault| Failure::new(fault.cause(), what(), fault.to_string());
         let entry = session::Login::new(&login.username, login.password.clone()).map_err(fail)?;
-        let opening = Line::open(host, entry.clone());
+        let opening = Route::open(host, entry.clone(), login);
         let late = || {
             let why = format!("not done within {} s", options.deadline.as_secs_f32());
             Failure::new(Cause::Deadline, what(), why)
         };
         let opened = tokio::time::timeout(options.deadline, opening).await.map_err(|_| late())?;
-        let line = opened.map_err(|fault| refused(fail(fault), &login.username))?;
+        let (line, detour) = opened.map_err(|fault| refused(fail(fault), &login.username))?;
         Ok(Client {
             node: node.to_owned(),
             endpoint: format!("ipmi://{host}"),
@@ -70,6 +80,7 @@ impl Client {
             gate: options.gate.clone(),
             observer: options.observer.clone(),
             leave: None,
+            detour,
             line: tokio::sync::Mutex::new(line),
         })
     }
@@ -87,16 +98,26 @@ impl Client {
         &self.endpoint
     }
 
+    /// Why it is not driven in process, but by `ipmitool`; `None`: it is.
+    pub fn detour(&self) -> Option<&str> {
+        self.detour.as_deref()
+    }
+
     /// Closes the session. Call it on every way out; a client that is dropped without it sends its farewell and does not
     /// wait for the answer.
     pub async fn close(self) -> Result<(), Failure> {
-        self.line.lock().await.close().await;
+        if let Route::Session(line) = &mut *self.line.lock().await {
+            line.close().await;
+        }
         Ok(())
     }
 
-    /// Cipher suite and privilege of the session.
+    /// Cipher suite and privilege of the session; `None` where `ipmitool` drives it.
     pub async fn session(&self) -> Option<(super::Suite, super::rakp::Privilege)> {
-        self.line.lock().await.opened
+        match &*self.line.lock().await {
+            Route::Session(line) => line.opened,
+            Route::Tool(_) => None,
+        }
     }
 
     pub(super) fn what(&self, doing: &str) -> String {
@@ -116,10 +137,12 @@ impl Client {
             let why = "this run may only read: the command was not sent";
             return Err(Fail::Ours(Failure::new(Cause::Guard, what(), why)));
         }
-        let mut line = self.line.lock().await;
+        let mut route = self.line.lock().await;
         let (mut entered, mut busy) = (false, 0);
         loop {
-            if !line.is_open() || line.idle() > IDLE {
+            if let Route::Session(line) = &mut *route
+                && (!line.is_open() || line.idle() > IDLE)
+            {
                 entered = true;
                 let host = line.host.clone();
                 line.close().await;
@@ -130,13 +153,7 @@ impl Client {
                 gate.check(&what()).map_err(Fail::Ours)?;
             }
             let started = tokio::time::Instant::now();
-            let outcome = line.until(Event::Ask(command)).await;
-            let result = match outcome {
-                Ok(Outcome::Answered(result)) => result,
-                Ok(Outcome::Ended(fault)) => Err(fault.unwrap_or(Fault::Closed)),
-                Ok(_) => Err(Fault::Closed),
-                Err(fault) => Err(fault),
-            };
+            let result = route.once(command).await;
             if let Some(observer) = &self.observer {
                 observer(&RequestLine {
                     node: self.node.clone(),
@@ -182,6 +199,34 @@ impl Client {
             Err(Failure::new(Cause::Deadline, self.what(doing), why))
         };
         tokio::time::timeout(self.deadline, work).await.unwrap_or_else(late)
+    }
+}
+
+impl Route {
+    /// In process; by `ipmitool` only where the handshake fails for a reason that another implementation may not have.
+    async fn open(host: &str, entry: session::Login, login: &Login) -> Result<(Route, Option<String>), Fault> {
+        let fault = match Line::open(host, entry).await {
+            Ok(line) => return Ok((Route::Session(line), None)),
+            Err(fault) if !tool::may_help(&fault) => return Err(fault),
+            Err(fault) => fault,
+        };
+        let found = Tool::open(tool::PROGRAM.into(), host, &login.username, login.password.clone()).await;
+        found.map(|tool| (Route::Tool(tool), Some(fault.to_string()))).map_err(|other| match other {
+            refused @ (Fault::WrongPassword | Fault::LoginRefused(_)) => refused,
+            other => Fault::NoWay(format!("{fault}; and by ipmitool: {other}")),
+        })
+    }
+
+    async fn once(&mut self, command: &Command) -> Result<Vec<u8>, Fault> {
+        let line = match self {
+            Route::Session(line) => line,
+            Route::Tool(tool) => return tool.ask(command).await,
+        };
+        match line.until(Event::Ask(command)).await? {
+            Outcome::Answered(result) => result,
+            Outcome::Ended(fault) => Err(fault.unwrap_or(Fault::Closed)),
+            _ => Err(Fault::Closed),
+        }
     }
 }
 

@@ -2,7 +2,13 @@
 
 use super::*;
 use crate::{
-    bmc::ipmi::{Suite, rakp::Privilege},
+    bmc::ipmi::{
+        Suite,
+        message::Message,
+        rakp::{OpenRequest, OpenResponse, Privilege},
+        rmcp::{self, Packet, Payload},
+        status::Status,
+    },
     lab::bmc::{Faults as BmcFaults, certificate, serve as serve_redfish},
     model::{
         failure::Cause,
@@ -59,7 +65,7 @@ async fn suite_17_first_then_3_and_never_0() {
     // A BMC that would grant suite 0 is asked for 17 and 3, and left.
     let socket = tokio::net::UdpSocket::bind("127.0.0.1:0").await.unwrap();
     let at = socket.local_addr().unwrap();
-    let weak = tokio::spawn(async move { weak_bmc(socket).await });
+    let weak = tokio::spawn(async move { weak_bmc(socket, Status::NO_CIPHER_SUITE, 2).await });
     let mut node = bench.node.clone();
     node.bmc.as_mut().unwrap().endpoints = vec![endpoint(at)];
     let failure = Client::open(&node, &passwords(PASSWORD), bench.options()).await.unwrap_err();
@@ -68,16 +74,10 @@ async fn suite_17_first_then_3_and_never_0() {
     assert_eq!(weak.await.unwrap(), [(3, 4, 1), (1, 1, 1)]);
 }
 
-/// Refuses every suite but 0; says which ones it was asked for.
-async fn weak_bmc(socket: tokio::net::UdpSocket) -> Vec<(u8, u8, u8)> {
-    use crate::bmc::ipmi::{
-        message::Message,
-        rakp::{OpenRequest, OpenResponse},
-        rmcp::{self, Packet, Payload},
-        status::Status,
-    };
+/// Answers so many Open Sessions with this status; says which algorithms it was asked for.
+async fn weak_bmc(socket: tokio::net::UdpSocket, status: Status, times: usize) -> Vec<(u8, u8, u8)> {
     let (mut asked, mut buffer) = (Vec::new(), [0; 512]);
-    while asked.len() < 2 {
+    while asked.len() < times {
         let (count, from) = socket.recv_from(&mut buffer).await.unwrap();
         let reply = match rmcp::parse(&buffer[..count]).unwrap() {
             Packet::Bare(message) => {
@@ -88,13 +88,8 @@ async fn weak_bmc(socket: tokio::net::UdpSocket) -> Vec<(u8, u8, u8)> {
                 let request = OpenRequest::decode(plus.payload).unwrap();
                 let a = request.algorithms;
                 asked.push((a.authentication, a.integrity, a.confidentiality));
-                let response = OpenResponse {
-                    tag: request.tag,
-                    status: Status::NO_CIPHER_SUITE,
-                    privilege: 0,
-                    console_session: request.console_session,
-                    granted: None,
-                };
+                let console_session = request.console_session;
+                let response = OpenResponse { tag: request.tag, status, privilege: 0, console_session, granted: None };
                 rmcp::open(Payload::OpenResponse, &response.encode())
             }
             other => panic!("{other:?}"),
@@ -102,6 +97,20 @@ async fn weak_bmc(socket: tokio::net::UdpSocket) -> Vec<(u8, u8, u8)> {
         socket.send_to(&reply, from).await.unwrap();
     }
     asked
+}
+
+#[tokio::test]
+async fn where_the_handshake_fails_oddly_ipmitool_is_tried_and_both_reasons_are_shown() {
+    let bench = bench(None).await;
+    let socket = tokio::net::UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    let at = socket.local_addr().unwrap();
+    let odd = tokio::spawn(async move { weak_bmc(socket, Status::ILLEGAL_PARAMETER, 100).await });
+    let mut node = bench.node.clone();
+    node.bmc.as_mut().unwrap().endpoints = vec![endpoint(at)];
+    let failure = Client::open(&node, &passwords(PASSWORD), bench.options()).await.unwrap_err();
+    assert!(failure.why.contains("Open Session was refused (RMCP+ status 0x12"), "{failure}");
+    assert!(failure.why.contains("; and by ipmitool: "), "{failure}");
+    odd.abort();
 }
 
 #[tokio::test]

@@ -110,3 +110,34 @@ async fn freeipmi_drives_it_with_suites_17_and_3() {
         assert_eq!(bench.service.wrong_passwords(), 0);
     }
 }
+
+#[tokio::test]
+async fn the_declared_fallback_runs_our_commands_by_ipmitool() {
+    use crate::bmc::ipmi::{Fault, chassis, chassis::Control, options, tool_exec::Tool};
+    for no_suite_17 in [false, true] {
+        let bench = bench(None).await;
+        bench.service.set_faults(Faults { no_suite_17, ..Faults::default() });
+        let password = || Arc::new(Secret::new(PASSWORD.into()));
+        let tool = match Tool::open("ipmitool".into(), &bench.at.to_string(), "root", password()).await {
+            Ok(tool) => tool,
+            Err(Fault::Local(why)) => {
+                eprintln!("SKIPPED: {why}");
+                return;
+            }
+            Err(fault) => panic!("{fault}"),
+        };
+        assert_eq!(tool.suite().number(), if no_suite_17 { 3 } else { 17 });
+        let flags = options::Flags([0xA0, 0x04, 0, 0, 0]);
+        tool.ask(&options::set_flags(flags)).await.unwrap();
+        assert_eq!(options::read_flags(&tool.ask(&options::get_flags()).await.unwrap()), Ok(flags));
+        tool.ask(&Control::Up.command()).await.unwrap();
+        until_on(&bench, true).await;
+        let status = tool.ask(&chassis::status()).await.unwrap();
+        assert!(chassis::read_status(&status).unwrap().on);
+        let refused = tool.ask(&Control::Diagnostic.command()).await.unwrap_err();
+        assert_eq!(refused.code(), Some(0xCC), "{refused}");
+        let wrong = Arc::new(Secret::new("wrong".into()));
+        let fault = Tool::open("ipmitool".into(), &bench.at.to_string(), "root", wrong).await.err().unwrap();
+        assert_eq!(fault, Fault::WrongPassword);
+    }
+}
