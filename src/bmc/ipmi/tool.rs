@@ -19,7 +19,8 @@ pub fn may_help(fault: &Fault) -> bool {
 }
 
 /// The arguments for one command. `Err`: it carries a secret, and arguments are seen by all users of this host.
-pub fn arguments(host: &str, user: &str, suite: Suite, command: &Command) -> Result<Vec<String>, Fault> {
+/// `loud`: with the reasons of a failed log-in, among other things on standard output.
+pub fn arguments(host: &str, user: &str, suite: Suite, command: &Command, loud: bool) -> Result<Vec<String>, Fault> {
     if (command.function, command.number) == (function::APP, 0x47) && command.data.len() > 2 {
         let why = "a password would stand in the arguments of ipmitool, which drives this BMC";
         return Err(Fault::Local(why.into()));
@@ -28,8 +29,10 @@ pub fn arguments(host: &str, user: &str, suite: Suite, command: &Command) -> Res
     let (address, port) = host.rsplit_once(':').unwrap_or((host, "623"));
     let address = address.trim_start_matches('[').trim_end_matches(']');
     let suite = suite.number().to_string();
-    let fixed = ["-I", "lanplus", "-H", address, "-p", port, "-U", user, "-E", "-C", &suite, "-R", "1", "raw"];
+    let fixed = ["-I", "lanplus", "-H", address, "-p", port, "-U", user, "-E", "-C", &suite, "-R", "1"];
     let mut all: Vec<String> = fixed.map(str::to_owned).into();
+    all.extend(loud.then(|| "-v".to_owned()));
+    all.push("raw".to_owned());
     let bytes = [command.function, command.number].into_iter().chain(command.data.iter().copied());
     all.extend(bytes.map(|byte| format!("0x{byte:02x}")));
     Ok(all)
@@ -45,21 +48,19 @@ pub fn read(success: bool, out: &str, err: &str) -> Result<Vec<u8>, Fault> {
         let code = u8::from_str_radix(code, 16).map_err(|_| Fault::Senseless("ipmitool printed no code".into()))?;
         return Err(Fault::Completed(Completion(code)));
     }
+    Err(log_in(err))
+}
+
+/// What a failed log-in says of its reason; much only when it was asked [loudly](arguments).
+pub fn log_in(err: &str) -> Fault {
+    let lower = err.to_lowercase();
+    let has = |words: &[&str]| words.iter().any(|word| lower.contains(word));
     let said = crate::bmc::redfish::json::clean(err);
-    let has = |words: &[&str]| words.iter().any(|word| err.contains(word));
-    if has(&[
-        "HMAC is invalid",
-        "unauthorized name",
-        "Unauthorized name",
-        "password verification",
-        "RAKP 2 message indicates",
-    ]) {
-        return Err(Fault::WrongPassword);
+    if has(&["hmac is invalid", "unauthorized name", "unauthorized guid", "invalid integrity check"]) {
+        return Fault::WrongPassword;
     }
-    if has(&["no matching cipher suite", "No matching", "Invalid authentication algorithm", "no cipher suite"]) {
-        return Err(Fault::NoSuite(said));
-    }
-    Err(Fault::NoWay(format!("ipmitool: {said}")))
+    let algorithms = ["authentication algorithm", "integrity algorithm", "confidentiality algorithm", "cipher suite"];
+    if has(&algorithms) { Fault::NoSuite(said) } else { Fault::NoWay(format!("ipmitool: {said}")) }
 }
 
 #[cfg(test)]
@@ -72,15 +73,19 @@ mod tests {
 
     #[test]
     fn arguments_are_the_command_and_never_the_password() {
-        let shown = |command| arguments("10.0.0.11:623", "root", Suite::Seventeen, &command).map(|all| all.join(" "));
+        let shown =
+            |command| arguments("10.0.0.11:623", "root", Suite::Seventeen, &command, false).map(|all| all.join(" "));
         assert_eq!(
             shown(Control::Up.command()).unwrap(),
             "-I lanplus -H 10.0.0.11 -p 623 -U root -E -C 17 -R 1 raw 0x00 0x02 0x01"
         );
         let flags = options::set_flags(options::Flags([0xE0, 4, 0, 0, 0]));
         assert!(shown(flags).unwrap().ends_with("raw 0x00 0x08 0x05 0xe0 0x04 0x00 0x00 0x00"));
-        let six = arguments("[fd00::1]:6230", "root", Suite::Three, &options::get_flags()).unwrap();
-        assert_eq!((six[3].as_str(), six[5].as_str(), six[10].as_str()), ("fd00::1", "6230", "3"));
+        let six = arguments("[fd00::1]:6230", "root", Suite::Three, &options::get_flags(), true).unwrap();
+        assert_eq!(
+            (six[3].as_str(), six[5].as_str(), six[10].as_str(), six[13].as_str()),
+            ("fd00::1", "6230", "3", "-v")
+        );
         assert!(shown(user::set_password(2, &Secret::new("hunter2".into())).unwrap()).is_err());
         assert!(shown(user::enable(2, true)).is_ok());
     }
@@ -94,6 +99,8 @@ mod tests {
         assert_eq!(read(false, "", refused), Err(Fault::Completed(Completion::INVALID_FIELD)));
         let wrong = "> RAKP 2 HMAC is invalid\nError: Unable to establish IPMI v2 / RMCP+ session\n";
         assert_eq!(read(false, "", wrong), Err(Fault::WrongPassword));
+        let suite = "Error in open session response message : invalid authentication algorithm\n";
+        assert!(matches!(log_in(suite), Fault::NoSuite(_)));
         assert!(matches!(read(false, "", "Error: Unable to establish IPMI v2 / RMCP+ session"), Err(Fault::NoWay(_))));
     }
 
