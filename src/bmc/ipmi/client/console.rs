@@ -66,7 +66,7 @@ impl Client {
         let activated = sol::read_activated(&data).map_err(|e| self.failure(DOING, e.into()))?;
         let route = self.line.lock().await;
         let line = MutexGuard::try_map(route, |route| match route {
-            Route::Session(line) => Some(line),
+            Route::Session(line) => Some(line.as_mut()),
             Route::Tool(_) => None,
         });
         let line = line.map_err(|_| self.not_by_tool())?;

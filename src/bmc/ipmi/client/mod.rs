@@ -46,7 +46,7 @@ pub struct Client {
 
 /// How commands reach the BMC.
 enum Route {
-    Session(Line),
+    Session(Box<Line>),
     Tool(Tool),
 }
 
@@ -146,7 +146,7 @@ impl Client {
                 entered = true;
                 let host = line.host.clone();
                 line.close().await;
-                *line = Line::open(&host, self.login.clone()).await.map_err(Fail::Bmc)?;
+                **line = Line::open(&host, self.login.clone()).await.map_err(Fail::Bmc)?;
             }
             // The last moment before it leaves.
             if let Some(gate) = self.gate.as_ref().filter(|_| !reads) {
@@ -206,7 +206,7 @@ impl Route {
     /// In process; by `ipmitool` only where the handshake fails for a reason that another implementation may not have.
     async fn open(host: &str, entry: session::Login, login: &Login) -> Result<(Route, Option<String>), Fault> {
         let fault = match Line::open(host, entry).await {
-            Ok(line) => return Ok((Route::Session(line), None)),
+            Ok(line) => return Ok((Route::Session(Box::new(line)), None)),
             Err(fault) if !tool::may_help(&fault) => return Err(fault),
             Err(fault) => fault,
         };
