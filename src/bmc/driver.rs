@@ -47,13 +47,28 @@ fn goes_on(failure: &Failure) -> bool {
 impl Client {
     /// Logs in at the first endpoint, in the node's order, that can be driven.
     pub async fn open(node: &Node, passwords: &Passwords, options: Options) -> Result<Client, Failure> {
+        Client::open_among(node, passwords, options, false).await
+    }
+
+    /// As [`Client::open`], over IPMI alone: for what Redfish does not have.
+    pub async fn open_ipmi(node: &Node, passwords: &Passwords, options: Options) -> Result<Client, Failure> {
+        Client::open_among(node, passwords, options, true).await
+    }
+
+    async fn open_among(
+        node: &Node,
+        passwords: &Passwords,
+        options: Options,
+        ipmi_alone: bool,
+    ) -> Result<Client, Failure> {
         let what = format!("{}: log in at its BMC", node.name);
         let Some(bmc) = &node.bmc else {
             return Err(Failure::new(Cause::Guard, what, "the inventory names no BMC for this node"));
         };
         let mut skipped = Vec::new();
         let mut last: Option<Failure> = None;
-        for endpoint in &bmc.endpoints {
+        let wanted = |at: &EndpointAt| !ipmi_alone || matches!(at, EndpointAt::Ipmi(_));
+        for endpoint in bmc.endpoints.iter().filter(|endpoint| wanted(&endpoint.at)) {
             let login = passwords.get(&node.name, &endpoint.credential)?;
             let (name, opened) = match &endpoint.at {
                 EndpointAt::Redfish(url) => {
@@ -88,7 +103,10 @@ impl Client {
         match (last, skipped.as_slice()) {
             (Some(failure), [_]) => Err(failure),
             (Some(failure), _) => Err(Failure { why: skipped.join("; "), ..failure }),
-            (None, _) => Err(Failure::new(Cause::Guard, what, "the inventory names no endpoint of its BMC")),
+            (None, _) => {
+                let kind = if ipmi_alone { "IPMI endpoint" } else { "endpoint" };
+                Err(Failure::new(Cause::Guard, what, format!("the inventory names no {kind} of its BMC")))
+            }
         }
     }
 
