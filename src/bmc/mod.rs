@@ -1,20 +1,26 @@
-//! Level 3: driving a machine through its BMC over Redfish. Knows `model` only; reports, never decides, never prints.
+//! Level 3: driving a machine through its BMC over Redfish or IPMI. Knows `model` only; reports, never decides, never
+//! prints. [`driver`] walks a node's endpoints and joins both ways behind one [`Client`].
 //!
 //! Pure: [`boot`] and [`reset`] (which request brings a wish about), [`read`] (resources → facts), [`identity`] (is this
-//! the machine of the inventory?), [`link`] (where a foreign link may lead), [`quirks`], [`proof`] (a password
-//! is tried at one machine first), [`tls_offer`] (what an old BMC has). I/O: [`client`] and the handshakes of [`tls`].
+//! the machine of the inventory?), [`link`] (where a foreign link may lead), [`quirks`], [`proof`] (a password is tried at
+//! one machine first), [`tls_offer`] (what an old BMC has). I/O: [`client`] (Redfish), [`ipmi::client`] and the
+//! handshakes of [`tls`]; [`settle`] is the waiting that both ways share.
 
 pub mod boot;
 pub mod client;
+pub mod driver;
 pub mod identity;
 pub mod inspect;
+pub mod ipmi;
 pub mod link;
 pub mod proof;
 pub mod quirks;
 pub mod read;
 pub mod redfish;
 pub mod reset;
+mod settle;
 pub mod tls;
 pub mod tls_offer;
 
-pub use client::{Client, Leave, Leftover, Login, NoLedger, Options, Passwords, RequestLine, SessionLedger};
+pub use client::{Leave, Leftover, Login, NoLedger, Options, Passwords, RequestLine, SessionLedger};
+pub use driver::Client;

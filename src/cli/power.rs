@@ -259,10 +259,10 @@ fn preview(globals: &Globals, targets: &Targets, operation: bmc::client::Operati
     let work = Work { nothing: Nothing::IsRefused, ..Work::looking("REQUESTS", "requests") };
     over(globals, targets, work, move |client| {
         Box::pin(async move {
-            let view = client.system_view().await?;
-            let requests = bmc::client::requests_preview(&view, operation)
-                .map_err(|why| Failure::new(Cause::Refused, format!("{}: preview", client.node()), why))?;
-            Ok(requests.iter().map(|r| format!("{} {} {}", r.method, r.path, r.body)).collect::<Vec<_>>().join("; "))
+            let requests = client.preview(&[operation]).await?.into_iter().next().unwrap_or(Ok(Vec::new()));
+            let lines =
+                requests.map_err(|why| Failure::new(Cause::Refused, format!("{}: preview", client.node()), why))?;
+            Ok(lines.join("; "))
         })
     })
 }

@@ -222,7 +222,11 @@ impl Session {
         deadline: std::time::Duration,
     ) -> Result<bmc::Client, Failure> {
         let how = LogIn { read_only: self.read_only, deadline, observer: self.observer(), gate: None };
-        sessions::open(&self.store, node, passwords, how).await
+        let client = sessions::open(&self.store, node, passwords, how).await?;
+        for reason in client.skipped() {
+            stdout::note(&format!("{}: driven by {}; passed over: {reason}", node.name, client.endpoint()));
+        }
+        Ok(client)
     }
 
     /// A machine's power state, with as few requests as its BMC allows.

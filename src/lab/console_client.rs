@@ -40,9 +40,10 @@ pub enum Ended {
     Closed,
 }
 
-/// Puts this terminal on a stream, raw, until either side ends. The terminal is as before afterwards.
+/// Puts this terminal on a stream, raw, until either side ends. The terminal is as before afterwards. Standard input that
+/// is no terminal is sent as it is; its end leaves.
 pub fn attach(stream: &UnixStream) -> Result<Ended, Failure> {
-    let raw = Raw::enter()?;
+    let raw = io::stdin().is_terminal().then(Raw::enter).transpose()?;
     let ended = pump(Some(stream), &mut Escape::default(), None);
     drop(raw);
     ended

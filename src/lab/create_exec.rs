@@ -19,8 +19,11 @@ use super::{
 use crate::model::{Failure, Secret, fleet::BootMode};
 
 /// 128 bits of the kernel's randomness, in hex.
+/// As long as IPMI can carry: its BMCs know the same password.
 fn password() -> Secret {
-    Secret::new(uuid::Uuid::new_v4().simple().to_string())
+    let mut text = uuid::Uuid::new_v4().simple().to_string();
+    text.truncate(crate::bmc::ipmi::crypto::MAX_PASSWORD_BYTES);
+    Secret::new(text)
 }
 
 pub fn folder(path: &Path) -> Result<(), Failure> {

@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use super::{
     netns::{BRIDGE, GATEWAY, SUBNET},
+    seat::IPMI_PORT,
     simulated::images,
     spec::{Lab, MachineSpec},
     yaml,
@@ -169,13 +170,14 @@ fn node(lab: &Lab, machine: &MachineSpec, pin: Option<&String>) -> Value {
     if let Some(pin) = pin {
         endpoint["tls"] = json!({ "pin": pin });
     }
+    let ipmi = json!({ "ipmi": format!("{}:{IPMI_PORT}", machine.bmc_address), "credential": "bmc" });
     let mut spec = json!({
         "site": "lab",
         "hardwareClass": "lab",
         "profile": if is_worker { WORKER } else { MEMBER },
         "bootMode": machine.firmware,
         "identity": { "serial": machine.identity.serial, "uuid": machine.identity.uuid },
-        "bmc": { "endpoints": [endpoint] },
+        "bmc": { "endpoints": [endpoint, ipmi] },
         "interfaces": [{
             "mac": machine.mac,
             "network": "prov",
@@ -271,6 +273,8 @@ mod tests {
             let endpoint = &node.bmc.as_ref().unwrap().endpoints[0];
             assert_eq!(endpoint.at, EndpointAt::Redfish(format!("https://{}", machine.bmc_address)));
             assert_eq!(endpoint.trust, Trust::Pin(pin.clone()));
+            let second = &node.bmc.as_ref().unwrap().endpoints[1];
+            assert_eq!(second.at, EndpointAt::Ipmi(format!("{}:623", machine.bmc_address)));
             assert_eq!(node.install, Some(Install::Image { system: "lab-system".into() }));
             assert_eq!(node.ssh.identity.as_ref(), Some(&ssh_identity));
             assert_eq!(node.console.as_deref(), Some("ttyS0,115200"));

@@ -43,6 +43,6 @@ mod supervisor_serve;
 pub mod yaml;
 
 pub use client::{control, create, delete, list};
-pub use console_client::console;
+pub use console_client::{attach, console};
 pub use control::{LabInfo, LabState, Request, Response};
 pub use spec::Spec;

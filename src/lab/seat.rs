@@ -13,8 +13,8 @@ use rustls::{
 };
 use serde_json::Value;
 use tokio::{
-    net::{TcpListener, TcpStream},
-    sync::oneshot,
+    net::{TcpListener, TcpStream, UdpSocket},
+    sync::watch,
     task::JoinHandle,
     time::timeout,
 };
@@ -22,7 +22,7 @@ use tokio_rustls::TlsConnector;
 use uuid::Uuid;
 
 use super::{
-    bmc::{self, Account, Behaviour, Bmc, Certificate, Chassis, Description, DriveDescription, Faults, Snapshot},
+    bmc::{self, Account, Behaviour, Bmc, Certificate, Chassis, Description, DriveDescription, Faults, Snapshot, ipmi},
     control::MachineStatus,
     create_exec,
     layout::Layout,
@@ -41,6 +41,7 @@ use crate::{
 };
 
 pub const BMC_PORT: u16 = 443;
+pub const IPMI_PORT: u16 = 623;
 /// A BMC that serves completes a handshake within this.
 const HANDSHAKE: Duration = Duration::from_secs(20);
 
@@ -110,8 +111,8 @@ pub struct Seat {
 }
 
 struct Serving {
-    stop: oneshot::Sender<()>,
-    task: JoinHandle<()>,
+    stop: watch::Sender<()>,
+    tasks: [JoinHandle<()>; 2],
 }
 
 fn current(bmc: &SharedBmc) -> Arc<Bmc<Slot>> {
@@ -149,9 +150,11 @@ impl Seat {
         let mut serving = self.serving.lock().await;
         if let Some(old) = serving.take() {
             // It may have ended by itself.
-            let _ = old.stop.send(());
-            if let Err(error) = old.task.await {
-                eprintln!("{}: its BMC's listener ended: {error}", spec.name);
+            drop(old.stop);
+            for task in old.tasks {
+                if let Err(error) = task.await {
+                    eprintln!("{}: its BMC's listener ended: {error}", spec.name);
+                }
             }
         }
         let tls = self.certificate()?.server_config()?;
@@ -159,16 +162,19 @@ impl Seat {
         let listener = TcpListener::bind(at)
             .await
             .map_err(|e| local(format!("{}: open its BMC on {}", spec.name, spec.bmc_address), e))?;
-        let (stop, stopped) = oneshot::channel();
+        let socket = UdpSocket::bind((IpAddr::from(spec.bmc_address), IPMI_PORT))
+            .await
+            .map_err(|e| local(format!("{}: open its BMC's IPMI on {}", spec.name, spec.bmc_address), e))?;
         let bmc = current(&self.bmc);
-        let task = tokio::spawn(async move {
-            bmc::serve(listener, tls, bmc, async {
-                // A dropped sender ends it too.
-                let _ = stopped.await;
-            })
-            .await;
-        });
-        *serving = Some(Serving { stop, task });
+        let service = ipmi::Service::new(bmc.clone())
+            .map_err(|why| local(format!("{}: start its BMC's IPMI", spec.name), why))?;
+        let console = Some(self.machine.files().serial_socket());
+        let (stop, stopped) = watch::channel(());
+        // Ends when the sender is dropped.
+        let ended = |mut stopped: watch::Receiver<()>| async move { while stopped.changed().await.is_ok() {} };
+        let redfish = bmc::serve(listener, tls, bmc, ended(stopped.clone()));
+        let tasks = [tokio::spawn(redfish), tokio::spawn(ipmi::serve(socket, service, console, ended(stopped)))];
+        *serving = Some(Serving { stop, tasks });
         Ok(())
     }
 

@@ -1,4 +1,4 @@
-//! A client for one machine's BMC. One session, two requests at most under way, everything read back.
+//! A client for one machine's BMC over Redfish. One session, two requests at most under way, everything read back.
 //!
 //! Sources: DSP0266 1.20 (sessions in 13.3.4, ETags in 6.5, error responses in 8.6).
 
@@ -22,12 +22,13 @@ use super::{
     proof::Proof,
     read::{self, SystemView},
     redfish::wire::{self, ServiceRoot},
+    settle::Driven,
 };
 use crate::model::{
     Failure, Secret,
     facts::BmcFacts,
     failure::Cause,
-    fleet::{EndpointAt, Node},
+    fleet::{Node, Trust},
     lease::Gate,
     power::{BootOverride, PowerState},
 };
@@ -170,50 +171,25 @@ impl std::fmt::Debug for Client {
 }
 
 impl Client {
-    /// Logs in at the first endpoint that answers. An endpoint that refuses the credential or shows a wrong key ends the
-    /// search: the next one is the same machine, and the same password would be tried again.
-    pub async fn open(node: &Node, passwords: &Passwords, options: Options) -> Result<Client, Failure> {
-        let what = format!("{}: log in at its BMC", node.name);
-        let Some(bmc) = &node.bmc else {
-            return Err(Failure::new(Cause::Guard, what, "the inventory names no BMC for this node"));
-        };
-        let mut skipped = Vec::new();
-        let mut last: Option<Failure> = None;
-        for endpoint in &bmc.endpoints {
-            let url = match &endpoint.at {
-                EndpointAt::Redfish(url) => url,
-                EndpointAt::Ipmi(host) => {
-                    skipped.push(format!("ipmi://{host}: IPMI is not driven yet, only Redfish"));
-                    continue;
-                }
-            };
-            let login = passwords.get(&node.name, &endpoint.credential)?;
-            let wire = Wire::new(&node.name, url, &endpoint.trust, login, &options)?;
-            match session::enter(&wire, options.deadline).await {
-                Ok(root) => {
-                    return Ok(Client {
-                        leave: None,
-                        wire,
-                        root,
-                        endpoint: url.clone(),
-                        wanted_system: bmc.system.clone(),
-                        deadline: options.deadline,
-                        view: tokio::sync::Mutex::new(None),
-                    });
-                }
-                Err(failure) if matches!(failure.cause, Cause::Unreachable | Cause::Deadline | Cause::Busy) => {
-                    skipped.push(format!("{url}: {}", failure.why));
-                    last = Some(failure);
-                }
-                Err(failure) => return Err(failure),
-            }
-        }
-        match (last, skipped.as_slice()) {
-            (Some(failure), [_]) => Err(failure),
-            (Some(failure), _) => Err(Failure { why: skipped.join("; "), ..failure }),
-            (None, []) => Err(Failure::new(Cause::Guard, what, "the inventory names no endpoint of its BMC")),
-            (None, _) => Err(Failure::new(Cause::Guard, what, skipped.join("; "))),
-        }
+    /// Logs in at `url` (`https://HOST[:PORT]`).
+    pub async fn open(
+        node: &Node,
+        url: &str,
+        trust: &Trust,
+        login: &Login,
+        options: &Options,
+    ) -> Result<Client, Failure> {
+        let wire = Wire::new(&node.name, url, trust, login, options)?;
+        let root = session::enter(&wire, options.deadline).await?;
+        Ok(Client {
+            leave: None,
+            wire,
+            root,
+            endpoint: url.to_owned(),
+            wanted_system: node.bmc.as_ref().and_then(|bmc| bmc.system.clone()),
+            deadline: options.deadline,
+            view: tokio::sync::Mutex::new(None),
+        })
     }
 
     /// From now on `leave` is asked before the machine is taken away.
@@ -291,10 +267,6 @@ impl Client {
     /// The driven system and all that decides how it is written to: for [`requests_preview`].
     pub async fn system_view(&self) -> Result<SystemView, Failure> {
         self.limited("look at the system", self.fresh_view(true)).await
-    }
-
-    async fn power_now(&self) -> Result<PowerState, Failure> {
-        Ok(read::power(self.fresh_view(false).await?.system.power))
     }
 
     /// The system, read now. What does not change is kept from the first time; settings only `whole`.

@@ -34,13 +34,13 @@ const BUSY_TRIES: u32 = 4;
 const MAX_RETRY_AFTER: Duration = Duration::from_secs(20);
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Purpose {
+pub(in crate::bmc) enum Purpose {
     /// Log-in and log-out: allowed in read-only mode, never answered by another log-in.
     Session,
     Resource,
 }
 
-pub(super) struct Request {
+pub(in crate::bmc) struct Request {
     pub method: Method,
     pub path: String,
     pub body: Option<Value>,

@@ -7,6 +7,7 @@ mod answer;
 mod certificate;
 mod chassis;
 mod fake;
+pub mod ipmi;
 mod power;
 mod resources;
 mod serve;

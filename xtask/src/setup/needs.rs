@@ -29,7 +29,12 @@ pub const DEMO: [Need; 11] = [
     need("cc", "gcc", "links Rust programs and builds SQLite"),
 ];
 
-pub const TEST: [Need; 1] = [need("busybox", "busybox-static", "a small userland in tests")];
+pub const TEST: [Need; 4] = [
+    need("busybox", "busybox-static", "a small userland in tests"),
+    need("ipmi_sim", "openipmi", "a BMC that the IPMI client is tested against"),
+    need("ipmitool", "ipmitool", "drives the laboratory's BMC in tests"),
+    need("/usr/sbin/ipmipower", "freeipmi-tools", "drives the laboratory's BMC in tests"),
+];
 
 /// Packages of the QEMU family, which must come from one release together.
 pub const FAMILY: [&str; 5] = ["qemu-system-x86", "ovmf", "seabios", "ipxe", "ipxe-qemu"];

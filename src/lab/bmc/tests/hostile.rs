@@ -199,7 +199,13 @@ async fn what_is_no_redfish_and_no_tls_is_said() {
     let mut nobody = node("n1", "https://127.0.0.1:1".into(), pin);
     let failure = Client::open(&nobody, &passwords(PASSWORD), options(Duration::from_secs(5))).await.unwrap_err();
     assert_eq!(failure.cause, Cause::Unreachable, "{failure}");
-    nobody.bmc.as_mut().unwrap().endpoints[0].at = EndpointAt::Ipmi("127.0.0.1".into());
+    let ipmi = Endpoint { at: EndpointAt::Ipmi("127.0.0.1:1".into()), credential: "lab".into(), trust: Trust::None };
+    nobody.bmc.as_mut().unwrap().endpoints.push(ipmi);
     let failure = Client::open(&nobody, &passwords(PASSWORD), options(Duration::from_secs(5))).await.unwrap_err();
-    assert!(failure.why.contains("IPMI is not driven yet"), "{failure}");
+    assert_eq!(failure.cause, Cause::Unreachable, "{failure}");
+    assert!(
+        failure.why.contains("https://127.0.0.1:1: no connection")
+            && failure.why.contains("; ipmi://127.0.0.1:1: nothing listens"),
+        "{failure}"
+    );
 }

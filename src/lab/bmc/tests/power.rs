@@ -25,7 +25,11 @@ async fn facts_are_the_machine() {
     assert_eq!((facts.drives.len(), facts.drives[0].serial.as_deref()), (1, Some("DISK-1")));
     assert_eq!(facts.drives[0].size_bytes, Some(8 << 30));
     assert!(facts.boot_targets.contains(&BootTarget::Http) && facts.boot.is_some_and(|b| b.is_cleared()));
-    assert_eq!(client.system_view().await.unwrap().reset_types.len(), 5, "from the ActionInfo resource");
+    assert_eq!(
+        client.redfish("look").unwrap().system_view().await.unwrap().reset_types.len(),
+        5,
+        "from the ActionInfo resource"
+    );
     assert!(client.bmc_info().await.unwrap().firmware.unwrap().starts_with("rackctl-lab"));
     client.close().await.unwrap();
 }
@@ -161,7 +165,7 @@ async fn if_match_is_given_where_it_is_wanted_and_what_is_not_offered_is_not_sen
 async fn the_preview_is_what_is_sent() {
     let bench = bench(quick()).await;
     let client = bench.client().await;
-    let view = client.system_view().await.unwrap();
+    let view = client.redfish("look").unwrap().system_view().await.unwrap();
     let boot = requests_preview(&view, Operation::SetBoot(PXE_ONCE)).unwrap();
     let power = requests_preview(&view, Operation::Reset(PowerAction::On)).unwrap();
     client.set_boot(PXE_ONCE).await.unwrap();

@@ -1,0 +1,246 @@
+//! One machine's BMC, whatever it speaks: the first endpoint of the node that answers decides.
+
+use std::time::Duration;
+
+use super::{
+    client::{self, Leave, Leftover, ManagerFacts, Operation, Options, Passwords},
+    ipmi,
+};
+use crate::model::{
+    Failure,
+    facts::BmcFacts,
+    failure::Cause,
+    fleet::{EndpointAt, Node},
+    power::{BootOverride, PowerAction, PowerState},
+};
+
+/// An open session at one endpoint.
+#[derive(Debug)]
+enum Way {
+    Redfish(Box<client::Client>),
+    Ipmi(Box<ipmi::Client>),
+}
+
+#[derive(Debug)]
+pub struct Client {
+    way: Way,
+    skipped: Vec<String>,
+}
+
+/// Both ways have it under the same name.
+macro_rules! both {
+    ($self:expr, $client:ident => $work:expr) => {
+        match $self {
+            Way::Redfish($client) => $work,
+            Way::Ipmi($client) => $work,
+        }
+    };
+}
+
+/// Whether the next endpoint may be tried after this. One that refuses the credential or shows a wrong key ends the
+/// search: the next one is the same machine, and the same password would be tried again.
+fn goes_on(failure: &Failure) -> bool {
+    let causes = [Cause::Unreachable, Cause::Deadline, Cause::Busy, Cause::Refused, Cause::Malformed];
+    causes.contains(&failure.cause)
+}
+
+impl Client {
+    /// Logs in at the first endpoint, in the node's order, that can be driven.
+    pub async fn open(node: &Node, passwords: &Passwords, options: Options) -> Result<Client, Failure> {
+        Client::open_among(node, passwords, options, false).await
+    }
+
+    /// As [`Client::open`], over IPMI alone: for what Redfish does not have.
+    pub async fn open_ipmi(node: &Node, passwords: &Passwords, options: Options) -> Result<Client, Failure> {
+        Client::open_among(node, passwords, options, true).await
+    }
+
+    async fn open_among(
+        node: &Node,
+        passwords: &Passwords,
+        options: Options,
+        ipmi_alone: bool,
+    ) -> Result<Client, Failure> {
+        let what = format!("{}: log in at its BMC", node.name);
+        let Some(bmc) = &node.bmc else {
+            return Err(Failure::new(Cause::Guard, what, "the inventory names no BMC for this node"));
+        };
+        let mut skipped = Vec::new();
+        let mut last: Option<Failure> = None;
+        let wanted = |at: &EndpointAt| !ipmi_alone || matches!(at, EndpointAt::Ipmi(_));
+        for endpoint in bmc.endpoints.iter().filter(|endpoint| wanted(&endpoint.at)) {
+            let login = passwords.get(&node.name, &endpoint.credential)?;
+            let (name, opened) = match &endpoint.at {
+                EndpointAt::Redfish(url) => {
+                    let opened = client::Client::open(node, url, &endpoint.trust, login, &options).await;
+                    (url.clone(), opened.map(|client| Way::Redfish(Box::new(client))))
+                }
+                EndpointAt::Ipmi(host) => {
+                    let turn = login.proof.turn(&node.name, &login.username).await?;
+                    let opened = ipmi::Client::open(&node.name, host, login, &options).await;
+                    turn.settle(&node.name, &opened);
+                    (format!("ipmi://{host}"), opened.map(|client| Way::Ipmi(Box::new(client))))
+                }
+            };
+            match opened {
+                Ok(way) => {
+                    if let Way::Ipmi(client) = &way
+                        && let Some(why) = client.detour()
+                    {
+                        skipped.push(format!("{name} in process, now by ipmitool: {why}"));
+                    }
+                    return Ok(Client { way, skipped });
+                }
+                Err(failure) if goes_on(&failure) => {
+                    skipped.push(format!("{name}: {}", failure.why));
+                    last = Some(failure);
+                }
+                Err(failure) if skipped.is_empty() => return Err(failure),
+                Err(failure) => {
+                    skipped.push(format!("{name}: {}", failure.why));
+                    return Err(Failure { why: skipped.join("; "), ..failure });
+                }
+            }
+        }
+        match (last, skipped.as_slice()) {
+            (Some(failure), [_]) => Err(failure),
+            (Some(failure), _) => Err(Failure { why: skipped.join("; "), ..failure }),
+            (None, _) => {
+                let kind = if ipmi_alone { "IPMI endpoint" } else { "endpoint" };
+                Err(Failure::new(Cause::Guard, what, format!("the inventory names no {kind} of its BMC")))
+            }
+        }
+    }
+
+    /// From now on `leave` is asked before the machine is taken away.
+    pub fn asking_first(self, leave: Leave) -> Client {
+        let way = match self.way {
+            Way::Redfish(client) => Way::Redfish(Box::new(client.asking_first(leave))),
+            Way::Ipmi(client) => Way::Ipmi(Box::new(client.asking_first(leave))),
+        };
+        Client { way, ..self }
+    }
+
+    /// What only Redfish has. The failure says which endpoint is driven instead, and why.
+    pub fn redfish(&self, doing: &str) -> Result<&client::Client, Failure> {
+        match &self.way {
+            Way::Redfish(client) => Ok(client),
+            Way::Ipmi(client) => {
+                let mut why = format!("it is driven by {}, and IPMI does not have this", client.endpoint());
+                if !self.skipped.is_empty() {
+                    why = format!("{why} ({})", self.skipped.join("; "));
+                }
+                Err(Failure::new(Cause::Refused, format!("{}: {doing}", self.node()), why))
+            }
+        }
+    }
+
+    /// What only IPMI has; as [`Client::redfish`].
+    pub fn ipmi(&self, doing: &str) -> Result<&ipmi::Client, Failure> {
+        match &self.way {
+            Way::Ipmi(client) => Ok(client),
+            Way::Redfish(client) => {
+                let why = format!("it is driven by {}, and this is IPMI's", client.endpoint());
+                Err(Failure::new(Cause::Refused, format!("{}: {doing}", self.node()), why))
+            }
+        }
+    }
+
+    /// Why the endpoints before the one that is driven, or the way in process to it, were passed over.
+    pub fn skipped(&self) -> &[String] {
+        &self.skipped
+    }
+    pub fn node(&self) -> &str {
+        both!(&self.way, client => client.node())
+    }
+    /// The endpoint that answered: `https://HOST[:PORT]` or `ipmi://HOST:PORT`.
+    pub fn endpoint(&self) -> &str {
+        both!(&self.way, client => client.endpoint())
+    }
+    /// The Redfish session in use; `None` under Basic auth, and over IPMI, whose sessions nobody else can close.
+    pub fn session_uri(&self) -> Option<String> {
+        match &self.way {
+            Way::Redfish(client) => client.session_uri(),
+            Way::Ipmi(_) => None,
+        }
+    }
+
+    /// Ends the session. Call it on every way out.
+    pub async fn close(self) -> Result<(), Failure> {
+        both!(self.way, client => client.close().await)
+    }
+
+    /// Deletes what these Redfish log-ins left, and nothing else. Returns how many; over IPMI none can be reached.
+    pub async fn delete_leftover_sessions(&self, left: &[Leftover]) -> Result<u32, Failure> {
+        match &self.way {
+            Way::Redfish(client) => client.delete_leftover_sessions(left).await,
+            Way::Ipmi(_) => Ok(0),
+        }
+    }
+
+    /// The machine as its BMC describes it.
+    pub async fn facts(&self) -> Result<BmcFacts, Failure> {
+        both!(&self.way, client => client.facts().await)
+    }
+    pub async fn power(&self) -> Result<PowerState, Failure> {
+        both!(&self.way, client => client.power().await)
+    }
+    /// The override in force. A target that has no word here is `Refused` with its name.
+    pub async fn boot(&self) -> Result<BootOverride, Failure> {
+        both!(&self.way, client => client.boot().await)
+    }
+    /// `LastResetTime` as the BMC writes it: compared with itself only. IPMI has none.
+    pub async fn last_reset_time(&self) -> Result<Option<String>, Failure> {
+        match &self.way {
+            Way::Redfish(client) => client.last_reset_time().await,
+            Way::Ipmi(_) => Ok(None),
+        }
+    }
+    /// The BMC itself: model, firmware, clock.
+    pub async fn bmc_info(&self) -> Result<ManagerFacts, Failure> {
+        both!(&self.way, client => client.bmc_info().await)
+    }
+    /// Sets the override, or clears it ([`BootOverride::CLEARED`]), and reads it back.
+    pub async fn set_boot(&self, want: BootOverride) -> Result<(), Failure> {
+        both!(&self.way, client => client.set_boot(want).await)
+    }
+    /// Sends one reset and does not wait for its effect. Never sent twice.
+    pub async fn reset(&self, action: PowerAction) -> Result<(), Failure> {
+        both!(&self.way, client => client.reset(action).await)
+    }
+    /// Brings the machine on or off and waits until the BMC shows it. Off asks the operating system first; only with
+    /// `force` is the power cut when it does not listen.
+    pub async fn set_power(&self, on: bool, force: bool, deadline: Duration) -> Result<(), Failure> {
+        both!(&self.way, client => client.set_power(on, force, deadline).await)
+    }
+
+    /// What each operation would send, as lines to read, best first; the later ones only where the BMC refuses the
+    /// earlier. An operation's `Err` says why the BMC cannot do it. Nothing but reads is sent.
+    pub async fn preview(&self, operations: &[Operation]) -> Result<Vec<Result<Vec<String>, String>>, Failure> {
+        match &self.way {
+            Way::Redfish(client) => {
+                let view = client.system_view().await?;
+                let lines = |operation: &Operation| {
+                    let requests = client::requests_preview(&view, *operation)?;
+                    Ok(requests.iter().map(|r| format!("{} {} {}", r.method, r.path, r.body)).collect())
+                };
+                Ok(operations.iter().map(lines).collect())
+            }
+            Way::Ipmi(client) => client.preview(operations).await,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refused_password_is_not_tried_at_the_next_endpoint() {
+        let of = |cause| goes_on(&Failure::new(cause, "x", "y"));
+        assert!(of(Cause::Unreachable) && of(Cause::Refused) && of(Cause::Malformed) && of(Cause::Busy));
+        for cause in [Cause::Unauthorized, Cause::Untrusted, Cause::Guard, Cause::Local, Cause::Interrupted] {
+            assert!(!of(cause), "{cause:?}");
+        }
+    }
+}

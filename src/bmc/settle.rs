@@ -1,0 +1,199 @@
+//! Bringing a machine on or off until its BMC shows it: one loop for every way to a BMC.
+
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep};
+
+use super::{client::Leave, reset};
+use crate::model::{
+    Failure,
+    failure::Cause,
+    power::{PowerAction, PowerState},
+};
+
+const POLL_FIRST: Duration = Duration::from_millis(200);
+const POLL_MOST: Duration = Duration::from_secs(3);
+/// How long an operating system is given to shut down before force, at most; else half of the deadline.
+const GRACE: Duration = Duration::from_secs(60);
+const STEP_LEAST: Duration = Duration::from_secs(1);
+/// A transition (`PoweringOn`) that lasts longer than this does not keep a request back any more.
+const TRANSITION: Duration = Duration::from_secs(30);
+
+/// How a reset went, as far as its answer tells.
+pub(super) enum Sent {
+    Accepted,
+    /// The answer was lost: it may have happened.
+    Unknown,
+    /// Refused or "later"; with what the BMC said.
+    Refused(Failure),
+}
+
+/// A BMC, whatever it speaks.
+pub(super) trait Driven: Sync {
+    /// A reset, ready to be sent.
+    type Request: Send + Sync;
+
+    /// For messages.
+    fn node(&self) -> &str;
+    /// Of one call.
+    fn deadline(&self) -> Duration;
+    fn power_now(&self) -> impl Future<Output = Result<PowerState, Failure>> + Send;
+    /// `Refused`: the BMC does not offer this way.
+    fn prepare(&self, action: PowerAction, doing: &str) -> impl Future<Output = Result<Self::Request, Failure>> + Send;
+    /// Whoever has to be asked before the machine is taken away; the answer is fresh when the request leaves.
+    fn may_leave(&self, action: PowerAction) -> impl Future<Output = Result<(), Failure>> + Send;
+    /// Never sends twice what happens twice.
+    fn send(&self, request: &Self::Request, doing: &str) -> impl Future<Output = Result<Sent, Failure>> + Send;
+}
+
+/// Asks before everything but power on.
+pub(super) async fn ask_leave(leave: Option<&Leave>, action: PowerAction) -> Result<(), Failure> {
+    match leave.filter(|_| action != PowerAction::On) {
+        Some(leave) => leave().await,
+        None => Ok(()),
+    }
+}
+
+fn what(machine: &impl Driven, doing: &str) -> String {
+    format!("{}: {doing}", machine.node())
+}
+
+async fn within<T>(
+    machine: &impl Driven,
+    limit: Duration,
+    doing: &str,
+    work: impl Future<Output = Result<T, Failure>>,
+) -> Result<T, Failure> {
+    let late = |_| {
+        let why = format!("not done within {} s", limit.as_secs_f32());
+        Err(Failure::new(Cause::Deadline, what(machine, doing), why))
+    };
+    tokio::time::timeout(limit, work).await.unwrap_or_else(late)
+}
+
+/// Sends one reset and does not wait for its effect. Never sent twice.
+pub(super) async fn reset(machine: &impl Driven, action: PowerAction) -> Result<(), Failure> {
+    let doing = format!("reset ({action:?})");
+    let limit = machine.deadline();
+    let request = within(machine, limit, &doing, machine.prepare(action, &doing)).await?;
+    machine.may_leave(action).await?;
+    match within(machine, limit, &doing, machine.send(&request, &doing)).await? {
+        Sent::Accepted => Ok(()),
+        Sent::Refused(failure) => Err(failure),
+        Sent::Unknown => {
+            let why = "the answer was lost: whether it happened can only be seen, so it is not sent again";
+            Err(Failure::new(Cause::Unreachable, what(machine, &doing), why))
+        }
+    }
+}
+
+/// Brings the machine on or off and waits until the BMC shows it. Off asks the operating system first; only with
+/// `force` is the power cut when it does not listen. A reset whose answer was lost is not sent again.
+pub(super) async fn set_power(machine: &impl Driven, on: bool, force: bool, deadline: Duration) -> Result<(), Failure> {
+    let doing = if on { "power on" } else { "power off" };
+    let started = Instant::now();
+    // What one request may take: never longer than what is left, and always long enough to be tried.
+    let step = || machine.deadline().min(deadline.saturating_sub(started.elapsed()).max(STEP_LEAST));
+    let mut ways = match (on, force) {
+        (true, _) => vec![PowerAction::On],
+        (false, false) => vec![PowerAction::GracefulShutdown],
+        (false, true) => vec![PowerAction::ForceOff, PowerAction::GracefulShutdown],
+    };
+    let (mut told, mut pause, mut next_at, mut state) = (Vec::new(), POLL_FIRST, started, PowerState::Unknown);
+    let mut accepted = false;
+    let mut lost: Option<Failure>;
+    loop {
+        match within(machine, step(), doing, machine.power_now()).await {
+            Ok(now) => {
+                state = now;
+                lost = None;
+                if reset::reached(on, state) {
+                    return Ok(());
+                }
+            }
+            // A BMC may be away for a while; the wrong key or a refused password will not mend by waiting.
+            Err(failure) if matches!(failure.cause, Cause::Unreachable | Cause::Deadline | Cause::Busy) => {
+                lost = Some(failure);
+            }
+            Err(failure) => return Err(failure),
+        }
+        let now = Instant::now();
+        let moving = matches!(state, PowerState::PoweringOn | PowerState::PoweringOff);
+        let ready = now >= next_at && (!moving || now.duration_since(started) > TRANSITION || accepted);
+        if lost.is_none()
+            && ready
+            && let Some(action) = ways.pop()
+        {
+            let sent = match within(machine, step(), doing, machine.prepare(action, doing)).await {
+                Ok(request) => {
+                    machine.may_leave(action).await?;
+                    within(machine, step(), doing, machine.send(&request, doing)).await
+                }
+                Err(failure) => Err(failure),
+            };
+            match sent {
+                Ok(Sent::Accepted) => {
+                    accepted = true;
+                    told.push(format!("{action:?}: accepted"));
+                    next_at = now + GRACE.min(deadline / 2);
+                }
+                Ok(Sent::Unknown) => {
+                    told.push(format!("{action:?}: the answer was lost"));
+                    next_at = now + GRACE.min(deadline / 2);
+                }
+                // "Already so" and "not now" look alike (409, 400): only what is seen next counts.
+                Ok(Sent::Refused(failure)) => {
+                    told.push(format!("{action:?}: {}", failure.why));
+                    if failure.cause == Cause::Busy {
+                        ways.push(action);
+                        next_at = now + POLL_MOST;
+                    } else if ways.is_empty() {
+                        let last = within(machine, step(), doing, machine.power_now()).await?;
+                        return if reset::reached(on, last) { Ok(()) } else { Err(failure) };
+                    }
+                }
+                // Cut off by the clock: it may have been sent.
+                Err(failure) if failure.cause == Cause::Deadline => {
+                    told.push(format!("{action:?}: no answer"));
+                    next_at = now + GRACE.min(deadline / 2);
+                }
+                // The BMC does not offer this way: the next one, if there is one.
+                Err(failure) if failure.cause == Cause::Refused && !ways.is_empty() => told.push(failure.why),
+                Err(failure) => return Err(failure),
+            }
+            told.truncate(8);
+            continue;
+        }
+        if started.elapsed() >= deadline {
+            break;
+        }
+        sleep(pause.min(deadline.saturating_sub(started.elapsed()))).await;
+        pause = (pause * 3 / 2).min(POLL_MOST);
+    }
+    let (wish, state) = (if on { "on" } else { "off" }, format!("{state:?}").to_lowercase());
+    let told = told.join("; ");
+    let seconds = deadline.as_secs_f32();
+    Err(match lost {
+        Some(failure) => {
+            let why = format!("not verified within {seconds} s ({told}); last: {}", failure.why);
+            Failure::new(failure.cause, what(machine, doing), why)
+        }
+        None if accepted => {
+            let why = format!(
+                "the BMC took it and nothing happened within {seconds} s ({told}): wanted {wish}, read {state}"
+            );
+            let failure = Failure::new(Cause::AcceptedButIgnored, what(machine, doing), why);
+            // An operating system that does not listen, or none that could.
+            if on || force {
+                failure.next(format!("rackctl bmc info {}", machine.node()))
+            } else {
+                failure.next(format!("rackctl power off {} --force", machine.node()))
+            }
+        }
+        None => {
+            let why = format!("not done within {seconds} s ({told}): wanted {wish}, read {state}");
+            Failure::new(Cause::Deadline, what(machine, doing), why)
+                .next(format!("rackctl power status {}", machine.node()))
+        }
+    })
+}
