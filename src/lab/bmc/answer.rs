@@ -72,6 +72,10 @@ async fn answer<C: Chassis>(bmc: &Arc<Bmc<C>>, request: Request, user: &mut Opti
     let (parts, body) = request.into_parts();
     let asked = bare(parts.uri.path());
     let mut path = names::inward(&asked, &faults);
+    // A collection's Members take what the collection takes (DSP0266 7.9).
+    if let (&Method::POST, Some(collection)) = (&parts.method, path.strip_suffix("/Members")) {
+        path = collection.to_owned();
+    }
     {
         let mut state = bmc.state();
         state.advance(now);
@@ -207,7 +211,11 @@ async fn dispatch<C: Chassis>(
 ) -> Reply {
     let method = &parts.method;
     if matches!(*method, Method::GET | Method::HEAD) {
-        return bmc.read(path, parts.uri.query().unwrap_or_default(), now).await;
+        let reply = bmc.read(path, parts.uri.query().unwrap_or_default(), now).await;
+        let known = parts.headers.get(header::IF_NONE_MATCH).and_then(|v| v.to_str().ok());
+        let same = known.is_some_and(|tag| reply.headers.iter().any(|(name, etag)| *name == "etag" && etag == tag));
+        // What the client has is what there is (RFC 9110 13.1.2).
+        return if same && reply.status == 200 { Reply { body: None, status: 304, ..reply } } else { reply };
     }
     if ![Method::POST, Method::PATCH, Method::DELETE].contains(method) {
         return reply::not_allowed(&bmc.allow(path));

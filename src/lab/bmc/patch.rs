@@ -44,8 +44,9 @@ impl State {
         if self.places.recorded {
             return self.patch_recorded(now, path, sent);
         }
-        if self.docs.get(path).is_some_and(|d| d.collects) {
-            return reply::not_allowed("GET, HEAD, POST");
+        let allowed = self.allow(path);
+        if !allowed.contains("PATCH") {
+            return reply::not_allowed(&allowed);
         }
         let boot = sent.get("Boot").and_then(Value::as_object);
         match path {
@@ -63,6 +64,10 @@ impl State {
         if path == super::bios::SETTINGS {
             return self.patch_bios(sent);
         }
+        // Annotations are no properties (DSP0266 7.8).
+        let sent: Map<String, Value> =
+            sent.iter().filter(|(name, _)| !name.starts_with('@')).map(|(n, v)| (n.clone(), v.clone())).collect();
+        let sent = &sent;
         let faults = if path.starts_with(ACCOUNTS) && path.len() > ACCOUNTS.len() {
             self.patch_account(path, &Value::Object(sent.clone()))
         } else if path.contains("/VirtualMedia/") {
@@ -81,8 +86,7 @@ impl State {
             }
             self.patch_plain(path, &rest)
         };
-        // Annotations are no properties (DSP0266 7.8).
-        let count = sent.keys().filter(|name| !name.starts_with('@')).count();
+        let count = sent.len();
         if faults.is_empty() && count > 0 {
             return Reply::empty(200);
         }
@@ -114,7 +118,7 @@ impl State {
                 Some(known) if !known.is_null() && kind(known) != kind(value) => {
                     faults.push(reply::wrong_type(last, value));
                 }
-                Some(_) => merge(&mut good, &nested(name, value)),
+                Some(known) => merge(&mut good, &nested(name, &elements(known, value))),
             }
         }
         if good.as_object().is_some_and(|map| !map.is_empty()) {
@@ -136,6 +140,17 @@ impl State {
             _ => reply::not_allowed("GET, HEAD"),
         }
     }
+}
+
+/// An array as a PATCH means it: `{}` leaves an element as it was, null takes it away (DSP0266 7.8.3).
+fn elements(known: &Value, sent: &Value) -> Value {
+    let (Value::Array(known), Value::Array(sent)) = (known, sent) else { return sent.clone() };
+    let one = |(at, value): (usize, &Value)| match value {
+        Value::Null => None,
+        Value::Object(map) if map.is_empty() => known.get(at).cloned(),
+        value => Some(value.clone()),
+    };
+    sent.iter().enumerate().filter_map(one).collect()
 }
 
 fn kind(value: &Value) -> u8 {

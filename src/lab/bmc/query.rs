@@ -42,7 +42,8 @@ pub fn parse(text: &str, faults: &Faults) -> Result<Query, Reply> {
                 query.expand = true;
             }
             "$select" => query.select = Some(value.split(',').map(|w| w.trim().to_owned()).collect()),
-            "only" => query.only = true,
+            "only" if value.is_empty() => query.only = true,
+            "only" => return Err(fault(400, "QueryParameterValueFormatError")),
             other if other.starts_with('$') => return Err(fault(501, "QueryParameterUnsupported")),
             _ => {}
         }

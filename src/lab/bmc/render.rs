@@ -79,7 +79,13 @@ impl State {
                 members.sort_by_key(|p| p == SYSTEM);
             }
             body["Members@odata.count"] = json!(members.len());
-            body["Members"] = members.iter().map(|p| json!({ "@odata.id": p })).collect();
+            // A collection of log entries holds them whole (DSP0266 9.6.4: the schema says so).
+            let whole = path.ends_with("/Entries");
+            let member = |p: &String| match self.docs.body(p) {
+                Some(body) if whole => body.clone(),
+                _ => json!({ "@odata.id": p }),
+            };
+            body["Members"] = members.iter().map(member).collect();
         }
         Some(body)
     }

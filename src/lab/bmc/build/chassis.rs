@@ -170,7 +170,7 @@ fn cards(docs: &mut Documents, about: &Description) {
                 "AssociatedMACAddresses": [mac.to_string()], "LLDPEnabled": true,
                 "LLDPReceive": {
                     "ChassisId": "02:00:00:00:00:01", "ChassisIdSubtype": "MacAddr",
-                    "PortId": format!("Ethernet1/{number}"), "PortIdSubtype": "IfName",
+                    "PortId": format!("02:00:00:00:00:{:02X}", 0x10 + number), "PortIdSubtype": "MacAddr",
                     "SystemName": "leaf-1", "SystemDescription": "laboratory switch", "SystemCapabilities": ["Bridge"],
                 },
             },
@@ -179,7 +179,7 @@ fn cards(docs: &mut Documents, about: &Description) {
         let body = json!({
             "NetDevFuncType": "Ethernet", "NetDevFuncCapabilities": ["Ethernet"], "Status": ok(),
             "Ethernet": { "MACAddress": mac.to_string(), "PermanentMACAddress": mac.to_string() },
-            "Links": { "PhysicalPortAssignment": link(format!("{adapter}/Ports/{number}")) },
+            "Links": { "PhysicalNetworkPortAssignment": link(format!("{adapter}/Ports/{number}")) },
         });
         let path = format!("{adapter}/NetworkDeviceFunctions/{number}");
         docs.resource(path, "NetworkDeviceFunction.v1_9_1", &format!("Function {number}"), body);

@@ -14,7 +14,7 @@ pub fn put(docs: &mut Documents, about: &Description) {
     let body = json!({
         "ManagerType": "BMC", "Manufacturer": "rackctl", "Model": "Laboratory BMC", "FirmwareVersion": FIRMWARE,
         "UUID": about.uuid, "ServiceEntryPointUUID": about.uuid, "DateTime": "", "DateTimeLocalOffset": "+00:00",
-        "LastResetTime": null, "PowerState": "On", "Status": ok(),
+        "PowerState": "On", "Status": ok(),
         "SerialConsole": console(1, &["Oem"]),
         "NetworkProtocol": link(format!("{MANAGER}/NetworkProtocol")),
         "EthernetInterfaces": link(format!("{MANAGER}/EthernetInterfaces")),

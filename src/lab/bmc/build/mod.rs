@@ -40,6 +40,7 @@ pub fn documents(about: &Description, faults: &Faults) -> Documents {
     manager::put(&mut docs, about);
     chassis::put(&mut docs, about);
     services::put(&mut docs, about);
+    services::shape(&mut docs, faults);
     schemas::put(&mut docs);
     media(&mut docs, faults);
     log(&mut docs, faults);

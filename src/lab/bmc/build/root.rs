@@ -25,7 +25,7 @@ pub fn put(docs: &mut Documents, about: &Description) {
     let mut body = json!({
         "@odata.context": "/redfish/v1/$metadata#ServiceRoot.ServiceRoot",
         "@odata.id": format!("{ROOT}/"),
-        "@odata.type": "#ServiceRoot.v1_16_1.ServiceRoot",
+        "@odata.type": "#ServiceRoot.v1_17_0.ServiceRoot",
         "Id": "RootService",
         "Name": "Root Service",
         "RedfishVersion": "1.18.0",

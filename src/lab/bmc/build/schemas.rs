@@ -98,7 +98,7 @@ pub fn metadata(docs: &Documents) -> String {
     ));
     text.push_str(
         "  <edmx:DataServices>\n    <Schema xmlns=\"http://docs.oasis-open.org/odata/ns/edm\" Namespace=\"Service\">\n      \
-         <EntityContainer Name=\"Service\" Extends=\"ServiceRoot.v1_16_1.ServiceContainer\"/>\n    </Schema>\n  \
+         <EntityContainer Name=\"Service\" Extends=\"ServiceRoot.v1_17_0.ServiceContainer\"/>\n    </Schema>\n  \
          </edmx:DataServices>\n</edmx:Edmx>\n",
     );
     text

@@ -102,7 +102,6 @@ fn firmware(docs: &mut Documents, about: &Description) {
         });
         docs.resource(format!("{INVENTORY}/{id}"), "SoftwareInventory.v1_10_2", name, body);
     }
-    shape(docs, &Faults::default());
 }
 
 /// What faults give its shape: also at run time.
