@@ -223,7 +223,7 @@ mod tests {
         let faults = Faults::parse(["ignore-boot-override", "power-lag=1s"]).unwrap();
         assert_eq!(all, [Request::Faults { node: "n1".into(), faults }]);
         let none = Request::Faults { node: "n1".into(), faults: Faults::default() };
-        assert_eq!(requests("n1", &[BmcFault::None]), [none.clone()]);
+        assert_eq!(requests("n1", &[BmcFault::None]), std::slice::from_ref(&none));
         assert_eq!(requests("n1", &[]), [none]);
         assert_eq!(requests("n1", &[BmcFault::SwapCertificate]), [Request::SwapCertificate { node: "n1".into() }]);
         assert_eq!(requests("n1", &[BmcFault::None, BmcFault::SwapCertificate]).len(), 2);

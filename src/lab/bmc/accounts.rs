@@ -26,6 +26,7 @@ struct Known {
     role: String,
     enabled: bool,
     wrong: u64,
+    last_wrong: Option<OffsetDateTime>,
     locked_until: Option<OffsetDateTime>,
 }
 
@@ -71,6 +72,7 @@ impl State {
             role: role.to_owned(),
             enabled: true,
             wrong: 0,
+            last_wrong: None,
             locked_until: None,
         };
         self.accounts.list.push(known);
@@ -98,6 +100,8 @@ impl State {
     /// Tries a password. A wrong one counts, and enough of them lock.
     pub fn try_password(&mut self, now: OffsetDateTime, user: &str, password: &str) -> Verdict {
         let lockout = self.lockout();
+        let service = self.docs.body(ACCOUNT_SERVICE);
+        let forgets = service.and_then(|s| s["AccountLockoutCounterResetAfter"].as_u64()).filter(|s| *s > 0);
         let Some(known) = self.accounts.list.iter_mut().find(|k| k.user == user) else { return Verdict::Wrong };
         if known.locked_until.is_some_and(|at| at > now) {
             return Verdict::Locked;
@@ -108,6 +112,10 @@ impl State {
         if known.enabled && known.password.expose() == password {
             known.wrong = 0;
             return Verdict::Known;
+        }
+        let long_ago = |at: OffsetDateTime| forgets.is_some_and(|seconds| now - at >= Duration::from_secs(seconds));
+        if known.last_wrong.replace(now).is_some_and(long_ago) {
+            known.wrong = 0;
         }
         known.wrong += 1;
         let wrong = known.wrong;

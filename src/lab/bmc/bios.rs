@@ -106,6 +106,17 @@ impl State {
         self.version += 1;
     }
 
+    /// Secure Boot as it was switched, in force from this start on.
+    pub fn apply_secure_boot(&mut self) {
+        let path = format!("{SYSTEM}/SecureBoot");
+        let on =
+            self.docs.body(&path).map(|b| b["SecureBootEnable"] == json!(true) && b["SecureBootMode"] == "UserMode");
+        if let Some(on) = on {
+            let word = if on { "Enabled" } else { "Disabled" };
+            self.docs.merge(&path, &json!({ "SecureBootCurrentBoot": word }));
+        }
+    }
+
     pub fn reset_bios(&mut self) -> Reply {
         let path = format!("{SYSTEM}/Bios/Settings");
         self.docs.merge(&path, &json!({ "Attributes": defaults() }));

@@ -7,7 +7,7 @@ use super::{
     BootState, Fault, Faults,
     paths::SYSTEM,
     reply::{self, Reply, errors, message, refuse},
-    state::State,
+    state::{BootWords, State},
 };
 use crate::{
     bmc::{
@@ -31,20 +31,36 @@ pub fn targets(uefi: bool, faults: &Faults) -> Vec<String> {
     words.iter().map(|w| (*w).to_owned()).collect()
 }
 
+fn word(target: BootTarget) -> &'static str {
+    match target {
+        BootTarget::None => "None",
+        BootTarget::Pxe => "Pxe",
+        BootTarget::Http => "UefiHttp",
+        BootTarget::Disk => "Hdd",
+        BootTarget::Cd => "Cd",
+        BootTarget::Setup => "BiosSetup",
+    }
+}
+
 impl State {
     /// The live part of Boot. In a recorded tree only what it has is laid over.
-    pub fn show_boot(&self, of: &BootState, base: &mut Map<String, Value>) {
+    pub fn show_boot(&self, of: BootState, words: &BootWords, base: &mut Map<String, Value>) {
         let faults = &self.effective;
         if faults.has(Fault::BootNoOverride) {
             base.retain(|name, _| !name.starts_with("BootSourceOverride") && name != "HttpBootUri");
             return;
         }
-        let word = if faults.has(Fault::BootPxeIsNext) && of.word == "Pxe" { "UefiBootNext" } else { &of.word };
+        let own = words.target.as_deref().filter(|word| boot_target(word).unwrap_or(BootTarget::None) == of.target);
+        let cleared = of.target == BootTarget::None && of.enabled == EnabledWord::Disabled;
+        let word = match own.filter(|_| !cleared).unwrap_or_else(|| word(of.target)) {
+            "Pxe" if faults.has(Fault::BootPxeIsNext) => "UefiBootNext",
+            word => word,
+        };
         let live = [
             ("BootSourceOverrideEnabled", json!(of.enabled)),
             ("BootSourceOverrideTarget", json!(word)),
             ("BootSourceOverrideMode", json!(of.mode)),
-            ("HttpBootUri", json!(of.uri)),
+            ("HttpBootUri", json!(words.uri)),
         ];
         for (name, value) in live {
             if !self.places.recorded || base.contains_key(name) {
@@ -72,7 +88,7 @@ impl State {
         let of = |path: &str| self.docs.body(path).and_then(|b| b["Boot"].as_object()).cloned().unwrap_or_default();
         let mut shown = self.places.settings.as_deref().map(of).unwrap_or_default();
         shown.extend(of(&self.places.system));
-        self.show_boot(&self.boot, &mut shown);
+        self.show_boot(self.boot, &self.boot_words, &mut shown);
         shown
     }
 
@@ -99,7 +115,7 @@ impl State {
             let system = self.places.system.clone();
             self.docs.merge(&system, &order);
         }
-        let before = self.pending_boot.clone().unwrap_or_else(|| self.boot.clone());
+        let before = self.pending_boot.clone().unwrap_or_else(|| (self.boot, self.boot_words.clone()));
         let after = self.changed(before, sent);
         // The resource as it is then is what is answered.
         let applied = Reply::empty(200);
@@ -108,7 +124,7 @@ impl State {
             self.docs.change(SETTINGS, |_| {});
             return applied;
         }
-        self.boot = after;
+        (self.boot, self.boot_words) = after;
         self.version += 1;
         if self.has(Fault::Boot400Applied) {
             return refuse(400, "GeneralError", "A general error has occurred.", &[]);
@@ -116,11 +132,15 @@ impl State {
         applied
     }
 
-    fn changed(&self, mut boot: BootState, sent: &Map<String, Value>) -> BootState {
+    fn changed(
+        &self,
+        (mut boot, mut words): (BootState, BootWords),
+        sent: &Map<String, Value>,
+    ) -> (BootState, BootWords) {
         let asked: wire::Boot = wire::parse(Value::Object(sent.clone()));
         if let Some(word) = asked.target {
             boot.target = boot_target(&word).unwrap_or(BootTarget::None);
-            boot.word = word;
+            words.target = Some(word);
         }
         boot.enabled = asked.enabled.unwrap_or(boot.enabled);
         boot.mode = asked.mode.unwrap_or(match self.has(Fault::BootModeReverts) {
@@ -128,12 +148,12 @@ impl State {
             false => boot.mode,
         });
         if let Some(uri) = sent.get("HttpBootUri") {
-            boot.uri = uri.as_str().map(str::to_owned);
+            words.uri = uri.as_str().map(str::to_owned);
         }
         if self.has(Fault::BootDisabledAfter200) {
             (boot.mode, boot.enabled) = (ModeWord::Legacy, EnabledWord::Disabled);
         }
-        boot
+        (boot, words)
     }
 
     /// Why a PATCH is refused, a message for each property.
@@ -206,7 +226,8 @@ impl State {
     pub fn show_settings(&self) -> Option<Value> {
         let word = self.effective.text(Fault::BootSettings)?;
         let mut boot = self.docs.body(SYSTEM)?["Boot"].as_object().cloned().unwrap_or_default();
-        self.show_boot(self.pending_boot.as_ref().unwrap_or(&self.boot), &mut boot);
+        let (state, words) = self.pending_boot.clone().unwrap_or_else(|| (self.boot, self.boot_words.clone()));
+        self.show_boot(state, &words, &mut boot);
         Some(json!({
             "@odata.id": SETTINGS, "@odata.type": "#ComputerSystem.v1_22_0.ComputerSystem",
             "Id": word, "Name": "Future state of the system", "Boot": boot,

@@ -113,29 +113,19 @@ pub struct Snapshot {
 }
 
 /// The override as the BMC holds it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct BootState {
     pub target: BootTarget,
     pub enabled: EnabledWord,
     pub mode: ModeWord,
-    /// The BMC's own word for the target: `UsbCd`, `UefiTarget`.
-    pub word: String,
-    /// Where UEFI HTTP boot goes, if that was said.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub uri: Option<String>,
-}
-
-impl BootState {
-    fn cleared(mode: ModeWord) -> BootState {
-        let (target, enabled) = (BootTarget::None, EnabledWord::Disabled);
-        BootState { target, enabled, mode, word: "None".into(), uri: None }
-    }
 }
 
 /// One BMC. Cheap to share; all state is inside.
 pub struct Bmc<C> {
     chassis: C,
+    description: Description,
+    account: Account,
     state: Mutex<State>,
     events: tokio::sync::broadcast::Sender<serde_json::Value>,
 }
@@ -162,13 +152,22 @@ impl<C: Chassis> Bmc<C> {
         places: paths::Places,
     ) -> Arc<Self> {
         let description = chassis.description();
-        let state = State::new(&description, account, nature, docs, places, OffsetDateTime::now_utc());
+        let own = Account { user: account.user.clone(), password: Secret::new(account.password.expose().to_owned()) };
+        let state = State::new(&description, own, nature, docs, places, OffsetDateTime::now_utc());
         let (events, _) = tokio::sync::broadcast::channel(events::QUEUE);
-        Arc::new(Bmc { chassis, state: Mutex::new(state), events })
+        Arc::new(Bmc { chassis, description, account, state: Mutex::new(state), events })
     }
 
     pub fn chassis(&self) -> &C {
         &self.chassis
+    }
+
+    pub fn description(&self) -> &Description {
+        &self.description
+    }
+    /// The account that it was made with; others may have been added, and its password changed.
+    pub fn account(&self) -> &Account {
+        &self.account
     }
 
     /// A poisoned lock is taken over: the laboratory's state is replaced whole, never half.
@@ -183,6 +182,10 @@ impl<C: Chassis> Bmc<C> {
     /// In place of those set before; its nature stays.
     pub fn set_faults(&self, faults: Faults) {
         self.state().set_faults(faults);
+    }
+    /// Whether a fault is in force, set or by nature.
+    pub fn has(&self, fault: Fault) -> bool {
+        self.state().has(fault)
     }
     /// All that is in force.
     fn now_faults(&self) -> Arc<Faults> {
@@ -241,7 +244,7 @@ impl<C: Chassis> Bmc<C> {
     }
 
     pub fn snapshot(&self) -> Snapshot {
-        Snapshot { boot: self.state().boot.clone() }
+        Snapshot { boot: self.state().boot }
     }
     pub fn restore(&self, snapshot: Snapshot) {
         let mut state = self.state();

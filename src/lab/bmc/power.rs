@@ -27,19 +27,31 @@ pub enum ResetKind {
     GracefulShutdown,
     /// `ForceRestart`, `PowerCycle` and `GracefulRestart`.
     Restart,
-    /// `PushPowerButton`: on when off, a graceful shutdown when on.
-    Button,
     /// A dump of the system, if it listens.
     Nmi,
 }
 
-pub fn kind(word: &str) -> Option<ResetKind> {
+impl ResetKind {
+    fn said(self) -> &'static str {
+        match self {
+            ResetKind::On => "the system was told to go on",
+            ResetKind::ForceOff => "the power of the system was cut",
+            ResetKind::GracefulShutdown => "the system was asked to shut down",
+            ResetKind::Restart => "the system was told to start anew",
+            ResetKind::Nmi => "a non-maskable interrupt was sent to the system",
+        }
+    }
+}
+
+/// What a ResetType means, given whether the machine is on.
+pub fn kind(word: &str, on: bool) -> Option<ResetKind> {
     Some(match word {
         "On" | "ForceOn" => ResetKind::On,
         "ForceOff" | "Off" => ResetKind::ForceOff,
         "GracefulShutdown" => ResetKind::GracefulShutdown,
         "ForceRestart" | "PowerCycle" | "GracefulRestart" | "FullPowerCycle" => ResetKind::Restart,
-        "PushPowerButton" => ResetKind::Button,
+        "PushPowerButton" if on => ResetKind::GracefulShutdown,
+        "PushPowerButton" => ResetKind::On,
         "Nmi" => ResetKind::Nmi,
         _ => return None,
     })
@@ -53,12 +65,14 @@ pub fn offered(faults: &Faults) -> Vec<String> {
     }
 }
 
-#[derive(Debug, PartialEq)]
-enum Taken {
-    /// Nothing is to be done.
-    Done,
-    Work(ResetKind),
-    Refused(Reply),
+/// What becomes of an order, whatever protocol it came by.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Taken {
+    Yes,
+    /// Another reset is under way.
+    Busy,
+    /// Not in this power state (a restart of a machine that is off).
+    Conflict,
 }
 
 impl State {
@@ -79,53 +93,42 @@ impl State {
         words(&system["Actions"]["#ComputerSystem.Reset"]["ResetType@Redfish.AllowableValues"]).or_else(info)
     }
 
-    /// What becomes of an order, given whether the machine is on.
-    fn take(&mut self, now: OffsetDateTime, word: &str, on: bool) -> Taken {
-        let listed = self.reset_words().is_none_or(|words| words.iter().any(|w| w == word));
-        let Some(mut kind) = kind(word).filter(|_| listed) else {
-            return Taken::Refused(reply::parameter_value(ACTION, "ResetType", word));
-        };
+    /// Takes an order, given whether the machine is on. `true`: there is something to carry out.
+    fn take(&mut self, now: OffsetDateTime, kind: ResetKind, on: bool) -> (Taken, bool) {
         if self.transition.is_some() {
             if !self.has(Fault::PowerStuck) {
-                return Taken::Refused(reply::busy(true));
+                return (Taken::Busy, false);
             }
             self.transition = None;
         }
-        if self.within(Fault::ResetBusy, self.last_order, now) {
-            let text = "The operation cannot be done in the current state of the system.";
-            return Taken::Refused(refuse(400, "iLO.2.24.InvalidOperationForSystemState", text, &[]));
-        }
-        if kind == ResetKind::Button {
-            kind = if on { ResetKind::GracefulShutdown } else { ResetKind::On };
-        }
-        let conflict = || {
-            let text = "The parameter ResetType does not meet the requirements of the current power state.";
-            Taken::Refused(refuse(409, "ActionParameterValueConflict", text, &["ResetType", word]))
+        let conflict = match kind {
+            ResetKind::On if on => self.has(Fault::PowerOnTwice),
+            ResetKind::On => self.within(Fault::PowerOnConflict, self.went_off, now),
+            ResetKind::Restart | ResetKind::Nmi => !on,
+            _ => false,
         };
-        match kind {
-            ResetKind::On if on && self.has(Fault::PowerOnTwice) => return conflict(),
-            ResetKind::On if !on && self.within(Fault::PowerOnConflict, self.went_off, now) => return conflict(),
-            ResetKind::Restart | ResetKind::Nmi if !on => return conflict(),
-            _ => {}
+        if conflict {
+            return (Taken::Conflict, false);
         }
-        if self.has(Fault::PowerNoop) || (kind == ResetKind::GracefulShutdown && self.has(Fault::ShutdownIgnored)) {
-            return Taken::Done;
+        let deaf = kind == ResetKind::GracefulShutdown && self.has(Fault::ShutdownIgnored);
+        if deaf || self.has(Fault::PowerNoop) {
+            return (Taken::Yes, false);
         }
         match kind {
-            ResetKind::On if on => return Taken::Done,
-            ResetKind::ForceOff | ResetKind::GracefulShutdown if !on => return Taken::Done,
+            ResetKind::On if on => return (Taken::Yes, false),
+            ResetKind::ForceOff | ResetKind::GracefulShutdown if !on => return (Taken::Yes, false),
             ResetKind::Nmi => {
-                self.log_event(now, "Warning", "a non-maskable interrupt was sent to the system");
-                return Taken::Done;
+                self.log_event(now, "Warning", kind.said());
+                return (Taken::Yes, false);
             }
             ResetKind::On => self.transition = Some(PowerWord::PoweringOn),
             ResetKind::ForceOff | ResetKind::Restart => self.transition = Some(PowerWord::PoweringOff),
-            ResetKind::GracefulShutdown | ResetKind::Button => {}
+            ResetKind::GracefulShutdown => {}
         }
         self.last_order = Some(now);
         self.version += 1;
-        self.log_event(now, "OK", &format!("the system was told {word}"));
-        Taken::Work(kind)
+        self.log_event(now, "OK", kind.said());
+        (Taken::Yes, true)
     }
 }
 
@@ -140,7 +143,7 @@ impl<C: Chassis> Bmc<C> {
         }
     }
 
-    /// Takes a reset; its effect comes after the lag, in a task of its own.
+    /// The Redfish action.
     pub(super) async fn post_reset(self: &Arc<Self>, sent: Value) -> Reply {
         let unknown = sent.as_object().and_then(|map| map.keys().find(|k| *k != "ResetType").cloned());
         if let Some(name) = unknown {
@@ -148,17 +151,39 @@ impl<C: Chassis> Bmc<C> {
         }
         let request: ResetRequest = wire::parse(sent);
         let Some(word) = request.kind else { return reply::parameter_missing(ACTION, "ResetType") };
+        let now = OffsetDateTime::now_utc();
         let on = self.chassis.power().await == PowerState::On;
-        let taken = self.state().take(OffsetDateTime::now_utc(), &word, on);
-        match taken {
-            Taken::Refused(reply) => return reply,
-            Taken::Done => {}
-            Taken::Work(kind) => {
-                let bmc = self.clone();
-                tokio::spawn(async move { bmc.carry_out(kind).await });
+        let (listed, again) = {
+            let state = self.state();
+            let listed = state.reset_words().is_none_or(|words| words.contains(&word));
+            (listed, state.within(Fault::ResetBusy, state.last_order, now) && state.transition.is_none())
+        };
+        let Some(kind) = kind(&word, on).filter(|_| listed) else {
+            return reply::parameter_value(ACTION, "ResetType", &word);
+        };
+        if again {
+            let text = "The operation cannot be done in the current state of the system.";
+            return refuse(400, "iLO.2.24.InvalidOperationForSystemState", text, &[]);
+        }
+        match self.reset(kind).await {
+            Taken::Yes => Reply::empty(204),
+            Taken::Busy => reply::busy(true),
+            Taken::Conflict => {
+                let text = "The parameter ResetType does not meet the requirements of the current power state.";
+                refuse(409, "ActionParameterValueConflict", text, &["ResetType", &word])
             }
         }
-        Reply::empty(204)
+    }
+
+    /// Takes an order; its effect comes after the lag, in a task of its own.
+    pub(super) async fn reset(self: &Arc<Self>, kind: ResetKind) -> Taken {
+        let on = self.chassis.power().await == PowerState::On;
+        let (taken, work) = self.state().take(OffsetDateTime::now_utc(), kind, on);
+        if work {
+            let bmc = self.clone();
+            tokio::spawn(async move { bmc.carry_out(kind).await });
+        }
+        taken
     }
 
     async fn carry_out(&self, kind: ResetKind) {
@@ -167,7 +192,7 @@ impl<C: Chassis> Bmc<C> {
         let done = match kind {
             ResetKind::On => self.start().await,
             ResetKind::ForceOff => self.chassis.power_off().await,
-            ResetKind::GracefulShutdown | ResetKind::Button => self.chassis.shutdown().await,
+            ResetKind::GracefulShutdown => self.chassis.shutdown().await,
             ResetKind::Restart => match self.chassis.power_off().await {
                 Ok(()) => {
                     tokio::time::sleep(faults.time(Fault::PowerOffTime).unwrap_or(OFF_TIME)).await;

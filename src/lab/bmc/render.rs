@@ -146,7 +146,7 @@ impl State {
     fn live_system(&self, body: &mut Value, power: PowerWord) {
         body["PowerState"] = self.power_value(power);
         if let Some(mut boot) = body.get_mut("Boot").and_then(Value::as_object_mut).map(std::mem::take) {
-            self.show_boot(&self.boot, &mut boot);
+            self.show_boot(self.boot, &self.boot_words, &mut boot);
             body["Boot"] = Value::Object(boot);
         }
         if self.places.recorded {

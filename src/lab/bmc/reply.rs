@@ -9,7 +9,7 @@ pub struct Reply {
     pub headers: Vec<(&'static str, String)>,
     pub body: Option<Value>,
     /// Other than JSON: its media type and text.
-    pub text: Option<(&'static str, String)>,
+    pub text: Option<Box<(&'static str, String)>>,
 }
 
 impl Reply {
@@ -20,7 +20,7 @@ impl Reply {
         Reply { body: Some(body), ..Reply::empty(status) }
     }
     pub fn text(media: &'static str, text: String) -> Reply {
-        Reply { text: Some((media, text)), ..Reply::empty(200) }
+        Reply { text: Some(Box::new((media, text))), ..Reply::empty(200) }
     }
     pub fn header(mut self, name: &'static str, value: impl Into<String>) -> Reply {
         self.headers.push((name, value.into()));

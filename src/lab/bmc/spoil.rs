@@ -26,9 +26,9 @@ pub fn response(reply: Reply, faults: &Faults, target: bool) -> Response {
     let error = reply.status >= 400;
     let mut media = "application/json";
     let mut bytes = match (&reply.text, &reply.body) {
-        (Some((name, text)), _) => {
-            media = name;
-            text.clone().into_bytes()
+        (Some(named), _) => {
+            media = named.0;
+            named.1.clone().into_bytes()
         }
         (None, Some(body)) => serde_json::to_vec(body).unwrap_or_default(),
         (None, None) => Vec::new(),

@@ -32,8 +32,10 @@ pub struct State {
     /// What faults with a number have left.
     pub left: BTreeMap<Fault, u64>,
     pub boot: BootState,
+    /// What the BMC's own words add to it.
+    pub boot_words: BootWords,
     /// On a settings resource: in force from the next start on.
-    pub pending_boot: Option<BootState>,
+    pub pending_boot: Option<(BootState, BootWords)>,
     /// Counts changes of the system: its ETag.
     pub version: u64,
     pub transition: Option<PowerWord>,
@@ -61,6 +63,17 @@ pub struct State {
     pub event_count: u64,
 }
 
+/// What [`BootState`] has no word for: `UsbCd`, `UefiTarget`, and where UEFI HTTP boot goes.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct BootWords {
+    pub target: Option<String>,
+    pub uri: Option<String>,
+}
+
+fn cleared(mode: ModeWord) -> BootState {
+    BootState { target: BootTarget::None, enabled: EnabledWord::Disabled, mode }
+}
+
 impl State {
     pub fn new(
         description: &Description,
@@ -78,7 +91,8 @@ impl State {
             effective: Arc::new(nature.clone()),
             nature,
             left: BTreeMap::new(),
-            boot: BootState::cleared(mode),
+            boot: cleared(mode),
+            boot_words: BootWords::default(),
             pending_boot: None,
             version: 1,
             transition: None,
@@ -161,16 +175,20 @@ impl State {
         self.went_on = Some(now);
         self.version += 1;
         if let Some(pending) = self.pending_boot.take() {
-            self.boot = pending;
+            (self.boot, self.boot_words) = pending;
         }
-        self.apply_bios();
+        // A recorded tree stays as it was recorded.
+        if !self.places.recorded {
+            self.apply_bios();
+            self.apply_secure_boot();
+        }
         if let Some(version) = self.staged_bios.take() {
             self.set_firmware("BIOS", &version);
         }
         let target = self.boot.target;
         let set = self.boot.enabled != EnabledWord::Disabled && target != BootTarget::None;
         if self.boot.enabled == EnabledWord::Once && !self.has(Fault::BootSticky) {
-            self.boot = BootState { uri: self.boot.uri.take(), ..BootState::cleared(self.boot.mode) };
+            self.boot = cleared(self.boot.mode);
         }
         (set && !self.has(Fault::BootNotHonoured)).then_some(target)
     }
@@ -180,7 +198,8 @@ impl State {
         self.drop_sessions();
         self.bmc_resets += 1;
         if self.has(Fault::BootLostAtReset) {
-            self.boot = BootState::cleared(self.boot.mode);
+            self.boot = cleared(self.boot.mode);
+            self.boot_words = BootWords::default();
             self.pending_boot = None;
             self.version += 1;
         }
