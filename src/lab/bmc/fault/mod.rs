@@ -141,10 +141,10 @@ impl fmt::Display for Setting {
         match self {
             Setting::Flag => Ok(()),
             Setting::Count(n) => write!(f, "={n}"),
-            Setting::Time(time) => write!(f, "={}ms", time.as_millis()),
+            Setting::Time(time) => write!(f, "={}", shown(*time)),
             Setting::Text(text) => write!(f, "={text}"),
             Setting::Words(words) => write!(f, "={}", words.join(",")),
-            Setting::Rate(n, time) => write!(f, "={n}/{}ms", time.as_millis()),
+            Setting::Rate(n, time) => write!(f, "={n}/{}", shown(*time)),
         }
     }
 }
@@ -202,6 +202,12 @@ fn time(text: &str) -> Result<Duration, String> {
     };
     let time = number.parse::<u64>().ok().and_then(|n| n.checked_mul(ms)).map(Duration::from_millis);
     time.filter(|time| ms > 0 && *time <= TIME_MAX).ok_or_else(|| format!("`{text}` is no time, as in 500ms, 30s, 5m"))
+}
+
+/// As [`time`] reads it.
+fn shown(time: Duration) -> String {
+    let ms = time.as_millis();
+    if ms.is_multiple_of(1000) { format!("{}s", ms / 1000) } else { format!("{ms}ms") }
 }
 
 fn near(name: &str) -> String {
