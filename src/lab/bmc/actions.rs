@@ -1,11 +1,11 @@
-//! POST and DELETE of everything but resets: which resource takes what.
+//! POST and DELETE of everything but resets: which resource takes what, and what it says that it takes.
 
 use serde_json::{Value, json};
 use time::OffsetDateTime;
 
 use super::{
     Fault,
-    paths::{ACCOUNTS, CERTIFICATES, EVENT_SERVICE, MANAGER, SUBSCRIPTIONS, SYSTEM, TASKS, UPDATE_SERVICE},
+    paths::{ACCOUNTS, CERTIFICATES, EVENT_SERVICE, MANAGER, MONITORS, SUBSCRIPTIONS, SYSTEM, TASKS, UPDATE_SERVICE},
     reply::{self, Reply},
     state::State,
 };
@@ -105,4 +105,44 @@ impl State {
 /// Whether this is the one certificate that can be replaced.
 pub fn certificate_path(uri: &str) -> bool {
     uri.trim_end_matches('/') == format!("{CERTIFICATES}/1")
+}
+
+impl State {
+    /// What a resource can be asked for (DSP0266 8.1, the Allow header).
+    pub fn allow(&self, path: &str) -> String {
+        let places = &self.places;
+        let (post, patch, delete) = if path == places.sessions {
+            (true, false, false)
+        } else if path.strip_prefix(&places.sessions).is_some_and(|rest| rest.starts_with('/')) {
+            (false, false, true)
+        } else if path == places.system || places.settings.as_deref() == Some(path) {
+            (false, true, false)
+        } else if places.recorded {
+            (false, false, false)
+        } else {
+            let (post, delete) = (self.takes_post(path), self.takes_delete(path));
+            let patch = self.docs.get(path).is_some_and(|d| !d.writable.is_empty())
+                || path.starts_with(&format!("{ACCOUNTS}/"))
+                || [super::bios::SETTINGS, super::boot::SETTINGS].contains(&path)
+                || (path.contains("/VirtualMedia/") && self.docs.get(path).is_some());
+            (post, patch, delete)
+        };
+        let named = [(post, "POST"), (patch, "PATCH"), (delete, "DELETE")];
+        let more = named.iter().filter(|(there, _)| *there).map(|(_, name)| *name);
+        ["GET", "HEAD"].into_iter().chain(more).collect::<Vec<_>>().join(", ")
+    }
+
+    /// The answer for a monitor of a task (DSP0266 12.2); `None`: the path is none.
+    pub fn monitor(&mut self, path: &str) -> Option<Reply> {
+        let id = path.strip_prefix(MONITORS)?.strip_prefix('/')?.to_owned();
+        let task = format!("{}/{id}", TASKS);
+        let Some(body) = self.docs.body(&task).cloned() else { return Some(reply::missing(path)) };
+        if !self.jobs.is_over(&id) {
+            return Some(Reply::json(202, body).header("location", path).header("retry-after", "1"));
+        }
+        if self.has(Fault::TaskVanishes) {
+            self.docs.remove(&task);
+        }
+        Some(Reply::json(200, body))
+    }
 }

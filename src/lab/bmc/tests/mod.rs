@@ -3,6 +3,7 @@
 mod faults;
 mod hostile;
 mod power;
+mod resources;
 mod sessions;
 mod tls;
 mod trees;
