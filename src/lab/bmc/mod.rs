@@ -12,7 +12,7 @@
 //! | what faults there are, and which vendor has which | `fault` |
 //! | what stands where, and what it looks like when new | `paths`, `build`, `documents`, `tree_load` |
 //! | what is remembered, and what time does to it | `state` |
-//! | how a request becomes an answer | `answer`, `gate`, `query`, `patch`, `actions`, `names` |
+//! | how a request becomes an answer | `answer`, `auth`, `gate`, `query`, `patch`, `actions`, `names` |
 //! | what is laid over a document, and what lies in it | `render`; on the wire: `spoil` |
 //! | what an action does | `power`, `boot`, `bios`, `media`, `update`, `tasks`, `volumes`, `accounts`, `logs`, … |
 
@@ -20,6 +20,7 @@ mod accounts;
 mod actions;
 mod alone_serve;
 mod answer;
+mod auth;
 mod bios;
 mod boot;
 mod build;
