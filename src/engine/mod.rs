@@ -70,6 +70,8 @@ pub struct Engine {
 pub struct Past {
     pub done: bool,
     pub attempt: u32,
+    /// That attempt failed: whoever resumes begins another one.
+    pub failed: bool,
     pub intent_open: bool,
     /// Of a node and not of a step: it could not be left safe.
     pub left_unsafe: bool,
@@ -95,10 +97,12 @@ impl Engine {
                 let past = past.get(&step.id).cloned().unwrap_or_default();
                 begun |= past.done || past.intent_open;
                 let phase = if past.done { Phase::Done } else { Phase::Waiting };
+                let base = if past.failed { past.attempt } else { 0 };
                 steps.push(StepState {
                     step: step.clone(),
                     phase,
-                    attempt: past.attempt.max(1),
+                    attempt: past.attempt.max(base + 1),
+                    base,
                     resumed: past.intent_open,
                     since_ms: 0,
                     not_before_ms: 0,

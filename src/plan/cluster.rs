@@ -44,6 +44,12 @@ impl<'a> Machines<'a> {
         })
     }
 
+    /// Its disk is written in this plan.
+    fn writes(&self, name: &str) -> bool {
+        let writes = |t: &&Track| t.steps.iter().any(|s| matches!(s.kind, StepKind::WriteDisk { .. }));
+        self.tracks.get(name).is_some_and(writes)
+    }
+
     /// The step that brings it up, where there is one.
     fn up(&self, name: &str) -> Option<&Step> {
         self.tracks.get(name)?.steps.last()
@@ -104,6 +110,22 @@ pub(super) fn track(
                 track.steps.iter().flat_map(|s| s.awaits.clone()).collect::<BTreeSet<_>>().into_iter().collect();
             if let Some(first) = track.steps.first_mut() {
                 first.awaits = machines;
+            }
+            // What is new needs no answer of the cluster to be known as no member: it joins in this run, not in the next.
+            for member in cluster.members.iter().filter(|m| ready(m) && !returns(m)) {
+                if plan.writes(member) || is_empty(facts, member) {
+                    // It may be in the list from before.
+                    if facts.nodes.get(member).is_some_and(|f| f.record.is_some()) {
+                        let why = "its machine is installed anew: whatever member it was is gone".to_owned();
+                        push(&mut track, StepKind::RemoveMember { member: member.clone() }, why, plan);
+                    }
+                    join(&mut track, member, plan);
+                }
+            }
+            if track.steps.iter().any(|s| !matches!(s.kind, StepKind::VerifyMember { .. }))
+                && let Some(refusal) = unfit(None)
+            {
+                return Err(refusal);
             }
             return Ok(track);
         }

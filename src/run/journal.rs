@@ -34,6 +34,10 @@ pub fn past(records: &[Record]) -> BTreeMap<StepId, Past> {
         }
         let entry = past.entry(record.step.clone()).or_default();
         entry.attempt = entry.attempt.max(record.attempt);
+        // The last word on it counts: a new attempt is not what failed.
+        if !matches!(record.kind, RecordKind::Finalized | RecordKind::Fact) {
+            entry.failed = record.kind == RecordKind::Failed;
+        }
         match record.kind {
             RecordKind::Intent => {
                 entry.intent_open = true;

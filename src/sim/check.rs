@@ -199,6 +199,8 @@ fn on_reset(world: &mut World, cause: &Cause, node: &str, action: &'static str, 
     let member = world.machines.get(machine).and_then(|m| m.etcd);
     if let Some(cluster) = member.and_then(|e| world.clusters.get(&e.cluster))
         && cluster.has_quorum(world, None)
+        // A look that saw none is not wrong as soon as the last one it takes is back.
+        && cluster.quorum_since + LOOK_MS < world.now
         && cluster.known_standing(world, machine, world.now.saturating_sub(LOOK_MS)) <= cluster.voters().count() / 2
     {
         let why = format!("{action} takes the quorum of cluster {}", cluster.name);

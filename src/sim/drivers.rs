@@ -72,13 +72,15 @@ impl Doing {
 pub struct Client<'a> {
     doing: &'a Doing,
     login: u64,
+    /// Of the lease, when it was begun.
+    lapses: u64,
 }
 
 impl<'a> Client<'a> {
     pub async fn open(doing: &'a Doing) -> Result<Client<'a>, Failure> {
         let login = doing.tool.logins.get() + 1;
         doing.tool.logins.set(login);
-        let client = Client { doing, login };
+        let client = Client { doing, login, lapses: doing.tool.gate.lapses() };
         let _ = doing.tool.durable.store().put_bmc_session(&client.note(None));
         client.ask(Ask::Open).await?;
         let _ = doing.tool.durable.store().put_bmc_session(&client.note(Some("/s/1")));
@@ -104,7 +106,7 @@ impl<'a> Client<'a> {
         let mut limit = BMC_DEADLINE_MS;
         if matches!(ask, Ask::SetBoot(_) | Ask::Reset(_)) {
             // Nothing leaves unless the lease outlives it.
-            d.tool.gate.check(&format!("{}: ask its BMC", d.node))?;
+            d.tool.gate.check_since(self.lapses, &format!("{}: ask its BMC", d.node))?;
             limit = limit.min(d.tool.gate.longest().as_millis() as u64);
         }
         if !d.tool.meddle.has_deadlines() {

@@ -115,6 +115,8 @@ pub(super) struct Wire {
     slots: Semaphore,
     read_only: bool,
     gate: Option<Arc<Gate>>,
+    /// Of the lease, when this log-in was begun: with the look that led to it.
+    lapses: u64,
     observer: Option<Observer>,
 }
 
@@ -153,6 +155,7 @@ impl Wire {
             slots: Semaphore::new(MAX_UNDER_WAY),
             read_only: options.read_only,
             gate: options.gate.clone(),
+            lapses: options.gate.as_ref().map_or(0, |gate| gate.lapses()),
             observer: options.observer.clone(),
         })
     }
@@ -250,7 +253,7 @@ impl Wire {
         if let Some(gate) =
             self.gate.as_ref().filter(|_| request.method != Method::GET && request.purpose != Purpose::Session)
         {
-            gate.check(&what())?;
+            gate.check_since(self.lapses, &what())?;
         }
         let limit = self.gate.as_ref().map_or(REQUEST_TIMEOUT, |gate| REQUEST_TIMEOUT.min(gate.longest()));
         let started = Instant::now();
