@@ -9,11 +9,10 @@ use std::{collections::BTreeMap, fs, os::unix::fs::FileExt, path::Path};
 use e2e::{BRING_UP, Bench, LOOK, until};
 use rackctl::{
     image,
-    lab::{Request, Response},
+    lab::{Request, Response, bmc::Faults},
     model::power::PowerState,
     store::{self, Store},
 };
-use serde_json::json;
 
 /// Of the laboratory: what is wrong with each, and n9, which is as it should be. n10 is kept for the flipped bytes.
 const SERIAL: &str = "n1";
@@ -62,7 +61,7 @@ fn make_wrong(lab: &Bench) -> BTreeMap<&'static str, Vec<String>> {
     set(UUID, None, Some(stranger), None);
     set(DRIVE, None, None, Some("OTHER-DISK-55"));
     set(SWAPPED_DISK, None, None, Some("OTHER-DISK-88"));
-    lab.ask(&Request::Faults { node: SWAPPED_DISK.into(), faults: json!({ "hideDrives": true }) });
+    lab.ask(&Request::Faults { node: SWAPPED_DISK.into(), faults: Faults::parse(["hide-drives"]).unwrap() });
     let old_pin = lab.machine(CERTIFICATE).bmc_pin;
     let Response::CertificateSwapped { pin } = lab.ask(&Request::SwapCertificate { node: CERTIFICATE.into() }) else {
         panic!("no new certificate")

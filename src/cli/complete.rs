@@ -40,6 +40,17 @@ pub fn labs(current: &OsStr) -> Vec<CompletionCandidate> {
     matching(current, names.unwrap_or_default())
 }
 
+/// Faults and vendors of the laboratory's BMCs.
+pub fn bmc_faults(current: &OsStr) -> Vec<CompletionCandidate> {
+    use crate::lab::bmc::{Fault, PROFILES, Takes};
+    let others = ["none", "swap-certificate", "bmc-serial=", "uuid=", "disk-serial="].map(str::to_owned);
+    let faults = Fault::ALL.iter().map(|fault| match fault.takes() {
+        Takes::Flag => fault.name().to_owned(),
+        _ => format!("{}=", fault.name()),
+    });
+    matching(current, others.into_iter().chain(faults).chain(PROFILES.iter().map(|p| p.name.to_owned())))
+}
+
 pub fn nodes(current: &OsStr) -> Vec<CompletionCandidate> {
     matching(current, names_of(Kind::Node))
 }

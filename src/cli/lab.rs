@@ -1,21 +1,29 @@
 //! `rackctl lab`
 
-use std::{path::Path, process::ExitCode};
+use std::{net::SocketAddr, path::Path, process::ExitCode};
 
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use super::{
     args::lab::{BmcFault, Lab, LabBmcVerb, LabCreate, LabVerb},
     globals::Globals,
 };
 use crate::{
-    lab::{self, LabInfo, LabState, Request, Response, Spec},
+    lab::{
+        self, LabInfo, LabState, Request, Response, Spec,
+        bmc::{Fault, Faults},
+    },
     model::{Failure, failure::Cause},
     output::{Exit, Stop, Table, age, format::API_VERSION, stdout},
 };
 
 pub fn run(globals: &Globals, args: &Lab) -> Result<Exit, Stop> {
-    if globals.read_only && !matches!(args.verb, LabVerb::List | LabVerb::Console { .. }) {
+    let looks = match &args.verb {
+        LabVerb::List | LabVerb::Console { .. } => true,
+        LabVerb::Bmc { verb } => matches!(verb, LabBmcVerb::Set { list: true, .. } | LabBmcVerb::Serve { .. }),
+        _ => false,
+    };
+    if globals.read_only && !looks {
         let why = "--read-only: laboratories are neither made, changed nor deleted";
         return Err(Failure::new(Cause::Guard, "lab", why).into());
     }
@@ -27,7 +35,12 @@ pub fn run(globals: &Globals, args: &Lab) -> Result<Exit, Stop> {
             stdout::note(&format!("laboratory {name} is gone"));
         }
         LabVerb::Console { name, node } => lab::console(name, node)?,
-        LabVerb::Bmc { verb: LabBmcVerb::Set { lab, node, fault } } => set(lab, node, fault)?,
+        LabVerb::Bmc { verb: LabBmcVerb::Set { lab, node, list: true, .. } } => show(globals, lab, node)?,
+        LabVerb::Bmc { verb: LabBmcVerb::Set { lab, node, fault, .. } } => set(lab, node, fault)?,
+        LabVerb::Bmc { verb: LabBmcVerb::Serve { tree, password_file, listen, fault } } => {
+            let nature = fault.iter().fold(Faults::default(), |all, more| more.over(&all));
+            serve(tree.as_deref(), password_file, *listen, nature)?;
+        }
     }
     Ok(Exit::Done)
 }
@@ -59,6 +72,7 @@ fn create(args: &LabCreate) -> Result<(), Stop> {
         nodes: args.nodes,
         spares: args.spares,
         cluster_size: args.cluster_size,
+        bmc_faults: args.bmc_fault.clone(),
         simulated,
         dir,
         ..Spec::new(args.name.clone())
@@ -122,51 +136,98 @@ fn set(lab: &str, node: &str, faults: &[BmcFault]) -> Result<(), Stop> {
     Ok(())
 }
 
-/// What is asked of the supervisor: the whole set of faults, and another key if that is wanted.
+/// What is asked of the supervisor: the whole set of faults, and another key or identity if that is wanted.
 fn requests(node: &str, faults: &[BmcFault]) -> Vec<Request> {
-    let mut map = Map::new();
-    let mut swap = false;
+    let (mut set, mut swap) = (Faults::default(), false);
+    let (mut bmc_serial, mut uuid, mut disk_serial) = (None, None, None);
+    // A key or an identity alone changes nothing about the faults that are set.
+    let mut replace = faults.is_empty();
     for fault in faults {
-        let name = match fault {
-            BmcFault::None => continue,
-            BmcFault::IgnoreBootOverride => "ignoreBootOverride",
-            BmcFault::PowerNoop => "powerNoop",
-            BmcFault::LoseResetAnswer => "loseResetAnswer",
-            BmcFault::SwapCertificate => {
-                swap = true;
-                continue;
-            }
-        };
-        map.insert(name.to_owned(), true.into());
+        match fault {
+            BmcFault::None => replace = true,
+            BmcFault::Set(more) => (set, replace) = (more.over(&set), true),
+            BmcFault::SwapCertificate => swap = true,
+            BmcFault::Serial(text) => bmc_serial = Some(text.clone()),
+            BmcFault::Uuid(given) => uuid = Some(*given),
+            BmcFault::DiskSerial(text) => disk_serial = Some(text.clone()),
+        }
     }
+    let node = node.to_owned();
     let mut all = Vec::new();
-    // A key alone changes nothing about the faults that are set.
-    if !swap || faults.len() > 1 {
-        all.push(Request::Faults { node: node.to_owned(), faults: Value::Object(map) });
+    if bmc_serial.is_some() || uuid.is_some() || disk_serial.is_some() {
+        all.push(Request::SetIdentity { node: node.clone(), bmc_serial, uuid, disk_serial });
+    }
+    if replace {
+        all.push(Request::Faults { node: node.clone(), faults: set });
     }
     if swap {
-        all.push(Request::SwapCertificate { node: node.to_owned() });
+        all.push(Request::SwapCertificate { node });
     }
     all
+}
+
+fn show(globals: &Globals, lab: &str, node: &str) -> Result<(), Stop> {
+    let (faults, nature) = match lab::control(lab, &Request::ShowFaults { node: node.to_owned() })? {
+        Response::Faults { faults, nature } => (faults, nature),
+        Response::Failed { failure } => return Err(failure.into()),
+        other => {
+            let why = format!("it answered {other:?}");
+            return Err(Failure::new(Cause::Malformed, format!("lab {lab}: show the faults of {node}"), why).into());
+        }
+    };
+    let rows: Vec<(Fault, String, bool)> = faults
+        .over(&nature)
+        .iter()
+        .zip(faults.over(&nature).texts())
+        .map(|(fault, text)| (fault, text, faults.has(fault)))
+        .collect();
+    let items: Vec<Value> = rows
+        .iter()
+        .map(|(fault, text, set)| {
+            json!({ "apiVersion": API_VERSION, "kind": "BmcFault", "metadata": { "name": fault.name() },
+                    "spec": { "fault": text }, "status": { "does": fault.does(), "source": fault.source(), "set": set } })
+        })
+        .collect();
+    stdout::print(&globals.format.render(&items, stdout::width(), |wide| {
+        let mut headers = vec!["FAULT", "SINCE", "DOES"];
+        headers.extend(wide.then_some("SOURCE"));
+        let mut table = Table::new(headers);
+        for (fault, text, set) in &rows {
+            let since = if *set { "set" } else { "creation" };
+            let mut cells = vec![text.clone(), since.to_owned(), fault.does().to_owned()];
+            cells.extend(wide.then(|| fault.source().to_owned()));
+            table.row(cells);
+        }
+        table
+    }))
+}
+
+fn serve(tree: Option<&Path>, password: &Path, listen: SocketAddr, nature: Faults) -> Result<(), Stop> {
+    let shown = lab::bmc::alone(tree, password, listen, nature)?;
+    stdout::print(&format!("{}\n", shown.url))?;
+    stdout::note(&format!("user admin, password in {}, key {}; ^C ends it", password.display(), shown.pin));
+    shown.wait().map_err(Stop::from)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::lab::bmc::Faults;
 
-    fn faults(request: &Request) -> Faults {
-        let Request::Faults { faults, .. } = request else { panic!("{request:?}") };
-        serde_json::from_value(faults.clone()).unwrap()
+    fn set(text: &str) -> BmcFault {
+        BmcFault::Set(Faults::parse_one(text).unwrap())
     }
 
     #[test]
-    fn faults_are_those_that_the_bmc_knows() {
-        let all = requests("n1", &[BmcFault::IgnoreBootOverride, BmcFault::PowerNoop, BmcFault::LoseResetAnswer]);
-        let set = faults(&all[0]);
-        assert!(set.ignore_boot_override && set.power_noop && set.lose_reset_answer);
-        assert_eq!(faults(&requests("n1", &[BmcFault::None])[0]), Faults::default());
+    fn what_is_not_named_ends_and_identity_is_no_fault() {
+        let all = requests("n1", &[set("ignore-boot-override"), set("power-lag=5s"), set("power-lag=1s")]);
+        let faults = Faults::parse(["ignore-boot-override", "power-lag=1s"]).unwrap();
+        assert_eq!(all, [Request::Faults { node: "n1".into(), faults }]);
+        let none = Request::Faults { node: "n1".into(), faults: Faults::default() };
+        assert_eq!(requests("n1", &[BmcFault::None]), std::slice::from_ref(&none));
+        assert_eq!(requests("n1", &[]), [none]);
         assert_eq!(requests("n1", &[BmcFault::SwapCertificate]), [Request::SwapCertificate { node: "n1".into() }]);
         assert_eq!(requests("n1", &[BmcFault::None, BmcFault::SwapCertificate]).len(), 2);
+        let identity = requests("n1", &[BmcFault::Serial("X".into())]);
+        assert!(matches!(&identity[..], [Request::SetIdentity { bmc_serial: Some(serial), .. }] if serial == "X"));
     }
 }

@@ -7,6 +7,7 @@ use serde_json::Value;
 use uuid::Uuid;
 
 use super::{
+    bmc::Faults,
     machine_exec::Starts,
     simulated::{Account, agent::Said},
     spec::Identity,
@@ -28,10 +29,14 @@ pub enum Request {
     Requests {
         node: String,
     },
-    /// How the machine's BMC misbehaves from now on; an empty map ends all faults.
+    /// How the machine's BMC misbehaves from now on; an empty list ends all faults that were set so.
     Faults {
         node: String,
-        faults: Value,
+        faults: Faults,
+    },
+    /// How it misbehaves now.
+    ShowFaults {
+        node: String,
     },
     /// The BMC gets another key and certificate, as after a factory reset or an impostor.
     SwapCertificate {
@@ -65,12 +70,27 @@ pub enum Request {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "answer", rename_all = "camelCase", rename_all_fields = "camelCase")]
 pub enum Response {
-    Status { status: LabStatus },
-    Requests { requests: Vec<Value> },
-    CertificateSwapped { pin: String },
-    Node { said: Said },
+    Status {
+        status: LabStatus,
+    },
+    Requests {
+        requests: Vec<Value>,
+    },
+    CertificateSwapped {
+        pin: String,
+    },
+    /// `nature`: what it was made with.
+    Faults {
+        faults: Faults,
+        nature: Faults,
+    },
+    Node {
+        said: Said,
+    },
     Done,
-    Failed { failure: Failure },
+    Failed {
+        failure: Failure,
+    },
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -22,7 +22,7 @@ use tokio_rustls::TlsConnector;
 use uuid::Uuid;
 
 use super::{
-    bmc::{self, Account, Behaviour, Bmc, Certificate, Chassis, Description, DriveDescription, Faults, Snapshot, ipmi},
+    bmc::{self, Account, Bmc, Certificate, Chassis, Description, DriveDescription, Faults, Snapshot, ipmi},
     control::MachineStatus,
     create_exec,
     layout::Layout,
@@ -123,14 +123,20 @@ fn new_bmc(machine: &Machine, layout: &Layout) -> Result<Arc<Bmc<Slot>>, Failure
     let path = layout.password();
     let password = fs::read_to_string(&path).map_err(|e| local(format!("read {}", path.display()), e))?;
     let account = Account { user: BMC_USER.into(), password: Secret::new(password.trim_end().to_owned()) };
-    let behaviour = match machine {
-        Machine::Emulated(_) => Behaviour::default(),
+    let what = || format!("{}: make its BMC", machine.spec().name);
+    let quick = match machine {
+        Machine::Emulated(_) => Faults::default(),
         Machine::Simulated(m) => {
-            let lag = m.bmc_lag();
-            Behaviour { lag, off_time: lag, ..Behaviour::default() }
+            let lag = m.bmc_lag().as_millis();
+            let texts = [format!("power-lag={lag}ms"), format!("power-off-time={lag}ms")];
+            Faults::parse(texts.iter().map(String::as_str)).map_err(|why| local(what(), why))?
         }
     };
-    Ok(Bmc::new(Slot(machine.clone()), account, behaviour))
+    let nature = machine.spec().bmc_faults.over(&quick);
+    let bmc = Bmc::new(Slot(machine.clone()), account, nature);
+    let path = machine.files().bmc_certificate();
+    bmc.show_certificate(&fs::read_to_string(&path).map_err(|e| local(format!("read {}", path.display()), e))?);
+    Ok(bmc)
 }
 
 impl Seat {
@@ -223,21 +229,19 @@ impl Seat {
         entries.iter().map(serde_json::to_value).collect::<Result<_, _>>().map_err(|e| local("write a log entry", e))
     }
 
-    pub fn set_faults(&self, faults: Value) -> Result<(), Failure> {
-        let faults: Faults = serde_json::from_value(faults).map_err(|error| {
-            Failure::new(
-                Cause::Refused,
-                format!("{}: set faults of its BMC", self.machine.spec().name),
-                error.to_string(),
-            )
-        })?;
+    pub fn set_faults(&self, faults: Faults) {
         current(&self.bmc).set_faults(faults);
-        Ok(())
+    }
+    /// Those set while it runs, and those that it was made with.
+    pub fn faults(&self) -> (Faults, Faults) {
+        let bmc = current(&self.bmc);
+        (bmc.faults(), bmc.nature())
     }
 
     /// The pin of the new certificate. The inventory keeps the old one: nothing else would be a surprise.
     pub async fn swap_certificate(&self) -> Result<String, Failure> {
         let pin = create_exec::new_certificate(self.machine.spec(), self.machine.files())?;
+        current(&self.bmc).show_certificate(&self.certificate()?.cert_pem);
         self.serve().await?;
         Ok(pin)
     }
@@ -281,7 +285,7 @@ impl Seat {
             power: machine.power().await?,
             pid: machine.pid().await,
             bmc: format!("https://{}", machine.spec().bmc_address),
-            bmc_pin: self.certificate()?.pin,
+            bmc_pin: bmc.replaced_pin().map_or_else(|| self.certificate().map(|c| c.pin), Ok)?,
             boot_override: boot_override(bmc.snapshot()),
             requests: entries.len() as u64 + dropped,
             writes: bmc.writes().len() as u64,

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
-use super::simulated::Timing;
+use super::{bmc::Faults, simulated::Timing};
 use crate::model::{
     Failure, Mac,
     failure::Cause,
@@ -36,6 +36,8 @@ pub struct Spec {
     pub cluster_size: Option<u32>,
     /// Simulated machines instead of emulated ones, and how fast they are.
     pub simulated: Option<Timing>,
+    /// How BMCs misbehave from the beginning: of one machine by its name, or of all.
+    pub bmc_faults: Vec<(Option<String>, Faults)>,
     /// Where everything of it is kept; default `$XDG_STATE_HOME/rackctl/labs/NAME`.
     pub dir: Option<PathBuf>,
     /// The program that is run as `PROGRAM __lab-supervisor DIR`; default this very program.
@@ -44,7 +46,16 @@ pub struct Spec {
 
 impl Spec {
     pub fn new(name: impl Into<String>) -> Self {
-        Spec { name: name.into(), nodes: 3, spares: 0, cluster_size: None, simulated: None, dir: None, program: None }
+        Spec {
+            name: name.into(),
+            nodes: 3,
+            spares: 0,
+            cluster_size: None,
+            simulated: None,
+            bmc_faults: Vec::new(),
+            dir: None,
+            program: None,
+        }
     }
 }
 
@@ -82,6 +93,9 @@ pub struct MachineSpec {
     pub bmc_address: Ipv4Addr,
     pub memory_mib: u32,
     pub disk_bytes: u64,
+    /// How its BMC misbehaves all its life.
+    #[serde(default, skip_serializing_if = "Faults::is_empty")]
+    pub bmc_faults: Faults,
 }
 
 /// What a machine says that it is. Tests swap parts of it while the laboratory runs.
@@ -93,6 +107,19 @@ pub struct Identity {
     pub uuid: Uuid,
     /// At most 20 bytes, all that virtio-blk carries.
     pub disk_serial: String,
+}
+
+/// Those of all machines, then its own over them.
+fn faults_of(spec: &Spec, node: &str) -> Faults {
+    let mut faults = Faults::default();
+    for of_all in [true, false] {
+        for (named, more) in &spec.bmc_faults {
+            if (of_all && named.is_none()) || (!of_all && named.as_deref() == Some(node)) {
+                faults = more.over(&faults);
+            }
+        }
+    }
+    faults
 }
 
 impl Lab {
@@ -139,10 +166,16 @@ impl Lab {
                     bmc_address: Ipv4Addr::new(10, 77, 0, 200 + low),
                     memory_mib: MEMORY_MIB,
                     disk_bytes: DISK_BYTES,
+                    bmc_faults: faults_of(spec, &name),
                     name,
                 }
             })
-            .collect();
+            .collect::<Vec<MachineSpec>>();
+        for (named, _) in &spec.bmc_faults {
+            if let Some(node) = named.as_ref().filter(|node| !machines.iter().any(|m| m.name == **node)) {
+                return Err(unknown_node(&spec.name, node, &machines));
+            }
+        }
         Ok(Lab {
             version: Self::VERSION,
             name: spec.name.clone(),

@@ -141,7 +141,14 @@ async fn handle(floor: &Arc<Floor>, request: Request) -> Result<Response, Failur
             Ok(Response::Status { status })
         }
         Request::Requests { node } => Ok(Response::Requests { requests: floor.seat(&node)?.requests()? }),
-        Request::Faults { node, faults } => floor.seat(&node)?.set_faults(faults).map(|()| Response::Done),
+        Request::Faults { node, faults } => {
+            floor.seat(&node)?.set_faults(faults);
+            Ok(Response::Done)
+        }
+        Request::ShowFaults { node } => {
+            let (faults, nature) = floor.seat(&node)?.faults();
+            Ok(Response::Faults { faults, nature })
+        }
         Request::SwapCertificate { node } => {
             floor.seat(&node)?.swap_certificate().await.map(|pin| Response::CertificateSwapped { pin })
         }

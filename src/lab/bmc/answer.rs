@@ -4,36 +4,29 @@ use std::{sync::Arc, time::SystemTime};
 
 use axum::{
     Router,
-    body::{Body, to_bytes},
+    body::{Bytes, to_bytes},
     extract::{Request, State},
-    http::{HeaderMap, HeaderValue, Method, StatusCode, header},
+    http::{HeaderMap, Method, header, request::Parts},
     response::Response,
 };
-use base64::{Engine, prelude::BASE64_STANDARD};
-use serde::Serialize;
-use serde_json::{Value, json};
+use serde_json::{Map, Value};
 use time::OffsetDateTime;
 
 use super::{
-    Bmc, LogEntry,
+    Bmc, Fault, LogEntry,
+    auth::{Asker, asker, delay, log_in_reply},
     chassis::Chassis,
-    power::{self, RESET_TYPES, ResetKind, Taken},
-    resources::{self, SESSIONS, SYSTEM},
+    names,
+    paths::{ACCOUNTS, ROOT, SSE, bare},
+    query,
+    reply::{self, Reply, refuse},
+    spoil::{self, Lost},
+    update,
 };
-use crate::bmc::{
-    read::boot_target,
-    redfish::{
-        json::read,
-        wire::{self, BootPatch, EnabledWord, LogIn, ModeWord, ResetRequest},
-    },
-};
+use crate::bmc::redfish::{json::read, wire::PowerWord};
 
-/// Bodies of requests.
+/// Bodies of requests, but for pushed firmware.
 const MAX_REQUEST_BYTES: usize = 64 * 1024;
-
-/// Marks a response that is not to reach its client.
-#[derive(Clone)]
-pub struct Lost;
 
 pub fn router<C: Chassis>(bmc: Arc<Bmc<C>>) -> Router {
     Router::new().fallback(handle::<C>).with_state(bmc)
@@ -41,12 +34,12 @@ pub fn router<C: Chassis>(bmc: Arc<Bmc<C>>) -> Router {
 
 async fn handle<C: Chassis>(State(bmc): State<Arc<Bmc<C>>>, request: Request) -> Response {
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
-    let user = bmc.user(request.headers());
     let token = request.headers().get("x-auth-token").and_then(|v| v.to_str().ok());
     // Before the answer: a log-out ends the session that it came with.
     let session = token.and_then(|token| bmc.state().sessions.of(token).cloned());
     let (session, context) = session.map_or((None, None), |s| (Some(s.id), s.context));
-    let response = answer(&bmc, request, user.as_deref()).await;
+    let mut user = None;
+    let response = answer(&bmc, request, &mut user).await;
     bmc.record(LogEntry {
         at: SystemTime::now(),
         method: method.to_string(),
@@ -59,242 +52,260 @@ async fn handle<C: Chassis>(State(bmc): State<Arc<Bmc<C>>>, request: Request) ->
     response
 }
 
-async fn answer<C: Chassis>(bmc: &Arc<Bmc<C>>, request: Request, user: Option<&str>) -> Response {
+async fn answer<C: Chassis>(bmc: &Arc<Bmc<C>>, request: Request, user: &mut Option<String>) -> Response {
+    let faults = bmc.now_faults();
+    let now = OffsetDateTime::now_utc();
+    if let Some(time) = faults.time(Fault::Slow) {
+        tokio::time::sleep(time).await;
+    }
     let (parts, body) = request.into_parts();
-    let path = parts.uri.path().trim_end_matches('/').to_owned();
-    // For HEAD the server leaves the body out by itself.
+    let asked = bare(parts.uri.path());
+    let mut path = names::inward(&asked, &faults);
+    // A collection's Members take what the collection takes (DSP0266 7.9).
+    if let (&Method::POST, Some(collection)) = (&parts.method, path.strip_suffix("/Members")) {
+        path = collection.to_owned();
+    }
+    {
+        let mut state = bmc.state();
+        state.advance(now);
+        if let Some(reply) = state.gate(&path) {
+            drop(state);
+            return spoil::response(reply, &faults, false);
+        }
+        if faults.has(Fault::LinksLowerCase) || state.places.recorded {
+            path = state.docs.find_any_case(&path).unwrap_or(path);
+        }
+    }
     let get = matches!(parts.method, Method::GET | Method::HEAD);
-    if path == "/redfish" || path == "/redfish/v1" {
-        return if get { bmc.read(&path).await } else { not_allowed("GET, HEAD") };
-    }
-    let Ok(bytes) = to_bytes(body, MAX_REQUEST_BYTES).await else {
-        return refuse(StatusCode::PAYLOAD_TOO_LARGE, "GeneralError", "The request is too large.");
-    };
-    if path == SESSIONS && parts.method == Method::POST && bmc.behaviour.sessions {
-        return bmc.log_in(&bytes);
-    }
-    if user.is_none() {
-        let mut response = refuse(
-            StatusCode::UNAUTHORIZED,
-            "NoValidSession",
-            "There is no valid session established with the implementation.",
-        );
-        let challenge = HeaderValue::from_static("Basic realm=\"BMC\"");
-        response.headers_mut().insert(header::WWW_AUTHENTICATE, challenge);
-        return response;
-    }
-    let session = path.strip_prefix(SESSIONS).and_then(|p| p.strip_prefix('/'));
-    match (&parts.method, path.as_str(), session) {
-        _ if get => bmc.read(&path).await,
-        (&Method::DELETE, _, Some(id)) => {
-            if bmc.state().sessions.delete(id) {
-                empty(StatusCode::NO_CONTENT)
+    let open = ["/redfish", ROOT, "/redfish/v1/odata", "/redfish/v1/$metadata"].contains(&path.as_str());
+    let limit = if path == update::PUSH { update::PUSH_MAX } else { MAX_REQUEST_BYTES };
+    let bytes = to_bytes(body, limit).await;
+    let reply = match bytes {
+        _ if odata_version(&parts.headers).is_some_and(|v| v != "4.0") => {
+            refuse(412, "HeaderInvalid", "Header 'OData-Version' is invalid.", &["OData-Version"])
+        }
+        Err(_) => refuse(413, "PayloadTooLarge", "The request is too large.", &[]),
+        Ok(bytes) => {
+            let log_in = parts.method == Method::POST && path == bmc.state().places.sessions;
+            if log_in && !faults.has(Fault::NoSessions) {
+                log_in_reply(bmc, now, &bytes).await
             } else {
-                missing(&path)
+                match asker(bmc, now, &parts.headers) {
+                    // The root is for all, also for those who say wrongly who they are.
+                    _ if open && get => dispatch(bmc, now, &parts, &path, &bytes, "").await,
+                    Asker::Refused(reply) => {
+                        delay(bmc).await;
+                        reply
+                    }
+                    Asker::Nobody => reply::unauthorized(),
+                    Asker::Known(name) => {
+                        *user = Some(name.clone());
+                        if get && path == SSE && bmc.resource(super::paths::EVENT_SERVICE).await.is_some() {
+                            return bmc.event_stream();
+                        }
+                        let stopped = bmc.state().gate_user(&path);
+                        match stopped {
+                            Some(reply) => reply,
+                            None => dispatch(bmc, now, &parts, &path, &bytes, &name).await,
+                        }
+                    }
+                }
             }
         }
-        (&Method::PATCH, SYSTEM, _) => bmc.patch_system(&parts.headers, &bytes).await,
-        (&Method::POST, resources::RESET, _) => bmc.post_reset(&bytes).await,
-        (_, SESSIONS, _) => not_allowed(methods(&path)),
-        (_, SYSTEM, _) => not_allowed(methods(&path)),
-        (_, resources::RESET, _) => not_allowed("POST"),
-        (_, _, Some(_)) => not_allowed(methods(&path)),
-        _ if bmc.resource(&path).await.is_some() => not_allowed(methods(&path)),
-        _ => missing(&path),
+    };
+    bmc.send_events();
+    let (target, reset) = {
+        let state = bmc.state();
+        (path == state.places.system, path == state.places.reset && parts.method == Method::POST)
+    };
+    let done = reply.status < 300;
+    let mut response = spoil::response(outward(reply, &faults), &faults, target);
+    if faults.has(Fault::LoseResetAnswer) && reset && done {
+        response.extensions_mut().insert(Lost);
+    }
+    response
+}
+
+/// Paths as they are called outside.
+fn outward(mut reply: Reply, faults: &super::Faults) -> Reply {
+    if let Some(body) = &mut reply.body {
+        names::rename(body, faults);
+    }
+    for (name, value) in &mut reply.headers {
+        if *name == "location" {
+            *value = names::renamed(value, faults);
+        }
+    }
+    reply
+}
+
+fn odata_version(headers: &HeaderMap) -> Option<&str> {
+    headers.get("odata-version")?.to_str().ok()
+}
+
+/// The request of a known user.
+async fn dispatch<C: Chassis>(
+    bmc: &Arc<Bmc<C>>,
+    now: OffsetDateTime,
+    parts: &Parts,
+    path: &str,
+    bytes: &Bytes,
+    user: &str,
+) -> Reply {
+    let method = &parts.method;
+    if matches!(*method, Method::GET | Method::HEAD) {
+        let reply = bmc.read(path, parts.uri.query().unwrap_or_default(), now).await;
+        let known = parts.headers.get(header::IF_NONE_MATCH).and_then(|v| v.to_str().ok());
+        let same = known.is_some_and(|tag| reply.headers.iter().any(|(name, etag)| *name == "etag" && etag == tag));
+        // What the client has is what there is (RFC 9110 13.1.2).
+        return if same && reply.status == 200 { Reply { body: None, status: 304, ..reply } } else { reply };
+    }
+    if ![Method::POST, Method::PATCH, Method::DELETE].contains(method) {
+        return reply::not_allowed(&bmc.allow(path));
+    }
+    let known = bmc.resource(path).await.is_some();
+    let role = bmc.state().accounts.role(user).map(str::to_owned);
+    let own = path.starts_with(ACCOUNTS) && bmc.state().docs.body(path).is_some_and(|b| b["UserName"] == user);
+    if role.as_deref() != Some("Administrator")
+        && !own
+        && !(role.as_deref() == Some("Operator") && path.contains("/Actions/"))
+    {
+        return if known || path.contains("/Actions/") { reply::forbidden() } else { reply::missing(path) };
+    }
+    match *method {
+        Method::DELETE => bmc.delete(now, path, user, known),
+        Method::PATCH if !known => reply::missing(path),
+        Method::PATCH => {
+            let sent = parts.headers.get(header::IF_MATCH).and_then(|v| v.to_str().ok());
+            let Some(map) = object(bytes) else { return reply::malformed() };
+            let reply = {
+                let mut state = bmc.state();
+                let stopped = state.precondition(path, sent);
+                stopped.unwrap_or_else(|| state.patch(now, path, &map))
+            };
+            if reply == Reply::empty(200) { bmc.read(path, "", now).await } else { reply }
+        }
+        _ => {
+            let reset = path == bmc.state().places.reset;
+            if path == update::PUSH && !bmc.state().places.recorded {
+                return bmc.state().push(now, &parts.headers, bytes);
+            }
+            let Some(map) = object(bytes) else { return reply::malformed() };
+            if reset {
+                return bmc.post_reset(Value::Object(map)).await;
+            }
+            let done = bmc.state().post(now, path, &Value::Object(map));
+            match done {
+                Some(reply) => reply,
+                None if known => reply::not_allowed(&bmc.allow(path)),
+                None => reply::missing(path),
+            }
+        }
+    }
+}
+
+/// An empty body is an empty object: actions without parameters are posted so.
+fn object(bytes: &[u8]) -> Option<Map<String, Value>> {
+    match read(bytes) {
+        Ok(Value::Object(map)) => Some(map),
+        Ok(Value::Null) if bytes.iter().all(u8::is_ascii_whitespace) => Some(Map::new()),
+        _ => None,
     }
 }
 
 impl<C: Chassis> Bmc<C> {
-    /// Who asks: by session token or by Basic auth.
-    fn user(&self, headers: &HeaderMap) -> Option<String> {
-        let text = |name: &str| headers.get(name).and_then(|v| v.to_str().ok());
-        if let Some(token) = text("x-auth-token") {
-            return self.state().sessions.user(OffsetDateTime::now_utc(), token);
-        }
-        let encoded = text("authorization")?.strip_prefix("Basic ")?;
-        let pair = String::from_utf8(BASE64_STANDARD.decode(encoded.trim()).ok()?).ok()?;
-        let (user, password) = pair.split_once(':')?;
-        self.knows(user, password).then(|| user.to_owned())
+    /// The resource at an inner path, as it is shown.
+    pub(super) async fn resource(&self, path: &str) -> Option<Value> {
+        let power = self.power_word().await;
+        self.state().shown(path, power, OffsetDateTime::now_utc())
     }
 
-    fn knows(&self, user: &str, password: &str) -> bool {
-        user == self.account.user && password == self.account.password.expose()
+    async fn read(&self, path: &str, query: &str, now: OffsetDateTime) -> Reply {
+        if path == "/redfish/v1/$metadata" && !self.state().places.recorded {
+            return Reply::text("application/xml", super::build::metadata(&self.state().docs));
+        }
+        let power = self.power_word().await;
+        let mut state = self.state();
+        if let Some(reply) = state.monitor(path) {
+            return reply;
+        }
+        self.document(&state, path, query, power, now).unwrap_or_else(|reply| reply)
     }
 
-    fn log_in(&self, bytes: &[u8]) -> Response {
-        let Ok(log_in) = serde_json::from_slice::<LogIn>(bytes) else { return malformed() };
-        if !self.knows(&log_in.user, &log_in.password) {
-            let text = "The authentication credentials included with this request are missing or invalid.";
-            return refuse(StatusCode::UNAUTHORIZED, "ResourceAtUriUnauthorized", text);
-        }
-        let now = OffsetDateTime::now_utc();
-        let opened = self.state().sessions.open(now, &log_in.user, log_in.context);
-        let Some((id, token)) = opened else {
-            let text = "The session establishment failed: the number of simultaneous sessions is at its limit.";
-            let mut response = refuse(StatusCode::SERVICE_UNAVAILABLE, "SessionLimitExceeded", text);
-            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
-            return response;
+    fn document(
+        &self,
+        state: &super::State,
+        path: &str,
+        query: &str,
+        power: PowerWord,
+        now: OffsetDateTime,
+    ) -> Result<Reply, Reply> {
+        let faults = &state.effective;
+        let Some(mut body) = state.shown(path, power, now) else {
+            let action = path == state.places.reset || path.contains("/Actions/");
+            return Err(if action { reply::not_allowed("POST") } else { reply::missing(path) });
         };
-        let path = format!("{SESSIONS}/{id}");
-        let listed = self.state().sessions.list(now).into_iter().find(|s| s.id == id);
-        let body = listed.map(|s| resources::session(&s)).unwrap_or_default();
-        let mut response = document(StatusCode::CREATED, &body);
-        for (name, value) in [("x-auth-token", token), ("location", path)] {
-            if let Ok(value) = HeaderValue::from_str(&value) {
-                response.headers_mut().insert(name, value);
+        let query = query::parse(query, faults)?;
+        if let Some(one) = query.only(&body)? {
+            body = state.shown(&one, power, now).unwrap_or(body);
+        }
+        query.page(path, &mut body, faults)?;
+        query.expand(&state.docs, path, &mut body, &|target| {
+            let mut shown = state.shown(target, power, now)?;
+            if let (true, Some(map)) = (faults.has(Fault::ExpandBare), shown.as_object_mut()) {
+                map.shift_remove("Id");
+                map.shift_remove("Name");
             }
-        }
-        response
-    }
-
-    async fn read(&self, path: &str) -> Response {
-        let Some(body) = self.resource(path).await else {
-            return if path == resources::RESET { not_allowed("POST") } else { missing(path) };
-        };
-        let etag = body.get("@odata.etag").and_then(Value::as_str).map(str::to_owned);
-        let mut response = document(StatusCode::OK, &body);
-        response.headers_mut().insert(header::ALLOW, HeaderValue::from_static(methods(path)));
-        if let Some(value) = etag.and_then(|e| HeaderValue::from_str(&e).ok()) {
-            response.headers_mut().insert(header::ETAG, value);
-        }
-        response
-    }
-
-    async fn patch_system(&self, headers: &HeaderMap, bytes: &[u8]) -> Response {
-        let wanted = headers.get(header::IF_MATCH).and_then(|v| v.to_str().ok());
-        match wanted {
-            None if self.behaviour.wants_if_match => {
-                let text = "The request did not provide the required precondition header If-Match.";
-                return refuse(StatusCode::PRECONDITION_REQUIRED, "PreconditionRequired", text);
-            }
-            Some(tag) if tag != "*" && tag != self.etag() => {
-                let text = "The ETag supplied did not match the ETag required to change this resource.";
-                return refuse(StatusCode::PRECONDITION_FAILED, "PreconditionFailed", text);
-            }
-            _ => {}
-        }
-        let Ok(Value::Object(sent)) = read(bytes) else { return malformed() };
-        if let Some(other) = sent.keys().find(|k| *k != "Boot") {
-            let text = format!("The property {other} is a read only property and cannot be assigned a value.");
-            return refuse(StatusCode::BAD_REQUEST, "PropertyNotWritable", &text);
-        }
-        let patch: BootPatch = wire::parse(Value::Object(sent.clone()));
-        let unknown = sent.get("Boot").and_then(Value::as_object).and_then(|boot| {
-            let known = ["BootSourceOverrideEnabled", "BootSourceOverrideTarget", "BootSourceOverrideMode"];
-            boot.keys().find(|k| !known.contains(&k.as_str())).cloned()
+            Some(shown)
         });
-        let (Some(boot), None) = (patch.boot, &unknown) else {
-            let text = format!("The property {} is not known.", unknown.unwrap_or("Boot".into()));
-            return refuse(StatusCode::BAD_REQUEST, "PropertyUnknown", &text);
-        };
-        let offered = resources::boot_targets(self.description.uefi);
-        let target = match boot.target.as_deref() {
-            Some(word) if !offered.contains(&word) => return not_in_list("BootSourceOverrideTarget", word),
-            Some(word) => boot_target(word),
-            None => None,
-        };
-        if boot.enabled == Some(EnabledWord::Unknown) {
-            return not_in_list("BootSourceOverrideEnabled", "the value given");
-        }
-        // The emulated machine has one firmware: its mode cannot be changed by an override.
-        let own = if self.description.uefi { ModeWord::Uefi } else { ModeWord::Legacy };
-        if boot.mode.is_some_and(|m| m != own) {
-            return not_in_list("BootSourceOverrideMode", "the value given");
-        }
-        {
-            let mut state = self.state();
-            if !state.faults.ignore_boot_override {
-                state.boot.target = target.unwrap_or(state.boot.target);
-                state.boot.enabled = boot.enabled.unwrap_or(state.boot.enabled);
-                state.version += 1;
+        query.select(&mut body);
+        let reply = if faults.has(Fault::EtagMissing) || faults.has(Fault::EtagBodyOnly) || path == "/redfish" {
+            if faults.has(Fault::EtagMissing) {
+                remove_etags(&mut body)
             }
-        }
-        self.read(SYSTEM).await
+            Reply::json(200, body)
+        } else {
+            Reply::json(200, body).header("etag", state.shown_etag(path))
+        };
+        let link = body_schema(&reply);
+        let reply = reply.header("allow", state.allow(path));
+        Ok(match link {
+            Some(link) => reply.header("link", link),
+            None => reply,
+        })
     }
 
-    async fn post_reset(self: &Arc<Self>, bytes: &[u8]) -> Response {
-        let Ok(body @ Value::Object(_)) = read(bytes) else { return malformed() };
-        let request: ResetRequest = wire::parse(body);
-        let Some(word) = request.kind else {
-            let text = "The action ComputerSystem.Reset requires the parameter ResetType to be present.";
-            return refuse(StatusCode::BAD_REQUEST, "ActionParameterMissing", text);
-        };
-        let kind: Option<ResetKind> = power::kind(&word).filter(|_| RESET_TYPES.contains(&word.as_str()));
-        let Some(kind) = kind else {
-            let text = "The value given for the parameter ResetType of ComputerSystem.Reset is not in the list.";
-            return refuse(StatusCode::BAD_REQUEST, "ActionParameterValueNotInList", text);
-        };
-        let mut response = match self.reset(kind).await {
-            Taken::Yes => empty(StatusCode::NO_CONTENT),
-            Taken::Conflict => {
-                let text = "The parameter ResetType with the requested value does not meet the current power state.";
-                refuse(StatusCode::CONFLICT, "ActionParameterValueConflict", text)
-            }
-            Taken::Busy => {
-                let text = "A reset is under way; retry the operation later.";
-                let mut response = refuse(StatusCode::SERVICE_UNAVAILABLE, "ServiceTemporarilyUnavailable", text);
-                response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
-                response
-            }
-        };
-        if self.faults().lose_reset_answer {
-            response.extensions_mut().insert(Lost);
+    fn allow(&self, path: &str) -> String {
+        self.state().allow(path)
+    }
+
+    fn delete(&self, now: OffsetDateTime, path: &str, user: &str, known: bool) -> Reply {
+        let mut state = self.state();
+        let session = path.strip_prefix(&state.places.sessions).and_then(|rest| rest.strip_prefix('/'));
+        if let Some(id) = session.map(str::to_owned) {
+            return match state.end_session(&id) {
+                true if state.has(Fault::SessionDelete401) => reply::unauthorized(),
+                true => Reply::empty(204),
+                false => reply::missing(path),
+            };
         }
-        response
+        if !known {
+            return reply::missing(path);
+        }
+        let deleted = state.delete(now, path, user);
+        deleted.unwrap_or_else(|| reply::not_allowed(&state.allow(path)))
     }
 }
 
-/// What a resource can be asked for (DSP0266 8.1, the Allow header).
-fn methods(path: &str) -> &'static str {
-    match path {
-        SYSTEM => "GET, HEAD, PATCH",
-        SESSIONS => "GET, HEAD, POST",
-        session if session.starts_with(SESSIONS) => "GET, HEAD, DELETE",
-        _ => "GET, HEAD",
-    }
+fn remove_etags(body: &mut Value) {
+    super::documents::each_object(body, &mut |map| {
+        map.shift_remove("@odata.etag");
+    });
 }
 
-fn document(status: StatusCode, body: &impl Serialize) -> Response {
-    let text = serde_json::to_vec(body).unwrap_or_default();
-    let mut response = Response::new(Body::from(text));
-    *response.status_mut() = status;
-    let headers = response.headers_mut();
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    headers.insert("odata-version", HeaderValue::from_static("4.0"));
-    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
-    response
-}
-
-fn empty(status: StatusCode) -> Response {
-    let mut response = Response::new(Body::empty());
-    *response.status_mut() = status;
-    response
-}
-
-/// A Redfish error response (DSP0266 8.6) with a message of the Base registry.
-fn refuse(status: StatusCode, message_id: &str, text: &str) -> Response {
-    let id = format!("Base.1.16.{message_id}");
-    let info = json!([{"@odata.type": "#Message.v1_1_2.Message", "MessageId": id, "Message": text,
-                       "MessageSeverity": "Critical", "Resolution": "None."}]);
-    document(status, &json!({"error": {"code": id, "message": text, "@Message.ExtendedInfo": info}}))
-}
-
-fn missing(path: &str) -> Response {
-    refuse(StatusCode::NOT_FOUND, "ResourceMissingAtURI", &format!("The resource at the URI {path} was not found."))
-}
-
-fn malformed() -> Response {
-    refuse(StatusCode::BAD_REQUEST, "MalformedJSON", "The request body submitted was malformed JSON.")
-}
-
-fn not_in_list(property: &str, value: &str) -> Response {
-    let text = format!("The value {value} for the property {property} is not in the list of acceptable values.");
-    refuse(StatusCode::BAD_REQUEST, "PropertyValueNotInList", &text)
-}
-
-fn not_allowed(allow: &'static str) -> Response {
-    let text = "The HTTP method is not allowed on this resource.";
-    let mut response = refuse(StatusCode::METHOD_NOT_ALLOWED, "OperationNotAllowed", text);
-    response.headers_mut().insert(header::ALLOW, HeaderValue::from_static(allow));
-    response
+/// `Link: <…>; rel=describedby` (DSP0266 8.2).
+fn body_schema(reply: &Reply) -> Option<String> {
+    let kind = reply.body.as_ref()?.get("@odata.type")?.as_str()?;
+    let file = kind.trim_start_matches('#').rsplit_once('.')?.0;
+    Some(format!("<https://redfish.dmtf.org/schemas/v1/{file}.json>; rel=describedby"))
 }

@@ -1,37 +1,78 @@
 //! The laboratory's BMC: a stateful Redfish service over TLS in front of a [`Chassis`] (an emulated machine).
 //!
-//! Same wire types as the client (`bmc::redfish::wire`), so that a fake BMC and the real client cannot drift apart.
-//! It keeps a log of every request: what tests read to prove that no BMC saw a write.
+//! What crosses the wire both ways (log-in, resets, overrides, words of power and boot) is read and written with the
+//! client's own types (`bmc::redfish::wire`), so that the two cannot drift apart. It keeps a log of every request: what
+//! tests read to prove that no BMC saw a write.
+//!
+//! It is the specification of lying BMCs: every fault that was seen on a real one is a row of [`Fault`], with its
+//! source, and can be set while it runs.
+//!
+//! | question | file |
+//! |---|---|
+//! | what faults there are, and which vendor has which | `fault` |
+//! | what stands where, and what it looks like when new | `paths`, `build`, `documents`, `tree_load` |
+//! | what is remembered, and what time does to it | `state` |
+//! | how a request becomes an answer | `answer`, `auth`, `gate`, `query`, `patch`, `actions`, `names` |
+//! | what is laid over a document, and what lies in it | `render`; on the wire: `spoil` |
+//! | what an action does | `power`, `boot`, `bios`, `media`, `update`, `tasks`, `volumes`, `accounts`, `logs`, … |
 
+mod accounts;
+mod actions;
+mod alone_serve;
 mod answer;
+mod auth;
+mod bios;
+mod boot;
+mod build;
 mod certificate;
+mod certificates;
 mod chassis;
+mod documents;
+mod events;
 mod fake;
+mod fault;
+mod gate;
 pub mod ipmi;
+mod logs;
+mod media;
+mod names;
+mod patch;
+mod paths;
 mod power;
-mod resources;
+mod query;
+mod render;
+mod reply;
 mod serve;
 mod sessions;
+mod spoil;
+mod state;
+mod tasks;
+mod tree_load;
+mod update;
+mod volumes;
 
 use std::{
-    collections::VecDeque,
+    path::Path,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::{Duration, SystemTime},
+    time::SystemTime,
 };
 
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 
+pub use alone_serve::{Alone, alone};
 pub use certificate::{Certificate, certificate};
 pub use chassis::{Chassis, Description, DriveDescription};
 pub use fake::FakeChassis;
+pub use fault::{Fault, Faults, PROFILES, Profile, Takes};
 pub use serve::serve;
+pub use tree_load::Tree;
 
 use crate::{
-    bmc::redfish::wire::{EnabledWord, ModeWord, PowerWord},
-    model::{Secret, power::BootTarget},
+    bmc::redfish::wire::{EnabledWord, ModeWord},
+    model::{Failure, Secret, power::BootTarget},
 };
-use sessions::Sessions;
+use state::State;
 
 /// Requests that the log keeps; older ones are dropped and counted.
 pub const LOG_ENTRIES: usize = 4096;
@@ -39,49 +80,6 @@ pub const LOG_ENTRIES: usize = 4096;
 pub struct Account {
     pub user: String,
     pub password: Secret,
-}
-
-/// How this BMC behaves, fixed for its life.
-#[derive(Clone, Debug)]
-pub struct Behaviour {
-    /// From a reset to its effect; PowerState shows a transition meanwhile.
-    pub lag: Duration,
-    /// The time without power in a power cycle.
-    pub off_time: Duration,
-    /// `false`: no session service, Basic auth alone.
-    pub sessions: bool,
-    pub session_timeout: Duration,
-    /// A PATCH without If-Match is answered 428, as AMI's BMCs do.
-    pub wants_if_match: bool,
-    /// ResetType values on an ActionInfo resource instead of the action, as OpenBMC and Supermicro have it.
-    pub action_info: bool,
-}
-
-impl Default for Behaviour {
-    fn default() -> Self {
-        Behaviour {
-            lag: Duration::from_secs(1),
-            off_time: Duration::from_millis(200),
-            sessions: true,
-            session_timeout: Duration::from_secs(1800),
-            wants_if_match: false,
-            action_info: false,
-        }
-    }
-}
-
-/// Lies that real BMCs tell; settable while it runs.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
-pub struct Faults {
-    /// A PATCH of Boot is answered 200 and not applied.
-    pub ignore_boot_override: bool,
-    /// A reset is answered 204 and nothing happens.
-    pub power_noop: bool,
-    /// Resets are carried out and the connection breaks before the answer.
-    pub lose_reset_answer: bool,
-    /// Storage is shown without its drives, as many BMCs do while the machine is off.
-    pub hide_drives: bool,
 }
 
 /// One request, without headers and bodies.
@@ -104,7 +102,8 @@ pub struct LogEntry {
 impl LogEntry {
     /// Changes something other than the session it came with.
     pub fn is_write(&self) -> bool {
-        !matches!(self.method.as_str(), "GET" | "HEAD") && !self.path.starts_with(resources::SESSIONS)
+        !matches!(self.method.as_str(), "GET" | "HEAD")
+            && !self.path.to_ascii_lowercase().starts_with("/redfish/v1/sessionservice/")
     }
 }
 
@@ -124,49 +123,53 @@ pub struct BootState {
     pub mode: ModeWord,
 }
 
-struct State {
-    boot: BootState,
-    /// Counts changes of the system: its ETag.
-    version: u64,
-    transition: Option<PowerWord>,
-    last_reset: OffsetDateTime,
-    faults: Faults,
-    sessions: Sessions,
-    log: VecDeque<LogEntry>,
-    log_dropped: u64,
-    last_fault: Option<String>,
-}
-
 /// One BMC. Cheap to share; all state is inside.
 pub struct Bmc<C> {
     chassis: C,
     description: Description,
     account: Account,
-    behaviour: Behaviour,
     state: Mutex<State>,
+    events: tokio::sync::broadcast::Sender<serde_json::Value>,
 }
 
 impl<C: Chassis> Bmc<C> {
-    pub fn new(chassis: C, account: Account, behaviour: Behaviour) -> Arc<Self> {
+    /// A BMC with resources of its own. `nature`: how it behaves all its life; faults that are set later lie over it.
+    pub fn new(chassis: C, account: Account, nature: Faults) -> Arc<Self> {
         let description = chassis.description();
-        let mode = if description.uefi { ModeWord::Uefi } else { ModeWord::Legacy };
-        let boot = BootState { target: BootTarget::None, enabled: EnabledWord::Disabled, mode };
-        let state = State {
-            boot,
-            version: 1,
-            transition: None,
-            last_reset: OffsetDateTime::now_utc(),
-            faults: Faults::default(),
-            sessions: Sessions::new(behaviour.session_timeout),
-            log: VecDeque::new(),
-            log_dropped: 0,
-            last_fault: None,
-        };
-        Arc::new(Bmc { chassis, description, account, behaviour, state: Mutex::new(state) })
+        let docs = build::documents(&description, &nature);
+        Bmc::made(chassis, account, nature, docs, paths::Places::own())
+    }
+
+    /// A BMC that shows a recorded tree; power, boot overrides and sessions live, everything else is read only.
+    pub fn with_tree(chassis: C, account: Account, nature: Faults, tree: &Path) -> Result<Arc<Self>, Failure> {
+        let tree = Tree::load(tree)?;
+        Ok(Bmc::made(chassis, account, nature, tree.documents, tree.places))
+    }
+
+    fn made(
+        chassis: C,
+        account: Account,
+        nature: Faults,
+        docs: documents::Documents,
+        places: paths::Places,
+    ) -> Arc<Self> {
+        let description = chassis.description();
+        let own = Account { user: account.user.clone(), password: Secret::new(account.password.expose().to_owned()) };
+        let state = State::new(&description, own, nature, docs, places, OffsetDateTime::now_utc());
+        let (events, _) = tokio::sync::broadcast::channel(events::QUEUE);
+        Arc::new(Bmc { chassis, description, account, state: Mutex::new(state), events })
     }
 
     pub fn chassis(&self) -> &C {
         &self.chassis
+    }
+
+    pub fn description(&self) -> &Description {
+        &self.description
+    }
+    /// The account that it was made with; others may have been added, and its password changed.
+    pub fn account(&self) -> &Account {
+        &self.account
     }
 
     /// A poisoned lock is taken over: the laboratory's state is replaced whole, never half.
@@ -174,11 +177,21 @@ impl<C: Chassis> Bmc<C> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Those set while it runs, without its nature.
     pub fn faults(&self) -> Faults {
-        self.state().faults
+        self.state().faults.clone()
     }
+    /// In place of those set before; its nature stays.
     pub fn set_faults(&self, faults: Faults) {
-        self.state().faults = faults;
+        self.state().set_faults(faults);
+    }
+    /// Whether a fault is in force, set or by nature.
+    pub fn has(&self, fault: Fault) -> bool {
+        self.state().has(fault)
+    }
+    /// All that is in force.
+    fn now_faults(&self) -> Arc<Faults> {
+        self.state().effective.clone()
     }
 
     /// The requests so far, oldest first, and how many older ones were dropped.
@@ -191,12 +204,36 @@ impl<C: Chassis> Bmc<C> {
         self.log().0.into_iter().filter(LogEntry::is_write).collect()
     }
     pub fn open_sessions(&self) -> usize {
-        self.state().sessions.list(OffsetDateTime::now_utc()).len()
+        let mut state = self.state();
+        state.advance(OffsetDateTime::now_utc());
+        state.sessions.list().len()
     }
     /// Ends all sessions, as a restart of a BMC does: their tokens are refused from now on.
     pub fn drop_sessions(&self) {
-        let timeout = self.behaviour.session_timeout;
-        self.state().sessions = Sessions::new(timeout);
+        self.state().drop_sessions();
+    }
+    /// Accounts that are locked now.
+    pub fn locked_accounts(&self) -> Vec<String> {
+        self.state().accounts.locked(OffsetDateTime::now_utc())
+    }
+    /// Those that it was made with.
+    pub fn nature(&self) -> Faults {
+        self.state().nature.clone()
+    }
+    /// Puts the certificate that it serves with into its resource; one that was given by ReplaceCertificate is over.
+    pub fn show_certificate(&self, pem: &str) {
+        self.state().certificate = None;
+        let path = format!("{}/1", paths::CERTIFICATES);
+        self.state().docs.merge(&path, &serde_json::json!({ "CertificateString": pem }));
+    }
+    /// The key that it was given by ReplaceCertificate, if it was: `sha256:HEX`.
+    pub fn replaced_pin(&self) -> Option<String> {
+        self.state().certificate.as_ref().map(|c| c.pin.clone())
+    }
+
+    /// Its TLS, where its certificate was replaced.
+    fn replaced_tls(&self) -> Option<Arc<rustls::ServerConfig>> {
+        self.state().certificate.as_ref()?.server_config().ok()
     }
 
     fn record(&self, entry: LogEntry) {
@@ -219,23 +256,7 @@ impl<C: Chassis> Bmc<C> {
 
     /// The guest restarted by itself: what is this boot overridden to? `Once` is consumed.
     pub fn on_guest_reset(&self) -> Option<BootTarget> {
-        let mut state = self.state();
-        state.last_reset = OffsetDateTime::now_utc();
-        state.version += 1;
-        state.take_boot()
-    }
-}
-
-impl State {
-    /// The override of the boot that happens now.
-    fn take_boot(&mut self) -> Option<BootTarget> {
-        let target = self.boot.target;
-        let holds = self.boot.enabled != EnabledWord::Disabled && target != BootTarget::None;
-        if self.boot.enabled == EnabledWord::Once {
-            self.boot = BootState { target: BootTarget::None, enabled: EnabledWord::Disabled, ..self.boot };
-            self.version += 1;
-        }
-        holds.then_some(target)
+        self.state().starts(OffsetDateTime::now_utc())
     }
 }
 

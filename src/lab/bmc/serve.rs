@@ -13,7 +13,7 @@ use hyper_util::{
 use tokio::{net::TcpListener, sync::Semaphore, task::JoinSet};
 use tokio_rustls::TlsAcceptor;
 
-use super::{Bmc, answer, chassis::Chassis};
+use super::{Bmc, answer, chassis::Chassis, spoil};
 
 /// Connections at a time: more wait in the listener's queue.
 const MAX_CONNECTIONS: usize = 32;
@@ -29,9 +29,8 @@ pub async fn serve<C: Chassis>(
     bmc: Arc<Bmc<C>>,
     shutdown: impl Future<Output = ()> + Send,
 ) {
-    let acceptor = TlsAcceptor::from(tls);
     let slots = Arc::new(Semaphore::new(MAX_CONNECTIONS));
-    let router = answer::router(bmc);
+    let router = answer::router(bmc.clone());
     let mut tasks = JoinSet::new();
     tokio::pin!(shutdown);
     loop {
@@ -47,14 +46,15 @@ pub async fn serve<C: Chassis>(
                 }
             },
         };
-        let acceptor = acceptor.clone();
+        // A certificate that was replaced serves from the next connection on.
+        let acceptor = TlsAcceptor::from(bmc.replaced_tls().unwrap_or_else(|| tls.clone()));
         let inner = TowerToHyperService::new(router.clone());
         let service = service_fn(move |request| {
             let answering = inner.call(request);
             async move {
                 let Ok(response) = answering.await;
                 // An answer that is to be lost: an error here closes the connection before a byte of it is sent.
-                let lost = response.extensions().get::<answer::Lost>().is_some();
+                let lost = response.extensions().get::<spoil::Lost>().is_some();
                 if lost { Err(std::io::Error::other("answer lost on purpose")) } else { Ok(response) }
             }
         });

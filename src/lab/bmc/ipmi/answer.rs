@@ -174,7 +174,7 @@ impl<C: Chassis> Service<C> {
             Control::Soft => ResetKind::GracefulShutdown,
             Control::Diagnostic => return refuse(Completion::INVALID_FIELD),
         };
-        let lost = self.bmc.faults().lose_reset_answer;
+        let lost = self.bmc.has(Fault::LoseResetAnswer);
         let taken = Arc::clone(&self.bmc).reset(kind).await;
         if taken == Taken::Yes {
             let (sensor_type, offset) = match control {
@@ -199,7 +199,7 @@ impl<C: Chassis> Service<C> {
                 let flags = Flags(reader.array("boot flags")?);
                 let mut state = self.bmc.state();
                 let Some(wanted) = boot::state(flags, state.boot) else { return Ok(refuse(Completion::INVALID_FIELD)) };
-                if !state.faults.ignore_boot_override {
+                if !state.has(Fault::IgnoreBootOverride) {
                     state.boot = wanted;
                     state.version += 1;
                 }

@@ -1,11 +1,14 @@
 //! The real client against the laboratory's BMC, over real TLS on the loopback.
 
+mod faults;
 mod hostile;
 mod old_tls;
 mod passwords;
 mod power;
+mod resources;
 mod sessions;
 mod tls;
+mod trees;
 
 use std::{
     sync::{Arc, Mutex},
@@ -97,16 +100,21 @@ pub(super) fn node(name: &str, url: String, trust: Trust) -> fleet::Node {
     }
 }
 
-pub(super) fn quick() -> Behaviour {
-    Behaviour { lag: Duration::from_millis(200), ..Behaviour::default() }
+pub(super) fn quick() -> Faults {
+    Faults::parse(["power-lag=200ms"]).unwrap()
 }
 
-pub(super) async fn bench(behaviour: Behaviour) -> Bench {
+/// Quick, and so besides.
+pub(super) fn with(faults: &[&str]) -> Faults {
+    Faults::parse(faults.iter().copied()).unwrap().over(&quick())
+}
+
+pub(super) async fn bench(nature: Faults) -> Bench {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("https://{}", listener.local_addr().unwrap());
     let certificate = certificate("bmc-n1", None).unwrap();
     let account = Account { user: "root".into(), password: Secret::new(PASSWORD.into()) };
-    let bmc = Bmc::new(FakeChassis::new(description()), account, behaviour);
+    let bmc = Bmc::new(FakeChassis::new(description()), account, nature);
     let tls = certificate.server_config().unwrap();
     let task = tokio::spawn(serve(listener, tls, bmc.clone(), std::future::pending()));
     let node = node("n1", url, Trust::Pin(certificate.pin.clone()));

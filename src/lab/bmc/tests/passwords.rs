@@ -8,10 +8,10 @@ use crate::{
 
 const FLEET: usize = 12;
 
-async fn fleet(behaviour: impl Fn(usize) -> Behaviour) -> Vec<Bench> {
+async fn fleet(nature: impl Fn() -> Faults) -> Vec<Bench> {
     let mut fleet = Vec::new();
     for n in 0..FLEET {
-        let mut one = bench(behaviour(n)).await;
+        let mut one = bench(nature()).await;
         one.node.name = format!("n{n}");
         one.node.bmc.as_mut().unwrap().system = Some("1".into());
         fleet.push(one);
@@ -32,7 +32,7 @@ fn refused(fleet: &[Bench]) -> usize {
 #[tokio::test]
 async fn a_wrong_password_reaches_one_bmc_of_a_fleet() {
     for sessions in [true, false] {
-        let fleet = fleet(|_| Behaviour { sessions, ..quick() }).await;
+        let fleet = fleet(|| if sessions { quick() } else { with(&["no-sessions"]) }).await;
         let wrong = passwords("wrong");
         let results = over(&fleet, async |b| Client::open(&b.node, &wrong, b.options()).await).await;
         assert_eq!(refused(&fleet), 1, "sessions: {sessions}");
@@ -50,7 +50,7 @@ async fn a_wrong_password_reaches_one_bmc_of_a_fleet() {
 
 #[tokio::test]
 async fn a_glance_asks_each_bmc_once_and_leaves_no_session() {
-    let fleet = fleet(|_| quick()).await;
+    let fleet = fleet(quick).await;
     let right = passwords(PASSWORD);
     let look = async |b: &Bench| glance(&b.node, &right, &b.options()).await;
     for result in over(&fleet, look).await {

@@ -14,7 +14,7 @@ const SOON: Duration = Duration::from_secs(10);
 
 #[tokio::test]
 async fn facts_are_the_machine() {
-    let bench = bench(Behaviour { action_info: true, ..quick() }).await;
+    let bench = bench(with(&["action-info"])).await;
     let client = bench.client().await;
     let facts = client.facts().await.unwrap();
     assert_eq!(facts.endpoint, bench.url());
@@ -93,7 +93,7 @@ async fn a_guest_that_restarts_by_itself_takes_the_override_once() {
 #[tokio::test]
 async fn accepted_but_ignored_is_an_error_with_both_values() {
     let bench = bench(quick()).await;
-    bench.bmc.set_faults(Faults { ignore_boot_override: true, ..Faults::default() });
+    bench.bmc.set_faults(Faults::parse(["ignore-boot-override"]).unwrap());
     let client = bench.client().await;
     let failure = client.set_boot(PXE_ONCE).await.unwrap_err();
     assert_eq!(failure.cause, Cause::AcceptedButIgnored);
@@ -108,7 +108,7 @@ async fn accepted_but_ignored_is_an_error_with_both_values() {
 #[tokio::test]
 async fn power_that_does_not_move_is_told_and_the_reset_is_sent_once() {
     let bench = bench(quick()).await;
-    bench.bmc.set_faults(Faults { power_noop: true, ..Faults::default() });
+    bench.bmc.set_faults(Faults::parse(["power-noop"]).unwrap());
     let client = bench.client().await;
     let failure = client.set_power(true, false, Duration::from_secs(2)).await.unwrap_err();
     assert_eq!(failure.cause, Cause::AcceptedButIgnored);
@@ -120,7 +120,7 @@ async fn power_that_does_not_move_is_told_and_the_reset_is_sent_once() {
 #[tokio::test]
 async fn a_lost_answer_is_looked_at_and_not_sent_again() {
     let bench = bench(quick()).await;
-    bench.bmc.set_faults(Faults { lose_reset_answer: true, ..Faults::default() });
+    bench.bmc.set_faults(Faults::parse(["lose-reset-answer"]).unwrap());
     let client = bench.client().await;
     client.set_power(true, false, SOON).await.unwrap();
     assert_eq!(bench.count("POST", "ComputerSystem.Reset"), 1);
@@ -144,7 +144,7 @@ async fn force_comes_only_where_it_is_allowed() {
 
 #[tokio::test]
 async fn if_match_is_given_where_it_is_wanted_and_what_is_not_offered_is_not_sent() {
-    let bench = bench(Behaviour { wants_if_match: true, ..quick() }).await;
+    let bench = bench(with(&["if-match-required"])).await;
     let client = bench.client().await;
     client.set_boot(PXE_ONCE).await.unwrap();
     let bios = BootOverride { mode: Some(BootMode::Bios), ..PXE_ONCE };

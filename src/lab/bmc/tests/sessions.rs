@@ -38,7 +38,7 @@ async fn leftovers_are_deleted_and_other_peoples_sessions_are_not() {
         None,
     ] {
         let now = OffsetDateTime::now_utc();
-        bench.bmc.state().sessions.open(now, "root", context.map(str::to_owned)).unwrap();
+        assert_eq!(bench.bmc.state().open_session(now, "root", context.map(str::to_owned)).status, 201);
     }
     let client = bench.client().await;
     let left = |mark: Option<&str>, uri: Option<&str>| {
@@ -87,7 +87,7 @@ async fn a_wrong_password_is_tried_once() {
     assert_eq!(failure.cause, Cause::Unauthorized);
     assert!(failure.why.contains("not tried again") && !failure.to_string().contains("wrong\""), "{failure}");
     assert_eq!(bench.count("POST", "/Sessions"), 1);
-    let basic = super::bench(Behaviour { sessions: false, ..quick() }).await;
+    let basic = super::bench(with(&["no-sessions"])).await;
     let failure = Client::open(&basic.node, &passwords("wrong"), basic.options()).await.unwrap_err();
     assert_eq!(failure.cause, Cause::Unauthorized);
     assert_eq!(basic.bmc.log().0.iter().filter(|l| l.status == 401).count(), 1);
@@ -96,13 +96,13 @@ async fn a_wrong_password_is_tried_once() {
 // fault: F1 harness: P
 #[tokio::test]
 async fn basic_auth_where_there_are_no_sessions_or_none_free() {
-    let bench = bench(Behaviour { sessions: false, ..quick() }).await;
+    let bench = bench(with(&["no-sessions"])).await;
     let client = bench.client().await;
     assert_eq!(client.power().await.unwrap(), PowerState::Off);
     assert_eq!(client.session_uri(), None);
     client.close().await.unwrap();
     let full = super::bench(quick()).await;
-    while full.bmc.state().sessions.open(OffsetDateTime::now_utc(), "root", None).is_some() {}
+    while full.bmc.state().open_session(OffsetDateTime::now_utc(), "root", None).status == 201 {}
     let client = full.client().await;
     assert_eq!(client.power().await.unwrap(), PowerState::Off);
     client.close().await.unwrap();

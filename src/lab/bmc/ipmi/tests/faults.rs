@@ -132,7 +132,7 @@ async fn boot_flags_that_are_ignored_are_found_by_reading_back() {
     let client = bench.client().await;
     client.set_boot(want).await.unwrap();
     client.set_boot(BootOverride::CLEARED).await.unwrap();
-    bench.service.bmc().set_faults(BmcFaults { ignore_boot_override: true, ..BmcFaults::default() });
+    bench.service.bmc().set_faults(BmcFaults::parse(["ignore-boot-override"]).unwrap());
     let failure = client.set_boot(want).await.unwrap_err();
     assert_eq!(failure.cause, Cause::AcceptedButIgnored);
     assert!(failure.why.contains("sent flags 8004000000") && failure.why.contains("no override"), "{failure}");
@@ -146,7 +146,7 @@ async fn a_lost_answer_to_a_reset_is_not_sent_again() {
     let bench = bench(None).await;
     let client = bench.client().await;
     client.set_power(true, false, Duration::from_secs(10)).await.unwrap();
-    bench.service.bmc().set_faults(BmcFaults { lose_reset_answer: true, ..BmcFaults::default() });
+    bench.service.bmc().set_faults(BmcFaults::parse(["lose-reset-answer"]).unwrap());
     let failure = client.reset(PowerAction::PowerCycle).await.unwrap_err();
     assert_eq!(failure.cause, Cause::Unreachable, "{failure}");
     let cycles = bench.service.bmc().writes().iter().filter(|l| l.path == "ipmi 0x00 0x02 02").count();

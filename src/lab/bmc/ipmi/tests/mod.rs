@@ -15,7 +15,7 @@ use super::*;
 use crate::{
     bmc::{Client, Options, Passwords, RequestLine},
     lab::bmc::{
-        Account, Behaviour, FakeChassis,
+        Account, FakeChassis, Faults,
         tests::{PASSWORD, description, node, passwords},
     },
     model::{
@@ -38,8 +38,8 @@ impl Drop for Bench {
     }
 }
 
-pub(super) fn quick() -> Behaviour {
-    Behaviour { lag: Duration::from_millis(100), ..Behaviour::default() }
+pub(super) fn quick() -> Faults {
+    Faults::parse(["power-lag=100ms"]).unwrap()
 }
 
 pub(super) fn endpoint(at: SocketAddr) -> Endpoint {
