@@ -126,7 +126,7 @@ impl Client {
     }
 
     /// One PATCH, with the ETag that the BMC wants and the patience that POST needs.
-    async fn patch(&self, write: &Write) -> Result<Answer, Failure> {
+    pub(super) async fn patch(&self, write: &Write) -> Result<Answer, Failure> {
         let mut request = request(write);
         let (mut refreshed, mut posts) = (false, 0);
         loop {
@@ -172,6 +172,11 @@ impl Client {
             Some(leave) => leave().await,
             None => Ok(()),
         }
+    }
+
+    /// Asked before anything else that takes the machine away, or may.
+    pub(super) async fn before_taking(&self) -> Result<(), Failure> {
+        self.may_leave(PowerAction::ForceOff).await
     }
 
     async fn reset_request(&self, action: PowerAction, doing: &str) -> Result<Request, Failure> {
@@ -307,7 +312,7 @@ impl Client {
     }
 }
 
-fn request(write: &Write) -> Request {
+pub(super) fn request(write: &Write) -> Request {
     Request {
         method: if write.method == "POST" { Method::POST } else { Method::PATCH },
         body: Some(write.body.clone()),

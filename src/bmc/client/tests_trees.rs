@@ -14,7 +14,7 @@ use crate::{
     },
 };
 
-struct Tree(PathBuf);
+pub(super) struct Tree(pub PathBuf);
 
 impl Source for Tree {
     async fn fetch(&self, path: &str) -> Result<(Value, Option<String>), Failure> {
@@ -29,7 +29,7 @@ impl Source for Tree {
     }
 }
 
-fn trees() -> Option<Vec<PathBuf>> {
+pub(super) fn trees() -> Option<Vec<PathBuf>> {
     let beside = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../shared");
     let shared = std::env::var_os("RACKCTL_SHARED").map(PathBuf::from).unwrap_or(beside);
     let mut trees: Vec<PathBuf> = std::fs::read_dir(shared.join("data/redfish"))

@@ -1,4 +1,4 @@
-//! Verbs about single machines: power, boot, BMC, console, shell.
+//! Verbs about single machines: power, boot, console, shell.
 
 use std::time::Duration;
 
@@ -138,34 +138,6 @@ impl From<BootWord> for BootTarget {
             BootWord::Setup => BootTarget::Setup,
         }
     }
-}
-
-/// The BMCs themselves
-#[derive(Clone, Debug, Args)]
-#[command(after_help = "\
-EXAMPLES
-    rackctl bmc info n1
-    rackctl bmc trust n1 --fingerprint sha256:3f2a…")]
-pub struct Bmc {
-    #[command(subcommand)]
-    pub verb: BmcVerb,
-}
-
-#[derive(Clone, Debug, Subcommand)]
-pub enum BmcVerb {
-    /// What a BMC says of its machine
-    Info {
-        #[command(flatten)]
-        targets: Targets,
-    },
-    /// Show the public key that a BMC presents, and print the line that pins it
-    Trust {
-        #[command(flatten)]
-        targets: Targets,
-        /// The fingerprint you read elsewhere: anything else is refused
-        #[arg(long, value_name = "SHA256", value_parser = values::fingerprint)]
-        fingerprint: Option<String>,
-    },
 }
 
 /// The serial console of a machine; `~.` leaves
