@@ -170,8 +170,11 @@ fn verbs_do_what_they_say_or_say_what_is_missing() {
     assert_eq!(code, 0, "{err}");
     assert!(out.contains("off") || out.contains("on"), "{out}");
 
-    // Set, and seen by somebody else's eyes too: `boot show` asks anew.
+    // This BMC makes every override a lasting one: read back, and said with both values.
     let (code, _, err) = emulator.rackctl(&["boot", "set", "pxe", "n1"]);
+    assert_eq!(code, 1, "{err}");
+    assert!(err.contains("asked for pxe once") && err.contains("read back pxe persistent"), "{err}");
+    let (code, _, err) = emulator.rackctl(&["boot", "set", "pxe", "n1", "--persistent"]);
     assert_eq!(code, 0, "{err}");
     let (code, out, err) = emulator.rackctl(&["boot", "show", "n1"]);
     assert_eq!(code, 0, "{err}");

@@ -223,7 +223,16 @@ async fn prove(world: &World, node: &str, user: &str, change: &BmcChange) -> Res
         gate: Some(Arc::clone(&world.gate)),
     };
     let opened = sessions::open(&world.store, spec, &passwords, how).await;
-    let client = opened.map_err(|failure| match failure.cause {
+    let seen = match opened {
+        // Under Basic auth nothing has been proven by the log-in itself.
+        Ok(client) => {
+            let seen = client.power().await;
+            close(client).await;
+            seen.map(drop)
+        }
+        Err(failure) => Err(failure),
+    };
+    seen.map_err(|failure| match failure.cause {
         Cause::Unauthorized => Failure::new(
             Cause::AcceptedButIgnored,
             format!("{node}: set the password of its user `{user}`"),
@@ -231,9 +240,5 @@ async fn prove(world: &World, node: &str, user: &str, change: &BmcChange) -> Res
         )
         .next(format!("rackctl bmc users {node}")),
         _ => failure,
-    })?;
-    // Under Basic auth nothing has been proven by the log-in itself.
-    let seen = client.power().await;
-    close(client).await;
-    seen.map(drop)
+    })
 }

@@ -15,6 +15,7 @@ use super::{
 };
 use crate::{
     bmc::{
+        link,
         read::{self, SystemView},
         redfish::{
             json::clean,
@@ -52,6 +53,12 @@ impl<S: Source> Ground<'_, S> {
     pub async fn chassis(&self) -> Result<Vec<(String, Chassis)>, Failure> {
         let own = read::paths(&self.view.system.links.clone().unwrap_or_default().chassis);
         self.these_or_all(own, &self.root.chassis, MAX_CHASSIS).await
+    }
+
+    /// The chassis that are not the system's: cards and shelves, whose sensors count where its own have none.
+    pub async fn other_chassis(&self, own: &[(String, Chassis)]) -> Result<Vec<(String, Chassis)>, Failure> {
+        let all: Vec<(String, Chassis)> = self.these_or_all(Vec::new(), &self.root.chassis, MAX_CHASSIS).await?;
+        Ok(all.into_iter().filter(|(path, _)| !own.iter().any(|(known, _)| link::same(known, path))).collect())
     }
 
     async fn these_or_all<T: DeserializeOwned + Default + Send>(

@@ -23,34 +23,13 @@ const MAX_PARTS: usize = 64;
 /// per sensor; a BMC that writes collections out (`$expand`) is asked for its sensors, which say more.
 pub async fn gather_sensors<S: Source>(ground: &Ground<'_, S>) -> Result<Readings, Failure> {
     let (mut all, mut looked) = (Readings::default(), Vec::new());
-    let expands = ground.root.features.as_ref().and_then(|f| f.expand.as_ref()).and_then(|e| e.no_links) == Some(true);
-    for (path, chassis) in ground.chassis().await? {
-        let links = [&chassis.sensors, &chassis.classic_thermal, &chassis.classic_power];
-        looked.extend(links.iter().filter_map(|l| Link::path(l)).map(str::to_owned));
-        let id = chassis.id.as_deref().map_or_else(|| clean(link::last_segment(&path)), clean);
-        let before = all.sensors.len();
-        let mut draw = None;
-        if expands {
-            own(ground, &chassis, &id, &mut all).await?;
-        }
-        if all.sensors.len() == before {
-            draw = classic(ground, &chassis, &id, &mut all).await?;
-        }
-        if all.sensors.len() == before && !expands {
-            own(ground, &chassis, &id, &mut all).await?;
-        }
-        if all.sensors.len() == before {
-            subsystems(ground, &chassis, &id, &mut all).await?;
-        }
-        if all.power_watts.is_none() {
-            let environment: Option<wire::EnvironmentMetrics> = ground.maybe(&chassis.environment).await?;
-            let watts = environment.and_then(|e| e.watts).and_then(|w| w.reading);
-            let control: Option<wire::Power> = match draw {
-                None if watts.is_none() => ground.maybe(&chassis.classic_power).await?,
-                _ => None,
-            };
-            let control = control.and_then(|c| c.control).unwrap_or_default();
-            all.power_watts = sensors::draw(watts, &control, &[]).or(draw);
+    let own = ground.chassis().await?;
+    for (path, chassis) in &own {
+        of_chassis(ground, path, chassis, &mut all, &mut looked).await?;
+    }
+    if all.sensors.is_empty() {
+        for (path, chassis) in ground.other_chassis(&own).await? {
+            of_chassis(ground, &path, &chassis, &mut all, &mut looked).await?;
         }
     }
     if all.sensors.is_empty() && all.power_watts.is_none() {
@@ -63,6 +42,44 @@ pub async fn gather_sensors<S: Source>(ground: &Ground<'_, S>) -> Result<Reading
     }
     all.sensors.sort_by(|a, b| (&a.chassis, a.kind).cmp(&(&b.chassis, b.kind)));
     Ok(all)
+}
+
+async fn of_chassis<S: Source>(
+    ground: &Ground<'_, S>,
+    path: &str,
+    chassis: &Chassis,
+    all: &mut Readings,
+    looked: &mut Vec<String>,
+) -> Result<(), Failure> {
+    let expands = ground.root.features.as_ref().and_then(|f| f.expand.as_ref()).and_then(|e| e.no_links) == Some(true);
+    let links = [&chassis.sensors, &chassis.classic_thermal, &chassis.classic_power];
+    looked.extend(links.iter().filter_map(|l| Link::path(l)).map(str::to_owned));
+    let id = chassis.id.as_deref().map_or_else(|| clean(link::last_segment(path)), clean);
+    let before = all.sensors.len();
+    let mut draw = None;
+    if expands {
+        own(ground, chassis, &id, all).await?;
+    }
+    if all.sensors.len() == before {
+        draw = classic(ground, chassis, &id, all).await?;
+    }
+    if all.sensors.len() == before && !expands {
+        own(ground, chassis, &id, all).await?;
+    }
+    if all.sensors.len() == before {
+        subsystems(ground, chassis, &id, all).await?;
+    }
+    if all.power_watts.is_none() {
+        let environment: Option<wire::EnvironmentMetrics> = ground.maybe(&chassis.environment).await?;
+        let watts = environment.and_then(|e| e.watts).and_then(|w| w.reading);
+        let control: Option<wire::Power> = match draw {
+            None if watts.is_none() => ground.maybe(&chassis.classic_power).await?,
+            _ => None,
+        };
+        let control = control.and_then(|c| c.control).unwrap_or_default();
+        all.power_watts = sensors::draw(watts, &control, &[]).or(draw);
+    }
+    Ok(())
 }
 
 async fn own<S: Source>(

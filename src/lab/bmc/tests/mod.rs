@@ -1,6 +1,5 @@
 //! The real client against the laboratory's BMC, over real TLS on the loopback.
 
-mod changes;
 mod hostile;
 mod power;
 mod sessions;
