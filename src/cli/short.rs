@@ -60,7 +60,8 @@ pub fn run(
     let session = Session::open(globals)?;
     // The drivers would send nothing either; said at once, whatever state the machines are in.
     if session.read_only {
-        return Err(Failure::new(Cause::Guard, short.field, "--read-only: no machine is changed").into());
+        let word = goal(Scope(Vec::new())).word();
+        return Err(Failure::new(Cause::Guard, word, "--read-only: no machine is changed").into());
     }
     let status = seen::status_for(globals, &session.fleet, targets)?;
     let names = targets::nodes(&session.fleet, &status, targets, nothing)?;

@@ -40,18 +40,20 @@ spec:
         fs::write(self.path().join("password"), text).unwrap();
         fs::set_permissions(self.path().join("password"), fs::Permissions::from_mode(0o600)).unwrap();
     }
-    async fn rackctl(&self, words: &[&str]) -> (i32, String, String) {
-        let output = tokio::process::Command::new(env!("CARGO_BIN_EXE_rackctl"))
+    fn command(&self, words: &[&str]) -> tokio::process::Command {
+        let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_rackctl"));
+        command
             .args(["-f", "fleet.yaml", "--store", "sqlite:state.db"])
             .args(words)
             .current_dir(self.path())
             .env_clear()
             .env("PATH", "/usr/bin:/bin")
             .env("HOME", self.path())
-            .stdin(Stdio::null())
-            .output()
-            .await
-            .unwrap();
+            .stdin(Stdio::null());
+        command
+    }
+    async fn rackctl(&self, words: &[&str]) -> (i32, String, String) {
+        let output = self.command(words).output().await.unwrap();
         let text = |bytes| String::from_utf8(bytes).unwrap();
         let said = (output.status.code().unwrap_or(-1), text(output.stdout), text(output.stderr));
         println!("rackctl {}: {}\n{}{}", words.join(" "), said.0, said.1, said.2);
@@ -94,6 +96,7 @@ async fn a_change_is_a_run_with_a_journal_and_a_look_shows_it() {
     assert_eq!(said["items"][0]["status"]["result"], "empty");
     let (code, _, err) = home.rackctl(&["--read-only", "bmc", "media", "n1", "--eject"]).await;
     assert_eq!(code, 3, "{err}");
+    assert!(err.contains("error: eject-media"), "{err}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -194,6 +197,32 @@ async fn a_new_password_is_proven_and_never_kept() {
     let (code, out, _) = home.rackctl(&["bmc", "users", "n1"]).await;
     assert_eq!(code, 0);
     assert!(out.contains("Administrator"), "{out}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_log_is_followed_until_it_is_told_to_stop() {
+    use tokio::io::{AsyncBufReadExt, BufReader};
+    let log = json!({
+        format!("{SYSTEM}/LogServices"): {"Members": [{"@odata.id": "/log"}]},
+        "/log": {"Id": "Sel", "Entries": {"@odata.id": "/log/Entries"}},
+        "/log/Entries": {"Members": [{"Id": "1", "Message": "the first"}]},
+    });
+    let desk = desk(log, |_, _, _, _| None).await;
+    let home = Home::of(&desk, "");
+    let mut command = home.command(&["bmc", "log", "n1", "--follow"]);
+    let mut child = command.stdout(Stdio::piped()).kill_on_drop(true).spawn().unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let limit = std::time::Duration::from_secs(30);
+    let mut next = async || tokio::time::timeout(limit, lines.next_line()).await.unwrap().unwrap();
+    assert!(next().await.is_some_and(|line| line.starts_with("n1") && line.contains("the first")));
+    let more = json!({"Members": [{"Id": "1", "Message": "the first"}, {"Id": "2", "Message": "the second"}]});
+    desk.small.lock().unwrap().tree.insert("/log/Entries".into(), more);
+    assert!(next().await.is_some_and(|line| line.contains("the second")));
+    let pid = nix::unistd::Pid::from_raw(child.id().unwrap().cast_signed());
+    nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGINT).unwrap();
+    assert_eq!(next().await, None);
+    let ended = tokio::time::timeout(limit, child.wait()).await.unwrap().unwrap();
+    assert_eq!(ended.code(), Some(0));
 }
 
 #[tokio::test(flavor = "multi_thread")]

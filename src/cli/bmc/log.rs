@@ -1,23 +1,34 @@
 //! `bmc log`: what machines and their BMCs wrote down.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
+use futures_util::{StreamExt, stream};
 use serde::Serialize;
+use tokio::sync::watch;
 
 use super::{change, look};
 use crate::{
-    bmc::logs::{Entry, Log},
+    bmc::{
+        self,
+        logs::{Entry, Log},
+    },
     cli::{
         args::bmc::Log as Args,
         globals::Globals,
         session::{Session, block_on},
     },
-    model::{Failure, bmc::BmcChange},
+    engine::retry,
+    model::{Failure, bmc::BmcChange, failure::Cause},
     output::{Exit, Format, Stop, clean, stdout},
 };
 
 /// Between two looks of `--follow`: a BMC answers 2 to 6 requests a second, and has other things to do.
 const FOLLOW_EVERY: Duration = Duration::from_secs(5);
+/// What `--follow` begins with.
+const FIRST_ENTRIES: usize = 10;
 
 #[derive(Serialize)]
 struct Said {
@@ -101,54 +112,122 @@ fn tail(logs: &mut [Log], most: usize) {
     }
 }
 
-/// Prints what is new, machine by machine, until ^C. A machine that does not answer is told once and asked again.
+/// A machine whose logs are followed, with its log-in: a new one for each look would be what its BMC writes down next.
+struct Watched {
+    name: String,
+    client: Option<bmc::Client>,
+    /// Entries of the last look, by the path of their log.
+    known: BTreeMap<String, BTreeSet<Entry>>,
+    /// Told that it does not answer.
+    silent: bool,
+    /// What will not mend.
+    ended: Option<Failure>,
+}
+
+impl Watched {
+    async fn look(
+        &mut self,
+        session: &Session,
+        passwords: &bmc::Passwords,
+        wanted: Option<&str>,
+    ) -> Result<Vec<Log>, Failure> {
+        if self.client.is_none() {
+            self.client = Some(session.bmc(session.node(&self.name)?, passwords, look::LOOK).await?);
+        }
+        match &self.client {
+            Some(client) => client.logs(wanted).await,
+            None => Ok(Vec::new()),
+        }
+    }
+
+    /// What was not there at the last look.
+    fn fresh(&mut self, mut logs: Vec<Log>) -> Vec<Log> {
+        for log in &mut logs {
+            let now: BTreeSet<Entry> = log.entries.iter().cloned().collect();
+            let before = self.known.insert(log.path.clone(), now).unwrap_or_default();
+            log.entries.retain(|entry| !before.contains(entry));
+        }
+        logs
+    }
+}
+
+/// Prints what is new until ^C, which is the ordinary end: every log-in is closed then. A machine that does not answer is
+/// told once and asked again.
 async fn follow(globals: &Globals, args: &Args, session: &Session, names: &[String]) -> Result<Exit, Stop> {
     let passwords = session.passwords(names).await?;
-    let mut known: BTreeSet<(String, String, Entry)> = BTreeSet::new();
-    let mut silent: BTreeSet<String> = BTreeSet::new();
-    let mut left: Vec<String> = names.to_vec();
-    let mut first = true;
-    loop {
-        let rows = look::each(session, &left, &passwords, &|client| {
-            let wanted = args.log.clone();
-            Box::pin(async move { client.logs(wanted.as_deref()).await })
-        })
-        .await;
-        let mut ended: Vec<(String, Result<(), Failure>)> = Vec::new();
-        for (name, result) in rows {
-            match result {
-                Ok(mut logs) => {
-                    silent.remove(&name);
-                    let mut fresh: Vec<(String, String, Entry)> = Vec::new();
-                    for log in &mut logs {
-                        log.entries.retain(|e| !known.contains(&(name.clone(), log.path.clone(), e.clone())));
-                        fresh.extend(log.entries.iter().map(|e| (name.clone(), log.path.clone(), e.clone())));
+    let mut stopped = interrupted()?;
+    let watch = |name: &String| Watched {
+        name: name.clone(),
+        client: None,
+        known: BTreeMap::new(),
+        silent: false,
+        ended: None,
+    };
+    let mut all: Vec<Watched> = names.iter().map(watch).collect();
+    let result = async {
+        let mut first = true;
+        while !*stopped.borrow() && all.iter().any(|w| w.ended.is_none()) {
+            let passwords = &passwords;
+            let mut looks = stream::iter(all.iter_mut().filter(|w| w.ended.is_none()).map(|watched| async move {
+                let logs = watched.look(session, passwords, args.log.as_deref()).await;
+                (watched, logs)
+            }))
+            .buffer_unordered(session.concurrency.max(1));
+            while let Some((watched, logs)) = looks.next().await {
+                match logs {
+                    Ok(logs) => {
+                        watched.silent = false;
+                        let mut fresh = watched.fresh(logs);
+                        if first {
+                            tail(&mut fresh, args.tail.unwrap_or(FIRST_ENTRIES));
+                        }
+                        print(globals, &watched.name, &fresh)?;
                     }
-                    known.extend(fresh);
-                    if first {
-                        tail(&mut logs, args.tail.unwrap_or(10));
+                    Err(failure) if retry::passes(failure.cause) => {
+                        if !std::mem::replace(&mut watched.silent, true) {
+                            stdout::note(&format!("{}: {}; asked again", watched.name, failure.why));
+                        }
                     }
-                    print(globals, &name, &logs)?;
+                    Err(failure) => watched.ended = Some(failure),
                 }
-                // It comes back, or it does not: only what will not mend ends it.
-                Err(failure) if crate::engine::retry::passes(failure.cause) => {
-                    if silent.insert(name.clone()) {
-                        stdout::note(&format!("{name}: {}; asked again", failure.why));
-                    }
-                }
-                Err(failure) => ended.push((name, Err(failure))),
             }
+            drop(looks);
+            first = false;
+            let _ = tokio::time::timeout(FOLLOW_EVERY, stopped.wait_for(|stop| *stop)).await;
         }
-        left.retain(|name| !ended.iter().any(|(n, _)| n == name));
-        if left.is_empty() {
-            return look::end(ended);
-        }
-        for failure in ended.into_iter().filter_map(|(_, r)| r.err()) {
-            stdout::failure(&failure, globals.color.stderr);
-        }
-        first = false;
-        tokio::time::sleep(FOLLOW_EVERY).await;
+        Ok(())
     }
+    .await;
+    let mut rows: look::Rows<()> = Vec::new();
+    for watched in all {
+        if let Some(client) = watched.client {
+            let _ = client.close().await;
+        }
+        rows.push((watched.name, watched.ended.map_or(Ok(()), Err)));
+    }
+    result.and_then(|()| look::end(rows))
+}
+
+/// Turns true at ^C or SIGTERM; a second one ends the program at once.
+fn interrupted() -> Result<watch::Receiver<bool>, Failure> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let fault = |e: std::io::Error| Failure::new(Cause::Local, "listen for ^C", e.to_string());
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(fault)?;
+    let mut terminate = signal(SignalKind::terminate()).map_err(fault)?;
+    let (tell, told) = watch::channel(false);
+    tokio::spawn(async move {
+        for count in 0..2 {
+            tokio::select! {
+                _ = interrupt.recv() => {}
+                _ = terminate.recv() => {}
+            }
+            if count > 0 {
+                std::process::exit(i32::from(Exit::Interrupted.code()));
+            }
+            let _ = tell.send(true);
+        }
+    });
+    Ok(told)
 }
 
 fn print(globals: &Globals, name: &str, logs: &[Log]) -> Result<(), Stop> {

@@ -20,7 +20,7 @@ use crate::{
 };
 
 /// For each call to a BMC. A log of thousands of entries takes a slow one minutes.
-const LOOK: Duration = Duration::from_secs(180);
+pub const LOOK: Duration = Duration::from_secs(180);
 
 /// What each machine said, in the inventory's order.
 pub type Rows<T> = Vec<(String, Result<T, Failure>)>;
