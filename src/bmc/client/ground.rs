@@ -194,3 +194,83 @@ impl Client {
         self.wire.ask(&Request { method: Method::POST, body: Some(body), ..Request::get(target) }).await
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::bmc::{quirks, redfish::wire::update::Software};
+
+    /// A BMC of which every path is answered by a function.
+    struct Told<F>(F);
+
+    impl<F: Fn(&str) -> Option<Value> + Sync> Source for Told<F> {
+        async fn fetch(&self, path: &str) -> Result<(Value, Option<String>), Failure> {
+            let missing = || Failure::new(Cause::Refused, format!("GET {path}"), "HTTP 404");
+            (self.0)(path).map(|body| (body, None)).ok_or_else(missing)
+        }
+        fn node(&self) -> &str {
+            "n1"
+        }
+    }
+
+    async fn members<F: Fn(&str) -> Option<Value> + Sync>(
+        root: Value,
+        limit: usize,
+        told: F,
+    ) -> Result<Option<Vec<String>>, Failure> {
+        let root: ServiceRoot = crate::bmc::redfish::wire::parse(root);
+        let system = Default::default();
+        let quirks = quirks::classify(&root, &system);
+        let view = SystemView { path: "/s".into(), system, etag: None, settings: None, reset_types: vec![], quirks };
+        let source = Told(told);
+        let ground = Ground { source: &source, root: &root, view: &view };
+        let found = ground.members::<Software>("/c", limit).await?;
+        Ok(found.map(|list| list.into_iter().map(|(path, s)| s.id.unwrap_or(path)).collect()))
+    }
+
+    #[tokio::test]
+    async fn members_come_as_links_written_out_or_both() {
+        let tell = |path: &str| match path {
+            "/c" => Some(
+                json!({"Members": [{"@odata.id": "/c/1"}, {"@odata.id": "/c/2", "Id": "two"}, {"@odata.id": "/c/gone"},
+                7, {}, {"@odata.id": "/c/1"}], "Members@odata.nextLink": "/c?page=2"}),
+            ),
+            "/c?page=2" => Some(json!({"Members": [{"Id": "nameless"}]})),
+            "/c/1" => Some(json!({"Id": "one"})),
+            _ => None,
+        };
+        let list = |ids: &[&str]| Some(ids.iter().map(|i| (*i).to_owned()).collect::<Vec<_>>());
+        assert_eq!(members(json!({}), 9, tell).await, Ok(list(&["one", "two", "nameless"])));
+        assert!(members(json!({}), 1, tell).await.is_err_and(|f| f.why.contains("more than 1 members")));
+        assert_eq!(members(json!({}), 9, |_| None).await, Ok(None));
+    }
+
+    #[tokio::test]
+    async fn what_is_announced_is_used_and_what_is_refused_all_the_same_is_not_missed() {
+        let root = || json!({"ProtocolFeaturesSupported": {"ExpandQuery": {"NoLinks": true}}});
+        let whole = |path: &str| match path {
+            "/c?$expand=.($levels=1)" => Some(json!({"Members": [{"@odata.id": "/c/1", "Id": "one"}]})),
+            _ => None,
+        };
+        assert_eq!(members(root(), 9, whole).await, Ok(Some(vec!["one".to_owned()])));
+        let refusing = |path: &str| match path {
+            "/c" => Some(json!({"Members": [{"@odata.id": "/c/1"}]})),
+            "/c/1" => Some(json!({"Id": "one"})),
+            _ => None,
+        };
+        assert_eq!(members(root(), 9, refusing).await, Ok(Some(vec!["one".to_owned()])));
+    }
+
+    #[tokio::test]
+    async fn a_collection_without_an_end_ends() {
+        let circle = |_: &str| Some(json!({"Members": [], "Members@odata.nextLink": "/c"}));
+        assert!(members(json!({}), 9, circle).await.is_err());
+        let endless = |path: &str| {
+            let page: u32 = path.trim_start_matches("/c").parse().unwrap_or_default();
+            Some(json!({"Members": [{"Id": format!("{page}")}], "Members@odata.nextLink": format!("/c{}", page + 1)}))
+        };
+        assert!(members(json!({}), 100_000, endless).await.is_err());
+    }
+}

@@ -313,21 +313,18 @@ pub struct Trust {
 }
 
 impl BmcVerb {
-    pub fn targets(&self) -> &Targets {
+    /// It goes home by itself when it is interrupted: a change is a run, and a log that is followed closes its log-ins.
+    pub fn minds_interrupts(&self) -> bool {
         match self {
-            BmcVerb::Info(a) => &a.targets,
-            BmcVerb::Log(a) => &a.targets,
-            BmcVerb::Sensors(a) => &a.targets,
-            BmcVerb::Bios(a) => &a.targets,
-            BmcVerb::Firmware(a) => &a.targets,
-            BmcVerb::Raid(a) => &a.targets,
-            BmcVerb::Users(a) => &a.targets,
-            BmcVerb::Cert(a) => &a.targets,
-            BmcVerb::Media(a) => &a.targets,
-            BmcVerb::Screenshot(a) => &a.targets,
-            BmcVerb::Nmi(a) => &a.targets,
-            BmcVerb::Reset(a) => &a.targets,
-            BmcVerb::Trust(a) => &a.targets,
+            BmcVerb::Log(a) => a.follow || a.clear,
+            BmcVerb::Bios(a) => a.clear_pending || !a.set.is_empty(),
+            BmcVerb::Firmware(a) => a.update.is_some(),
+            BmcVerb::Raid(a) => a.create.is_some() || a.delete.is_some(),
+            BmcVerb::Users(a) => a.set_password.is_some(),
+            BmcVerb::Cert(a) => a.replace.is_some(),
+            BmcVerb::Media(a) => a.insert.is_some() || a.eject,
+            BmcVerb::Nmi(_) | BmcVerb::Reset(_) => true,
+            BmcVerb::Info(_) | BmcVerb::Sensors(_) | BmcVerb::Screenshot(_) | BmcVerb::Trust(_) => false,
         }
     }
 }
