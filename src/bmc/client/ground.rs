@@ -128,7 +128,7 @@ impl<S: Source> Ground<'_, S> {
             for member in body.get("Members").and_then(Value::as_array).into_iter().flatten() {
                 let Some(object) = member.as_object() else { continue };
                 let path = object.get("@odata.id").and_then(Value::as_str).unwrap_or_default().to_owned();
-                let written_out = object.len() > 1;
+                let written_out = object.keys().any(|key| key != "@odata.id");
                 if (path.is_empty() && !written_out) || (!path.is_empty() && !known.insert(path.clone())) {
                     continue;
                 }
