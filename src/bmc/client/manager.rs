@@ -8,19 +8,19 @@ use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
 
 use super::{
-    Client, ROOT,
+    Client,
     ground::Ground,
     send::Request,
     walk::{self, Source},
 };
 use crate::{
-    bmc::read::text,
+    bmc::{read::text, redfish::wire::Manager},
     model::{Failure, failure::Cause},
 };
 
 /// A BMC that was told to restart still answers for so long at most.
 const GOES_WITHIN: Duration = Duration::from_secs(120);
-const POLL: Duration = Duration::from_secs(1);
+const POLL: Duration = Duration::from_millis(500);
 /// Ways to restart a BMC, mildest first.
 const RESTARTS: [&str; 2] = ["GracefulRestart", "ForceRestart"];
 
@@ -40,13 +40,22 @@ pub struct Screenshot {
     pub format: &'static str,
 }
 
-/// The manager that is restarted: its path, its target, and the word to send.
-async fn restart<S: Source>(ground: &Ground<'_, S>) -> Result<(String, String, &'static str), Failure> {
+/// The manager that is restarted.
+struct Restart {
+    path: String,
+    target: String,
+    word: &'static str,
+    /// Its own mark of the last one, where it keeps one.
+    last: Option<String>,
+}
+
+async fn restart<S: Source>(ground: &Ground<'_, S>) -> Result<Restart, Failure> {
     const DOING: &str = "restart its BMC";
     let managers = ground.managers().await?;
     let Some((path, manager)) = managers.into_iter().next() else {
         return Err(ground.lacks(DOING, "manager", &["Managers"]));
     };
+    let last = text(&manager.last_reset);
     let reset = manager.actions.and_then(|a| a.reset);
     let Some(target) = reset.as_ref().and_then(|r| r.target.clone()).filter(|t| !t.is_empty()) else {
         return Err(ground.lacks(DOING, "restart of itself (Manager.Reset)", &[&path]));
@@ -54,7 +63,7 @@ async fn restart<S: Source>(ground: &Ground<'_, S>) -> Result<(String, String, &
     let allowed = reset.and_then(|r| r.allowed).unwrap_or_default();
     let word = RESTARTS.iter().find(|w| allowed.is_empty() || allowed.iter().any(|a| a == *w));
     match word {
-        Some(word) => Ok((path, target, word)),
+        Some(word) => Ok(Restart { path, target, word, last }),
         None => {
             let what = format!("restart of itself but {}", crate::bmc::redfish::json::clean(&allowed.join(", ")));
             Err(ground.lacks(DOING, &what, &[&path]))
@@ -109,7 +118,7 @@ impl Client {
     /// Restarts the BMC, not the machine, and waits until it has gone and answers again. The session ends with it.
     pub async fn restart_bmc(&self, limit: Duration) -> Result<(), Failure> {
         const DOING: &str = "restart its BMC";
-        let (_, target, word) = self
+        let Restart { path, target, word, last } = self
             .limited(DOING, async {
                 let view = self.fresh_view(false).await?;
                 restart(&self.ground(&view)).await
@@ -128,15 +137,24 @@ impl Client {
             Err(failure) => return Err(Failure { what: self.what(DOING), ..failure }),
         }
         let started = Instant::now();
+        let session = self.session_uri();
         let mut gone = false;
         loop {
             // "Later" is an answer of a BMC that starts: asked again here, not below.
-            let root = Request { patient: false, ..Request::get(ROOT) };
-            let answers = self.within(self.deadline, DOING, self.wire.send(&root)).await;
+            let manager = Request { patient: false, ..Request::get(&path) };
+            let answers = self.within(self.deadline, DOING, self.wire.send(&manager)).await;
             match answers {
                 // Behind its web server it starts still.
                 Ok(answer) if answer.status >= 500 => gone = true,
-                Ok(_) if gone => return Ok(()),
+                Ok(answer) if answer.ok() => {
+                    let now: Manager = super::parsed(answer.body);
+                    // One that is quick is not seen to be away: its mark has changed, or it has forgotten its sessions.
+                    let marked = last.is_some() && text(&now.last_reset).is_some_and(|now| Some(now) != last);
+                    if gone || marked || self.session_uri() != session {
+                        return Ok(());
+                    }
+                }
+                // It answers and does not know its own manager yet.
                 Ok(_) => {}
                 Err(failure) if matches!(failure.cause, Cause::Unreachable | Cause::Deadline | Cause::Busy) => {
                     gone = true;

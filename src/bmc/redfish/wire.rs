@@ -266,6 +266,7 @@ resource! {
         "FirmwareVersion" firmware: String,
         "UUID" uuid: String,
         "DateTime" date_time: String,
+        "LastResetTime" last_reset: String,
         "PowerState" power: PowerWord,
         "SerialConsole" serial_console: Console,
         "LogServices" logs: Link,
