@@ -35,7 +35,10 @@ pub fn findings(node: &Node, facts: &BmcFacts) -> Findings {
         if !facts.macs.is_empty() {
             let list: Vec<Value> = facts.macs.iter().map(|mac| json!({ "mac": mac.to_string() })).collect();
             spec.insert("interfaces".into(), Value::Array(list));
-            hints.push("say which interface boots from the network: give it `network`, `role: provision` and `addresses`".into());
+            hints.push(
+                "say which interface boots from the network: give it `network`, `role: provision` and `addresses`"
+                    .into(),
+            );
         }
     } else if !facts.macs.is_empty()
         && let Some(boots) = node.provision()
@@ -54,7 +57,10 @@ pub fn findings(node: &Node, facts: &BmcFacts) -> Findings {
             }
             many => {
                 let list: Vec<String> = many.iter().map(shown).collect();
-                hints.push(format!("choose the disk of the system, disks: {{ root: {{ match: … }} }}: {}", list.join("; ")));
+                hints.push(format!(
+                    "choose the disk of the system, disks: {{ root: {{ match: … }} }}: {}",
+                    list.join("; ")
+                ));
             }
         }
     }

@@ -3,24 +3,34 @@
 //!
 //! Pure: [`boot`] and [`reset`] (which request brings a wish about), [`read`] (resources → facts), [`identity`] (is this
 //! the machine of the inventory?), [`link`] (where a foreign link may lead), [`quirks`], [`proof`] (a password is tried at
-//! one machine first), [`tls_offer`] (what an old BMC has). I/O: [`client`] (Redfish), [`ipmi::client`] and the
-//! handshakes of [`tls`]; [`settle`] is the waiting that both ways share.
+//! one machine first), [`tls_offer`] (what an old BMC has); and a noun a file what else a BMC holds: [`logs`],
+//! [`sensors`], [`bios`], [`firmware`], [`media`], [`accounts`], [`certificates`], [`volumes`], [`neighbours`]. I/O:
+//! [`client`] (Redfish), [`ipmi::client`] and the handshakes of [`tls`]; [`settle`] is the waiting that both ways share.
 
+pub mod accounts;
+pub mod bios;
 pub mod boot;
+pub mod certificates;
 pub mod client;
 pub mod driver;
+pub mod firmware;
 pub mod identity;
 pub mod inspect;
 pub mod ipmi;
 pub mod link;
+pub mod logs;
+pub mod media;
+pub mod neighbours;
 pub mod proof;
 pub mod quirks;
 pub mod read;
 pub mod redfish;
 pub mod reset;
+pub mod sensors;
 mod settle;
 pub mod tls;
 pub mod tls_offer;
+pub mod volumes;
 
 pub use client::{Leave, Leftover, Login, NoLedger, Options, Passwords, RequestLine, SessionLedger};
 pub use driver::Client;

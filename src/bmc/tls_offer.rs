@@ -74,16 +74,8 @@ pub fn hello(random: [u8; 32]) -> Vec<u8> {
     .concat();
     // The last one says that we can renegotiate safely (RFC 5746 3.3): some servers refuse without it.
     let suites = counted_u16(SUITES.iter().map(|(n, _)| *n).chain([0x00ff]));
-    let body = [
-        &[3, 3][..],
-        &random,
-        &[0],
-        &suites,
-        &[1, 0],
-        &(extensions.len() as u16).to_be_bytes(),
-        &extensions,
-    ]
-    .concat();
+    let body =
+        [&[3, 3][..], &random, &[0], &suites, &[1, 0], &(extensions.len() as u16).to_be_bytes(), &extensions].concat();
     let length = (body.len() as u32).to_be_bytes();
     let message = [&[CLIENT_HELLO, length[1], length[2], length[3]][..], &body].concat();
     [&[HANDSHAKE, 3, 1][..], &(message.len() as u16).to_be_bytes(), &message].concat()
@@ -197,7 +189,10 @@ mod tests {
         assert_eq!(answer(&both[..both.len() - 12]).unwrap().curve, None, "half a message says nothing");
         assert_eq!(answer(&[21, 3, 1, 0, 2, 2, 40]), None, "an alert");
         assert!(complete(&[21, 3, 1, 0, 2, 2, 40]) && complete(b"HTTP/1.1 400"));
-        assert_eq!(Offer { version: 0x0304, suite: 1, curve: Some(9) }.to_string(), "version 0x0304 with the suite 0x0001 on the curve 9");
+        assert_eq!(
+            Offer { version: 0x0304, suite: 1, curve: Some(9) }.to_string(),
+            "version 0x0304 with the suite 0x0001 on the curve 9"
+        );
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::io::{self, BufRead, Read};
 
-use nix::sys::termios::{self, LocalFlags, SetArg, Termios};
+use nix::sys::termios::{self, LocalFlags, SetArg, SpecialCharacterIndices, Termios};
 
 use crate::{
     model::{Failure, Secret, failure::Cause},
@@ -12,6 +12,9 @@ use crate::{
 /// Bytes of a line that is read as a password.
 const MOST: u64 = 4096;
 
+/// ^C
+const INTERRUPT: u8 = 3;
+
 /// Gives the terminal back as it was, whatever happens in between.
 struct Quiet(Termios);
 
@@ -19,7 +22,11 @@ impl Quiet {
     fn begin() -> nix::Result<Quiet> {
         let before = termios::tcgetattr(io::stdin())?;
         let mut quiet = before.clone();
-        quiet.local_flags.remove(LocalFlags::ECHO);
+        // ^C ends the line and not the process, which would leave the terminal mute.
+        quiet.local_flags.remove(LocalFlags::ECHO | LocalFlags::ISIG);
+        if let Some(end) = quiet.control_chars.get_mut(SpecialCharacterIndices::VEOL as usize) {
+            *end = INTERRUPT;
+        }
         termios::tcsetattr(io::stdin(), SetArg::TCSAFLUSH, &quiet)?;
         Ok(Quiet(before))
     }
@@ -48,11 +55,36 @@ pub fn password(prompt: &str, from_stdin: bool) -> Result<Secret, Failure> {
             return Err(local("there is no terminal to ask at".into()).next("… --password-stdin < FILE"));
         }
     };
-    let mut line = String::new();
-    let read = io::stdin().lock().take(MOST).read_line(&mut line);
+    let mut line = Vec::new();
+    let mut input = io::stdin().lock().take(MOST);
+    let read = match &quiet {
+        // Until ^C as well, which a line of text would not end at.
+        Some(_) => loop {
+            let (used, ended) = match input.fill_buf() {
+                Ok(bytes) => {
+                    let end = bytes.iter().position(|b| matches!(*b, b'\n' | INTERRUPT));
+                    line.extend_from_slice(&bytes[..end.map_or(bytes.len(), |at| at + 1)]);
+                    (end.map_or(bytes.len(), |at| at + 1), end.is_some() || bytes.is_empty())
+                }
+                Err(e) => break Err(e),
+            };
+            input.consume(used);
+            if ended {
+                break Ok(());
+            }
+        },
+        None => input.read_until(b'\n', &mut line).map(drop),
+    };
     drop(quiet);
-    let secret = Secret::new(line);
+    let interrupted = line.ends_with(&[INTERRUPT]);
+    let secret = Secret::new(String::from_utf8(line).map_err(|e| {
+        zeroize::Zeroize::zeroize(&mut e.into_bytes());
+        local("it is no text".into())
+    })?);
     read.map_err(|e| local(e.to_string()))?;
+    if interrupted {
+        return Err(Failure::new(Cause::Interrupted, what(), "nothing was kept"));
+    }
     let text = Secret::new(secret.expose().trim_end_matches(['\r', '\n']).to_owned());
     crate::secrets::remember(&text);
     if text.expose().is_empty() { Err(local("nothing was said".into())) } else { Ok(text) }

@@ -49,10 +49,10 @@ pub fn power(globals: &Globals, args: &Power) -> Result<Exit, Stop> {
         return preview(globals, targets, bmc::client::Operation::Reset(action));
     }
     let verb = match action {
-        PowerAction::On => "on",
-        PowerAction::GracefulShutdown | PowerAction::ForceOff => "off",
-        PowerAction::PowerCycle => "cycle",
-        PowerAction::GracefulRestart | PowerAction::ForceRestart => "reset",
+        PowerAction::On => "power on",
+        PowerAction::GracefulShutdown | PowerAction::ForceOff => "power off",
+        PowerAction::PowerCycle => "power cycle",
+        PowerAction::GracefulRestart | PowerAction::ForceRestart => "power reset",
     };
     let goal = |nodes| Goal::Power { nodes, action, force, wait, lose_quorum: options.lose_quorum };
     let ask = (action != PowerAction::On && !options.yes).then_some(verb);
@@ -60,9 +60,10 @@ pub fn power(globals: &Globals, args: &Power) -> Result<Exit, Stop> {
         heading: "POWER",
         field: "power",
         ask,
+        secret: None,
         stagger: options.stagger.unwrap_or_default(),
         patience: limit,
-        hint: if verb == "off" && !force { "; --force cuts the power" } else { "" },
+        hint: if verb == "power off" && !force { "; --force cuts the power" } else { "" },
     };
     short::run(globals, targets, Nothing::IsRefused, &short, &goal)
 }
@@ -109,6 +110,7 @@ pub fn boot(globals: &Globals, args: &Boot) -> Result<Exit, Stop> {
                 heading: "BOOT",
                 field: "boot",
                 ask: None,
+                secret: None,
                 stagger: Duration::ZERO,
                 patience: CHANGE,
                 hint: "",
@@ -140,7 +142,7 @@ pub(super) fn confirm(session: &Session, verb: &str, names: &[String]) -> Result
     if !stdout::stdin_is_terminal() || (names.len() < 2 && losing.is_empty()) {
         return Ok(());
     }
-    stdout::note(&format!("power {verb}: {}", names.join(", ")));
+    stdout::note(&format!("{verb}: {}", names.join(", ")));
     losing.iter().for_each(|line| stdout::note(line));
     stdout::note("Type `yes` to go on, anything else to leave:");
     let mut answer = String::new();
@@ -148,8 +150,8 @@ pub(super) fn confirm(session: &Session, verb: &str, names: &[String]) -> Result
     if read.is_ok() && answer.trim() == "yes" {
         return Ok(());
     }
-    let failure = Failure::new(Cause::Guard, format!("power {verb}"), "it was not confirmed; nothing was done");
-    Err(Stop::with(Exit::NeedsApproval, failure.next(format!("rackctl power {verb} … --yes"))))
+    let failure = Failure::new(Cause::Guard, verb, "it was not confirmed; nothing was done");
+    Err(Stop::with(Exit::NeedsApproval, failure.next(format!("rackctl {verb} … --yes"))))
 }
 
 /// A line for each cluster that would be left with fewer than half of its installed members.

@@ -1,4 +1,4 @@
-//! `power` and `boot set` as what they are: short runs, under the same locks, refusals, budget, quorum guard and
+//! `power`, `boot set` and what `bmc` changes as what they are: short runs, under the same locks, refusals, budget, quorum guard and
 //! journal as every other, shown as one table.
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
@@ -20,11 +20,11 @@ use crate::{
     bmc,
     engine::Outcome,
     model::{
-        Failure,
+        Failure, Secret,
         facts::{Facts, InstallPhase},
         failure::Cause,
         goal::{Goal, Scope},
-        power::{PowerAction, PowerState},
+        power::PowerState,
     },
     output::{Exit, Stop, resource, stdout},
     plan::{self, Known, Plan, StepKind, Subject},
@@ -40,8 +40,10 @@ const NEXT_WORD: Duration = Duration::from_secs(30);
 pub struct Short {
     pub heading: &'static str,
     pub field: &'static str,
-    /// The word of `power` that a person is asked about.
+    /// The words of the verb that a person is asked about: `power off`.
     pub ask: Option<&'static str>,
+    /// Handed to the steps beside the goal, which is written down.
+    pub secret: Option<Arc<Secret>>,
     pub stagger: Duration,
     pub patience: Duration,
     /// What else could be done, behind the line that says what is waited for.
@@ -58,7 +60,8 @@ pub fn run(
     let session = Session::open(globals)?;
     // The drivers would send nothing either; said at once, whatever state the machines are in.
     if session.read_only {
-        return Err(Failure::new(Cause::Guard, short.field, "--read-only: no machine is changed").into());
+        let word = goal(Scope(Vec::new())).word();
+        return Err(Failure::new(Cause::Guard, word, "--read-only: no machine is changed").into());
     }
     let status = seen::status_for(globals, &session.fleet, targets)?;
     let names = targets::nodes(&session.fleet, &status, targets, nothing)?;
@@ -99,7 +102,12 @@ async fn go(
     id: &str,
     fence: &Fence,
 ) -> Result<(Vec<Row>, Outcome), Stop> {
-    let passwords = session.passwords(names).await?;
+    let mut passwords = session.passwords(names).await?;
+    if let Some(handed) = &short.secret
+        && let Some(all) = Arc::get_mut(&mut passwords)
+    {
+        all.insert(run::HANDED, "", Arc::clone(handed));
+    }
     session.sweep(&passwords).await?;
     let facts = facts(session, names, goal, &passwords).await?;
     let nothing = BTreeMap::new();
@@ -132,7 +140,7 @@ async fn facts(
     goal: &Goal,
     passwords: &Arc<bmc::Passwords>,
 ) -> Result<Facts, Stop> {
-    let takes_away = matches!(goal, Goal::Power { action, .. } if *action != PowerAction::On);
+    let takes_away = goal.takes_away();
     let records = session.store.node_records().map_err(|e| stop(&e))?;
     let installed: Vec<String> = names
         .iter()
@@ -251,6 +259,7 @@ async fn carry_out(
 /// What was seen last, as the table says it.
 fn said(kind: &StepKind, body: &Value) -> String {
     match kind {
+        StepKind::ChangeBmc(_) => body.get("said").and_then(Value::as_str).unwrap_or("done").to_owned(),
         StepKind::SetBoot { .. } => body.get("boot").and_then(Value::as_str).unwrap_or("unknown").to_owned(),
         _ => {
             let state = body.get("power").and_then(|p| serde_json::from_value::<PowerState>(p.clone()).ok());

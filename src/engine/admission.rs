@@ -433,6 +433,7 @@ impl Admission {
 fn may_serve(track: &Track) -> bool {
     let was_there = |step: &Step| match &step.kind {
         StepKind::SetPower { action, .. } => *action != PowerAction::On,
+        StepKind::ChangeBmc(change) => change.takes_away(),
         _ => false,
     };
     track.disrupts || track.steps.iter().any(was_there)

@@ -52,10 +52,11 @@ impl Engine {
     /// was added and does not catch up, which keeps everybody else out (F41). Whether it is one still is looked at then;
     /// a promotion that is carried out between that look and the removal costs nothing but the member's way back.
     fn leaves_something(&self, at: usize) -> bool {
+        let kind = &self.steps[at].step.kind;
         match self.tracks[self.steps[at].track].subject {
-            Subject::Node(_) => true,
+            // A BMC's own affairs: neither boot nor power of the machine was prepared.
+            Subject::Node(_) => !matches!(kind, StepKind::ChangeBmc(_)),
             Subject::Cluster(_) => {
-                let kind = &self.steps[at].step.kind;
                 matches!(kind, StepKind::StartMember { .. } | StepKind::AwaitSynced { .. } | StepKind::Promote { .. })
             }
         }

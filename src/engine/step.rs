@@ -112,8 +112,12 @@ impl Engine {
                     self.failed(now, at, failure, effects);
                 }
             }
-            // No answer is no failure: what happened is found out by looking (I15).
-            Err(failure) if !matches!(failure.cause, Cause::Unreachable | Cause::Deadline) => {
+            // No answer is no failure: what happened is found out by looking (I15). A change of a BMC has been looked at by
+            // whoever made it, and a later look could take what was there before for its effect.
+            Err(failure)
+                if matches!(self.steps[at].step.kind, StepKind::ChangeBmc(_))
+                    || !matches!(failure.cause, Cause::Unreachable | Cause::Deadline) =>
+            {
                 if !self.again(now, at, &failure, effects) {
                     self.failed(now, at, failure, effects);
                 }

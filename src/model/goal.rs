@@ -4,7 +4,10 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::power::{BootTarget, PowerAction};
+use super::{
+    bmc::BmcChange,
+    power::{BootTarget, PowerAction},
+};
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "goal", rename_all = "camelCase", rename_all_fields = "camelCase")]
@@ -20,6 +23,9 @@ pub enum Goal {
     Power { nodes: Scope, action: PowerAction, force: bool, wait: bool, lose_quorum: bool },
     /// What machines boot from, the next time or from now on.
     Boot { nodes: Scope, target: BootTarget, persistent: bool },
+    /// Change something of the BMCs themselves, or by them. `lose_quorum`: also where a cluster stops serving by it.
+    /// `installed`: also where data of an installed machine is lost.
+    Bmc { nodes: Scope, change: BmcChange, lose_quorum: bool, installed: bool },
     /// The steps of a playbook, each a run of its own. `nodes`: all that they may touch.
     Playbook { name: String, parameters: BTreeMap<String, String>, nodes: Scope },
 }
@@ -33,6 +39,7 @@ impl Goal {
             | Goal::Join { nodes }
             | Goal::Power { nodes, .. }
             | Goal::Boot { nodes, .. }
+            | Goal::Bmc { nodes, .. }
             | Goal::Playbook { nodes, .. } => nodes,
         }
     }
@@ -42,9 +49,23 @@ impl Goal {
         matches!(self, Goal::Apply { .. } | Goal::Install { .. })
     }
 
-    /// `power` and `boot set`: over in one step a node.
+    /// `power`, `boot set` and what `bmc` changes: over in one step a node.
     pub fn is_short(&self) -> bool {
-        matches!(self, Goal::Power { .. } | Goal::Boot { .. })
+        matches!(self, Goal::Power { .. } | Goal::Boot { .. } | Goal::Bmc { .. })
+    }
+
+    /// A short goal by which machines stop, or may: their clusters have a say.
+    pub fn takes_away(&self) -> bool {
+        match self {
+            Goal::Power { action, .. } => *action != PowerAction::On,
+            Goal::Bmc { change, .. } => change.takes_away(),
+            _ => false,
+        }
+    }
+
+    /// The operator wants it also where a cluster stops serving by it.
+    pub fn may_lose_quorum(&self) -> bool {
+        matches!(self, Goal::Power { lose_quorum: true, .. } | Goal::Bmc { lose_quorum: true, .. })
     }
 
     /// Its steps hold what they touch; itself it holds nothing.
@@ -60,6 +81,7 @@ impl Goal {
             Goal::Join { .. } => "join",
             Goal::Power { .. } => "power",
             Goal::Boot { .. } => "boot set",
+            Goal::Bmc { change, .. } => change.word(),
             Goal::Playbook { .. } => "playbook",
         }
     }

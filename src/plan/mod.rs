@@ -235,7 +235,9 @@ pub fn plan(fleet: &Fleet, facts: &Facts, goal: &Goal, known: &Known<'_>) -> Pla
             let wish = node::Wish { installs: false, reinstall: false, ceiling: Ceiling::Reversible };
             converge(fleet, facts, known, &nodes.0, &wish, true, &mut plan);
         }
-        Goal::Power { .. } | Goal::Boot { .. } => power::tracks(fleet, facts, goal, known, &mut plan),
+        Goal::Power { .. } | Goal::Boot { .. } | Goal::Bmc { .. } => {
+            power::tracks(fleet, facts, goal, known, &mut plan)
+        }
         // Its steps are planned, each when its turn comes.
         Goal::Playbook { .. } => {}
     }

@@ -1,4 +1,4 @@
-//! `power` and `boot set`: short plans under the same refusals, budget and quorum guard as every other.
+//! `power`, `boot set` and what `bmc` changes: short plans under the same refusals, budget and quorum guard as every other.
 
 use super::{Known, Plan, Refusal, StepKind, Subject, Track};
 use crate::model::{
@@ -12,7 +12,10 @@ use crate::model::{
 pub(super) fn tracks(fleet: &Fleet, facts: &Facts, goal: &Goal, known: &Known<'_>, plan: &mut Plan) {
     for name in &goal.scope().0 {
         let Some(node) = fleet.nodes.get(name) else { continue };
-        if let Some(refusal) = refusal(fleet, node).or_else(|| untold(fleet, facts, goal, known, name)) {
+        if let Some(refusal) = refusal(fleet, node)
+            .or_else(|| installed(facts, goal, name))
+            .or_else(|| untold(fleet, facts, goal, known, name))
+        {
             plan.refusals.push(refusal);
             continue;
         }
@@ -26,9 +29,17 @@ pub(super) fn tracks(fleet: &Fleet, facts: &Facts, goal: &Goal, known: &Known<'_
                 let kind = StepKind::SetBoot { target: *target, persistent: *persistent };
                 track.push(kind, "asked for by name".to_owned());
             }
+            Goal::Bmc { change, .. } => {
+                track.push(StepKind::ChangeBmc(change.clone()), "asked for by name".to_owned());
+            }
             _ => continue,
         }
         plan.tracks.push(track);
+    }
+    if let Goal::Bmc { change, lose_quorum: false, .. } = goal
+        && change.takes_away()
+    {
+        keep_quorums(fleet, facts, plan, change.destroys());
     }
     if let Goal::Power { action, lose_quorum: false, .. } = goal {
         match action {
@@ -57,10 +68,27 @@ fn refusal(fleet: &Fleet, node: &Node) -> Option<Refusal> {
     None
 }
 
+/// Data of a machine that rackctl installed, or may have: its system stands on one of its volumes.
+fn installed(facts: &Facts, goal: &Goal, node: &str) -> Option<Refusal> {
+    if !matches!(goal, Goal::Bmc { change, installed: false, .. } if change.destroys()) {
+        return None;
+    }
+    let record = facts.nodes.get(node)?.record.as_ref()?;
+    Some(Refusal {
+        subject: Subject::Node(node.to_owned()),
+        kind: "installed".into(),
+        why: format!(
+            "it is installed (generation {}, run {}), and its system may stand on one of its volumes",
+            record.generation, record.run
+        ),
+        next: Some("--installed does it all the same".into()),
+    })
+}
+
 /// A cluster that exists, of which no member could be asked because the state was lost: what a machine's end would cost it
 /// cannot be told.
 fn untold(fleet: &Fleet, facts: &Facts, goal: &Goal, known: &Known<'_>, node: &str) -> Option<Refusal> {
-    if !matches!(goal, Goal::Power { action, lose_quorum: false, .. } if *action != PowerAction::On) {
+    if !goal.takes_away() || goal.may_lose_quorum() {
         return None;
     }
     let record = facts.nodes.get(node)?.record.as_ref()?;
@@ -78,6 +106,11 @@ fn untold(fleet: &Fleet, facts: &Facts, goal: &Goal, known: &Known<'_>, node: &s
 /// Machines that go off stay off: together they must leave every cluster its quorum. Restarts go one after the other
 /// under the cluster's budget: it is enough that the cluster can do without each, which one or two voters never can.
 fn keep_quorums(fleet: &Fleet, facts: &Facts, plan: &mut Plan, together: bool) {
+    let next = match (&plan.goal, together) {
+        (Goal::Bmc { .. }, _) => "--lose-quorum does it all the same",
+        (_, true) => "rackctl power off … --lose-quorum",
+        (_, false) => "rackctl power cycle … --lose-quorum",
+    };
     for cluster in fleet.clusters.values() {
         let Some(Ok(seen)) = facts.clusters.get(&cluster.name).map(|o| &o.value) else { continue };
         let goes = |name: &str| plan.tracks.iter().any(|t| t.subject.name() == name);
@@ -105,7 +138,7 @@ fn keep_quorums(fleet: &Fleet, facts: &Facts, plan: &mut Plan, together: bool) {
                     cluster.name,
                     voters.len()
                 ),
-                next: Some(format!("rackctl power {} … --lose-quorum", if together { "off" } else { "cycle" })),
+                next: Some(next.to_owned()),
             });
         }
     }

@@ -5,6 +5,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::model::{
+    bmc::BmcChange,
     fleet::BootMode,
     power::{BootTarget, PowerAction},
 };
@@ -86,6 +87,8 @@ pub enum StepKind {
         target: BootTarget,
         persistent: bool,
     },
+    /// What `bmc` changes, read back as far as it can be.
+    ChangeBmc(BmcChange),
     /// The cluster's first member, under the one-time bootstrap ticket.
     Bootstrap {
         member: String,
@@ -128,7 +131,9 @@ impl StepKind {
                 action: PowerAction::On | PowerAction::ForceOff | PowerAction::GracefulShutdown,
                 ..
             } => Class::Set,
+            StepKind::ChangeBmc(change) if change.repeatable() => Class::Set,
             StepKind::BootInstaller { .. }
+            | StepKind::ChangeBmc(_)
             | StepKind::RebootToDisk
             | StepKind::PowerOn
             | StepKind::SetPower { .. }
@@ -143,6 +148,8 @@ impl StepKind {
     pub fn danger(&self) -> Danger {
         match self {
             StepKind::WriteDisk { .. } => Danger::DataLoss,
+            StepKind::ChangeBmc(change) if change.destroys() => Danger::DataLoss,
+            StepKind::ChangeBmc(change) if change.takes_away() => Danger::Reboot,
             StepKind::BootInstaller { .. } | StepKind::RebootToDisk => Danger::Reboot,
             StepKind::SetPower { action: PowerAction::On, .. } => Danger::Reversible,
             StepKind::SetPower { .. } => Danger::Reboot,
@@ -164,6 +171,7 @@ impl StepKind {
             StepKind::PowerOn => "power-on",
             StepKind::SetPower { .. } => "set-power",
             StepKind::SetBoot { .. } => "set-boot",
+            StepKind::ChangeBmc(change) => change.word(),
             StepKind::Bootstrap { .. } => "bootstrap",
             StepKind::RemoveMember { .. } => "remove-member",
             StepKind::AddLearner { .. } => "add-learner",
@@ -198,6 +206,7 @@ impl StepKind {
             | StepKind::SetBoot { .. } => 180,
             // An operating system may take its time to shut down.
             StepKind::SetPower { .. } => 600,
+            StepKind::ChangeBmc(change) => change.deadline_s(),
             StepKind::AwaitClaim => 420,
             StepKind::CheckDisks => 300,
             StepKind::WriteDisk { .. } => 1_800,

@@ -389,3 +389,45 @@ fn a_cluster_is_begun_by_a_member_that_runs_already() {
     let wanted = ["bootstrap-n2", "add-learner-n1", "add-learner-n3"].map(|s| format!("cluster/core/{s}"));
     assert_eq!(members, wanted, "n1 may never come up");
 }
+
+#[test]
+fn what_a_bmc_is_asked_for_stands_under_the_same_guards() {
+    use crate::model::bmc::BmcChange;
+    let mut fleet = fleet(&["n1"]);
+    fleet.nodes.insert("n2".into(), Node { protect: true, ..node("n2") });
+    let mut facts = facts(vec![("n1", installed("n1")), ("n2", bmc("n2"))]);
+    facts.nodes.get_mut("n1").unwrap().record = Some(record(InstallPhase::Installed));
+    let member = MemberFacts {
+        id: "1".into(),
+        name: "n1".into(),
+        peer_urls: vec![],
+        client_urls: vec![],
+        learner: false,
+        healthy: true,
+        version: None,
+        raft_index: None,
+    };
+    let cluster = ClusterFacts { cluster_id: "c".into(), members: vec![member], leader: None, alarms: vec![] };
+    facts.clusters.insert("core".into(), Observed { at: 1, value: Ok(cluster) });
+    let (nothing, generations) = (BTreeMap::new(), BTreeMap::from([("core".to_owned(), 1)]));
+    let known = Known { artifacts: &nothing, cluster_generations: &generations };
+    let asked = |change: BmcChange, lose_quorum, installed| {
+        let nodes = Scope(vec!["n1".into(), "n2".into()]);
+        plan(&fleet, &facts, &Goal::Bmc { nodes, change, lose_quorum, installed }, &known)
+    };
+    let delete = BmcChange::DeleteVolume { volume: "v".into() };
+    let kind = |plan: &Plan| refusal(plan, "n1").kind;
+
+    let media = asked(BmcChange::EjectMedia { slot: None }, false, false);
+    assert_eq!(words(&media), ["n1/eject-media"]);
+    assert_eq!(refusal(&media, "n2").kind, "protected");
+    assert_eq!(kind(&asked(BmcChange::Nmi, false, false)), "quorum");
+    assert_eq!(words(&asked(BmcChange::Nmi, true, false)), ["n1/nmi"]);
+    assert_eq!(kind(&asked(delete.clone(), true, false)), "installed");
+    assert_eq!(kind(&asked(delete.clone(), false, true)), "quorum");
+    let lost = asked(delete, true, true);
+    assert_eq!((words(&lost), lost.count(Danger::DataLoss)), (vec!["n1/delete-volume".to_owned()], 1));
+    // It is written down and read again by whoever resumes it.
+    let text = serde_json::to_string(&lost).unwrap();
+    assert_eq!(serde_json::from_str::<Plan>(&text).unwrap(), lost);
+}

@@ -111,6 +111,7 @@ async fn look(
             Ok((look::rebooted(heard.ok().as_ref()), Value::Null))
         }
         StepKind::SetPower { action, .. } => super::power::look(world, node, *action, resumed, intent).await,
+        StepKind::ChangeBmc(change) => Ok((super::bmcs::look(world, node, change, resumed).await, Value::Null)),
         StepKind::PowerOn => {
             let client = world.bmc(node).await?;
             let power = client.power().await;
@@ -222,6 +223,7 @@ pub(super) async fn act(world: &World, node: &str, kind: &StepKind, attempt: u32
             done
         }
         StepKind::SetPower { .. } | StepKind::SetBoot { .. } => super::power::act(world, node, kind).await,
+        StepKind::ChangeBmc(change) => super::bmcs::act(world, node, kind, change).await,
         _ => Ok(()),
     }
 }
@@ -230,6 +232,7 @@ pub(super) async fn act(world: &World, node: &str, kind: &StepKind, attempt: u32
 pub(super) async fn verify(world: &World, node: &str, kind: &StepKind) -> Result<Value, Failure> {
     match kind {
         StepKind::SetPower { .. } | StepKind::SetBoot { .. } => super::power::verify(world, node, kind).await,
+        StepKind::ChangeBmc(change) => super::bmcs::verify(world, node, change).await,
         _ => proof(world, node, kind).await.map(|()| Value::Null),
     }
 }

@@ -1,4 +1,4 @@
-//! Carries out what `power` and `boot set` ask of a node: seen before, done, seen after.
+//! Carries out what `power`, `boot set` and `bmc` ask of a node: seen before, done, seen after.
 
 use std::time::Duration;
 
@@ -11,7 +11,6 @@ use crate::{
     model::{
         Failure,
         failure::Cause,
-        goal::Goal,
         power::{BootOverride, BootTarget, OverrideFor, PowerAction, PowerState},
     },
     plan::StepKind,
@@ -47,7 +46,7 @@ fn takes_away(action: PowerAction) -> bool {
 
 /// What the plan saw is minutes old when the last of many machines has its turn.
 pub(super) async fn may_go(world: &World, node: &str) -> Found {
-    if matches!(world.plan.goal, Goal::Power { lose_quorum: true, .. }) {
+    if world.plan.goal.may_lose_quorum() {
         return Found::NotDone;
     }
     for cluster in clusters_of(world, node) {

@@ -195,6 +195,13 @@ impl World {
         unpoisoned(&self.restarted).get(cluster).map(|at| clock::since_boot().saturating_sub(*at))
     }
 
+    pub fn is_read_only(&self) -> bool {
+        self.read_only
+    }
+    pub fn observer(&self) -> Option<bmc::client::Observer> {
+        self.observer.clone()
+    }
+
     pub fn passwords(&self) -> Arc<bmc::Passwords> {
         Arc::clone(&self.passwords)
     }

@@ -111,7 +111,7 @@ impl Client {
     }
 
     /// One PATCH, with the ETag that the BMC wants and the patience that POST needs.
-    async fn patch(&self, write: &Write) -> Result<Answer, Failure> {
+    pub(super) async fn patch(&self, write: &Write) -> Result<Answer, Failure> {
         let mut request = request(write);
         let (mut refreshed, mut posts) = (false, 0);
         loop {
@@ -142,6 +142,11 @@ impl Client {
     /// `force` is the power cut when it does not listen. A reset whose answer was lost is not sent again.
     pub async fn set_power(&self, on: bool, force: bool, deadline: Duration) -> Result<(), Failure> {
         settle::set_power(self, on, force, deadline).await
+    }
+
+    /// Asked before anything else that takes the machine away, or may.
+    pub(super) async fn before_taking(&self) -> Result<(), Failure> {
+        settle::ask_leave(self.leave.as_ref(), PowerAction::ForceOff).await
     }
 }
 
@@ -181,7 +186,7 @@ impl Driven for Client {
     }
 }
 
-fn request(write: &Write) -> Request {
+pub(super) fn request(write: &Write) -> Request {
     Request {
         method: if write.method == "POST" { Method::POST } else { Method::PATCH },
         body: Some(write.body.clone()),

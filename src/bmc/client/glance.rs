@@ -9,11 +9,7 @@ use super::{
     session,
 };
 use crate::{
-    bmc::{
-        link,
-        read,
-        redfish::wire::ComputerSystem,
-    },
+    bmc::{link, read, redfish::wire::ComputerSystem},
     model::{
         Failure,
         failure::Cause,

@@ -2,20 +2,45 @@
 //!
 //! Sources: DSP0266 1.20 (sessions in 13.3.4, ETags in 6.5, error responses in 8.6).
 
+mod accounts;
 mod act;
+mod bios;
+mod certificates;
+mod firmware;
 mod glance;
+mod ground;
+mod logs;
+mod manager;
+mod media;
+mod ports;
 mod scan;
 mod send;
+mod sensors;
 mod session;
 #[cfg(test)]
+mod tests_corners;
+#[cfg(test)]
 mod tests_trees;
+mod upload;
+mod volumes;
 mod walk;
 
 use std::{collections::BTreeMap, pin::Pin, sync::Arc, time::Duration};
 
+pub use accounts::gather_accounts;
 pub use act::{Operation, requests_preview};
+pub use bios::gather_bios;
+pub use certificates::gather_certificates;
+pub use firmware::{Image, Updated, gather_firmware};
 pub use glance::glance;
+pub use ground::Ground;
+pub use logs::gather_logs;
+pub use manager::{Progress, Screenshot, screenshot_action};
+pub use media::gather_slots;
+pub use ports::gather_neighbours;
 pub use scan::{Found, scan};
+pub use sensors::gather_sensors;
+pub use volumes::gather_volumes;
 pub use walk::{ManagerFacts, Source, gather_facts, gather_view};
 
 use super::{

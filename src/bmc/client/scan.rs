@@ -43,8 +43,7 @@ pub async fn scan(at: SocketAddr, connect: Duration, limit: Duration) -> Result<
     drop(stream);
     let url = url(at);
     let pin = tls::probe_pin(&url).await?;
-    let options =
-        Options { read_only: true, deadline: limit, ledger: Arc::new(NoLedger), observer: None, gate: None };
+    let options = Options { read_only: true, deadline: limit, ledger: Arc::new(NoLedger), observer: None, gate: None };
     // Never sent: only the root is read.
     let nobody = Login::new("", Arc::new(Secret::new(String::new())));
     let wire = Wire::new(&at.to_string(), &url, &Trust::Pin(pin.clone()), &nobody, &options)?;

@@ -9,7 +9,10 @@ use reqwest::{Method, Url, header};
 use serde_json::Value;
 use tokio::sync::Semaphore;
 
-use super::{Gate, Login, Observer, Options, RequestLine, SessionLedger, session};
+use super::{
+    Gate, Login, Observer, Options, RequestLine, SessionLedger, session,
+    upload::{Frame, Upload},
+};
 use crate::{
     bmc::{
         link,
@@ -28,6 +31,8 @@ const MAX_UNDER_WAY: usize = 2;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// One request with its answer. The slowest real answers seen took 23 s.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
+/// An image on its way: 512 MiB over a slow management network.
+const UPLOAD_TIMEOUT: Duration = Duration::from_secs(1_800);
 /// How often a "later" (503, 429) is believed.
 const BUSY_TRIES: u32 = 4;
 /// The longest Retry-After that is waited for at once.
@@ -48,6 +53,8 @@ pub(in crate::bmc) struct Request {
     pub purpose: Purpose,
     /// Ask again after "later": not for a reset, whose effect is looked at first.
     pub patient: bool,
+    /// Instead of `body`.
+    pub upload: Option<Upload>,
 }
 
 impl Request {
@@ -59,6 +66,7 @@ impl Request {
             if_match: None,
             purpose: Purpose::Resource,
             patient: true,
+            upload: None,
         }
     }
 }
@@ -260,7 +268,11 @@ impl Wire {
         {
             gate.check_since(self.lapses, &what())?;
         }
-        let limit = self.gate.as_ref().map_or(REQUEST_TIMEOUT, |gate| REQUEST_TIMEOUT.min(gate.longest()));
+        let limit = match (&request.upload, &self.gate) {
+            // Each part of it leaves under the lease, however often that is renewed meanwhile.
+            (Some(_), _) => UPLOAD_TIMEOUT,
+            (None, gate) => gate.as_ref().map_or(REQUEST_TIMEOUT, |gate| REQUEST_TIMEOUT.min(gate.longest())),
+        };
         let started = Instant::now();
         let result = tokio::time::timeout(limit, self.exchange(request, url)).await;
         let result = result.unwrap_or_else(|_| {
@@ -301,6 +313,12 @@ impl Wire {
         }
         if let Some(body) = &request.body {
             builder = builder.json(body);
+        }
+        if let Some(upload) = &request.upload {
+            let frame = Frame::of(upload, &format!("rackctl-{}", uuid::Uuid::new_v4().simple()));
+            builder = builder.header(header::CONTENT_TYPE, frame.content_type.clone());
+            builder = builder.header(header::CONTENT_LENGTH, frame.length(upload));
+            builder = builder.body(reqwest::Body::wrap_stream(frame.body(upload, self.gate.clone())));
         }
         let mut response = match builder.send().await {
             Ok(response) => response,

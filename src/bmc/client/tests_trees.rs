@@ -14,12 +14,23 @@ use crate::{
     },
 };
 
-struct Tree(PathBuf);
+pub(super) struct Tree(pub PathBuf);
 
 impl Source for Tree {
     async fn fetch(&self, path: &str) -> Result<(Value, Option<String>), Failure> {
         let what = format!("read {path}");
-        let file = self.0.join(path.trim_matches('/')).join("index.json");
+        let mut folder = self.0.clone();
+        for part in path.trim_matches('/').split('/') {
+            let exact = folder.join(part);
+            // HPE writes `/redfish/v1/systems/1/bios` and means `Systems`: its server does not mind the case.
+            let other = || {
+                let entries = std::fs::read_dir(&folder).ok()?.flatten();
+                let mut names = entries.map(|e| e.file_name().to_string_lossy().into_owned());
+                names.find(|n| n.eq_ignore_ascii_case(part)).map(|n| folder.join(n))
+            };
+            folder = if exact.exists() { exact } else { other().unwrap_or(exact) };
+        }
+        let file = folder.join("index.json");
         let bytes = std::fs::read(&file).map_err(|e| Failure::new(Cause::Refused, &what, e.to_string()))?;
         let body = json::read(&bytes).map_err(|e| Failure::new(Cause::Malformed, &what, e.to_string()))?;
         Ok((body, None))
@@ -29,7 +40,7 @@ impl Source for Tree {
     }
 }
 
-fn trees() -> Option<Vec<PathBuf>> {
+pub(super) fn trees() -> Option<Vec<PathBuf>> {
     let beside = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../shared");
     let shared = std::env::var_os("RACKCTL_SHARED").map(PathBuf::from).unwrap_or(beside);
     let mut trees: Vec<PathBuf> = std::fs::read_dir(shared.join("data/redfish"))

@@ -79,7 +79,7 @@ pub(super) async fn get<S: Source, T: DeserializeOwned + Default>(
 }
 
 /// What may be missing: a refusal (404, 403 for this branch, 500) is nothing.
-async fn optional<T>(work: impl Future<Output = Result<T, Failure>>) -> Result<Option<T>, Failure> {
+pub(super) async fn optional<T>(work: impl Future<Output = Result<T, Failure>>) -> Result<Option<T>, Failure> {
     match work.await {
         Ok(value) => Ok(Some(value)),
         Err(failure) if failure.cause == Cause::Refused => Ok(None),
@@ -114,7 +114,7 @@ pub(super) async fn collection<S: Source>(source: &S, path: &str, limit: usize) 
 }
 
 /// All of them side by side, in order; those that are not there are left out.
-async fn each<S: Source, T: DeserializeOwned + Default + Send>(
+pub(super) async fn each<S: Source, T: DeserializeOwned + Default + Send>(
     source: &S,
     paths: Vec<String>,
 ) -> Result<Vec<(String, T)>, Failure> {

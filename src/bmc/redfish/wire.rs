@@ -23,15 +23,26 @@ fn lenient_list<'de, D: Deserializer<'de>, T: DeserializeOwned>(deserializer: D)
 macro_rules! resource {
     ($(#[$meta:meta])* $name:ident { $($wire:literal $field:ident : $type:ty,)* } lists { $($lwire:literal $list:ident : $element:ty,)* }) => {
         $(#[$meta])*
-        #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+        #[derive(Clone, Debug, Default, PartialEq, serde::Serialize, serde::Deserialize)]
         pub struct $name {
-            $(#[serde(rename = $wire, default, deserialize_with = "lenient", skip_serializing_if = "Option::is_none")]
+            $(#[serde(rename = $wire, default, deserialize_with = "crate::bmc::redfish::wire::lenient", skip_serializing_if = "Option::is_none")]
             pub $field: Option<$type>,)*
-            $(#[serde(rename = $lwire, default, deserialize_with = "lenient_list", skip_serializing_if = "Option::is_none")]
+            $(#[serde(rename = $lwire, default, deserialize_with = "crate::bmc::redfish::wire::lenient_list", skip_serializing_if = "Option::is_none")]
             pub $list: Option<Vec<$element>>,)*
         }
     };
 }
+
+pub mod account;
+pub mod bios;
+pub mod log;
+pub mod media;
+pub mod port;
+pub mod security;
+pub mod sensor;
+pub mod task;
+pub mod update;
+pub mod volume;
 
 resource! {
     /// A reference: `{"@odata.id": "/redfish/v1/…"}`.
@@ -64,12 +75,34 @@ resource! {
         "Chassis" chassis: Link,
         "SessionService" session_service: Link,
         "AccountService" account_service: Link,
+        "UpdateService" update_service: Link,
+        "CertificateService" certificate_service: Link,
+        "Tasks" tasks: Link,
+        "ProtocolFeaturesSupported" features: Features,
         "Links" links: RootLinks,
         "Oem" oem: Map<String, Value>,
     } lists {}
 }
 
 resource! { RootLinks { "Sessions" sessions: Link, } lists {} }
+
+resource! { Features { "ExpandQuery" expand: ExpandQuery, } lists {} }
+resource! {
+    /// Which forms of `$expand` the BMC knows (DSP0266, 7.3).
+    ExpandQuery { "NoLinks" no_links: bool, "Levels" levels: bool, } lists {}
+}
+resource! {
+    /// `State`: `Enabled`, `Absent`, …; `Health`: `OK`, `Warning`, `Critical`.
+    Status { "State" state: String, "Health" health: String, } lists {}
+}
+resource! { Action { "target" target: String, "@Redfish.ActionInfo" info: String, } lists {} }
+
+impl Action {
+    /// Where it is asked for, if it is there at all.
+    pub fn target(action: &Option<Action>) -> Option<&str> {
+        action.as_ref()?.target.as_deref().filter(|t| !t.is_empty())
+    }
+}
 
 resource! {
     /// Any collection; `next` is the page after this one.
@@ -146,19 +179,28 @@ resource! {
         "Processors" processor_list: Link,
         "Storage" storage: Link,
         "EthernetInterfaces" interfaces: Link,
+        "LogServices" logs: Link,
+        "Bios" bios: Link,
+        "SecureBoot" secure_boot: Link,
+        "VirtualMedia" media: Link,
+        "BootProgress" boot_progress: BootProgress,
         "Actions" actions: SystemActions,
         "Links" links: SystemLinks,
         "@Redfish.Settings" settings: Settings,
     } lists {}
 }
 
+resource! {
+    /// How far the machine's start has come: `LastState` is one of Redfish's words, or `OEM` with a word of the vendor's.
+    BootProgress { "LastState" state: String, "OemLastState" oem_state: String, "LastStateTime" at: String, } lists {}
+}
 resource! { ProcessorSummary { "Count" count: u32, "CoreCount" cores: u32, } lists {} }
 resource! { MemorySummary { "TotalSystemMemoryGiB" gib: f64, } lists {} }
 resource! { SystemActions { "#ComputerSystem.Reset" reset: ResetAction, } lists {} }
 resource! { SystemLinks {} lists { "ManagedBy" managed_by: Link, "Chassis" chassis: Link, } }
 resource! {
     /// Where a resource takes changes that come into force later (DSP0266, settings resource).
-    Settings { "SettingsObject" object: Link, } lists {}
+    Settings { "SettingsObject" object: Link, } lists { "SupportedApplyTimes" apply_times: String, }
 }
 resource! {
     ResetAction {
@@ -175,6 +217,7 @@ resource! {
         "@odata.type" odata_type: String,
         "Id" id: String,
         "Name" name: String,
+        "Volumes" volumes: Link,
     } lists { "Drives" drives: Link, }
 }
 resource! {
@@ -223,10 +266,16 @@ resource! {
         "FirmwareVersion" firmware: String,
         "UUID" uuid: String,
         "DateTime" date_time: String,
+        "LastResetTime" last_reset: String,
         "PowerState" power: PowerWord,
         "SerialConsole" serial_console: Console,
+        "LogServices" logs: Link,
+        "VirtualMedia" media: Link,
+        "NetworkProtocol" network_protocol: Link,
+        "Actions" actions: ManagerActions,
     } lists {}
 }
+resource! { ManagerActions { "#Manager.Reset" reset: ResetAction, } lists {} }
 resource! {
     Console {
         "ServiceEnabled" enabled: bool,
@@ -244,6 +293,14 @@ resource! {
         "Model" model: String,
         "SerialNumber" serial: String,
         "PowerState" power: PowerWord,
+        "LogServices" logs: Link,
+        "Sensors" sensors: Link,
+        "Thermal" classic_thermal: Link,
+        "Power" classic_power: Link,
+        "ThermalSubsystem" thermal: Link,
+        "PowerSubsystem" power_subsystem: Link,
+        "EnvironmentMetrics" environment: Link,
+        "NetworkAdapters" adapters: Link,
         "Links" links: ChassisLinks,
     } lists {}
 }
@@ -290,6 +347,10 @@ resource! { AccountService {
     "Id" id: String,
     "Name" name: String,
     "ServiceEnabled" enabled: bool,
+    "MinPasswordLength" min_password: u32,
+    "MaxPasswordLength" max_password: u32,
+    "AccountLockoutThreshold" lockout_after: u32,
+    "AccountLockoutDuration" lockout_s: u32,
     "Accounts" accounts: Link,
 } lists {} }
 resource! { Account {
@@ -300,7 +361,9 @@ resource! { Account {
     "UserName" user: String,
     "RoleId" role: String,
     "Enabled" enabled: bool,
-} lists {} }
+    "Locked" locked: bool,
+    "PasswordChangeRequired" must_change: bool,
+} lists { "AccountTypes" kinds: String, } }
 
 resource! { ResetRequest { "ResetType" kind: String, } lists {} }
 resource! { BootPatch { "Boot" boot: Boot, } lists {} }

@@ -1,4 +1,4 @@
-//! Verbs about single machines: power, boot, BMC, console, shell.
+//! Verbs about single machines: power, boot, console, shell.
 
 use std::time::Duration;
 
@@ -138,80 +138,6 @@ impl From<BootWord> for BootTarget {
             BootWord::Setup => BootTarget::Setup,
         }
     }
-}
-
-/// The BMCs themselves
-#[derive(Clone, Debug, Args)]
-#[command(after_help = "\
-EXAMPLES
-    rackctl bmc scan 10.0.0.0/24
-    rackctl bmc login n1
-    rackctl bmc info n1
-    rackctl bmc trust n1 --fingerprint sha256:3f2a…")]
-pub struct Bmc {
-    #[command(subcommand)]
-    pub verb: BmcVerb,
-}
-
-#[derive(Clone, Debug, Subcommand)]
-pub enum BmcVerb {
-    /// What a BMC says of its machine
-    Info {
-        #[command(flatten)]
-        targets: Targets,
-    },
-    /// Ask for a BMC's password, try it at one machine, and keep it where the inventory reads it from
-    Login(LogIn),
-    /// Which BMCs answer in a network, printed as manifests; no password is sent
-    Scan(Scan),
-    /// Show the public key that a BMC presents, and print the line that pins it
-    Trust {
-        #[command(flatten)]
-        targets: Targets,
-        /// The fingerprint you read elsewhere: anything else is refused
-        #[arg(long, value_name = "SHA256", value_parser = values::fingerprint)]
-        fingerprint: Option<String>,
-    },
-}
-
-#[derive(Clone, Debug, Args)]
-#[command(after_help = "\
-EXAMPLES
-    rackctl bmc login n1
-    rackctl bmc login --all                          one machine of each credential tells whether it is right
-    rackctl bmc login n1 --password-stdin < FILE
-
-Kept in the keyring or the file that the credential names; other sources (exec, env, age, sops) are yours to change.")]
-pub struct LogIn {
-    #[command(flatten)]
-    pub targets: Targets,
-    /// One line of standard input instead of a question
-    #[arg(long)]
-    pub password_stdin: bool,
-}
-
-#[derive(Clone, Debug, Args)]
-#[command(after_help = "\
-EXAMPLES
-    rackctl bmc scan 10.0.0.0/24 > inventory/found.yaml
-    rackctl bmc scan 10.0.0.0/24 10.1.0.17/32 --table
-    rackctl bmc scan 10.0.0.0/24 -o json")]
-pub struct Scan {
-    /// Networks or single addresses (10.0.0.17/32)
-    #[arg(value_name = "CIDR", required = true)]
-    pub networks: Vec<ipnet::IpNet>,
-    /// Where their Redfish services listen
-    #[arg(long, default_value_t = 443, value_parser = clap::value_parser!(u16).range(1..))]
-    pub port: u16,
-    /// The credential that the manifests name
-    #[arg(long, value_name = "NAME", default_value = "bmc-default")]
-    pub credential: String,
-    /// A table in place of manifests
-    #[arg(long)]
-    pub table: bool,
-    /// The network namespace in which to look
-    #[arg(long, value_name = "NAME")]
-    pub netns: Option<String>,
 }
 
 /// What the BMCs know and the inventory does not, as manifests to merge; reads alone

@@ -4,6 +4,7 @@
 use clap::{Parser, Subcommand};
 
 pub mod act;
+pub mod bmc;
 pub mod globals;
 pub mod host;
 pub mod lab;
@@ -55,7 +56,7 @@ pub enum Verb {
     Join(run::Join),
     Power(act::Power),
     Boot(act::Boot),
-    Bmc(act::Bmc),
+    Bmc(bmc::Bmc),
     Inspect(act::Inspect),
     Console(act::Console),
     Ssh(act::Ssh),

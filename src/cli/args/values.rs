@@ -80,6 +80,41 @@ pub fn fingerprint(text: &str) -> Result<String, String> {
         .ok_or_else(|| format!("`{text}` is no fingerprint: sha256: and 64 hex digits, or the digest in base64"))
 }
 
+/// `NAME=VALUE`, both as they stand.
+pub fn pair(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((name, value)) if !name.trim().is_empty() => Ok((name.trim().to_owned(), value.to_owned())),
+        _ => Err(format!("`{text}` is not NAME=VALUE")),
+    }
+}
+
+/// An address that a BMC can fetch from: it has a scheme and a host, and no password in it, for it is written down.
+pub fn image_url(text: &str) -> Result<String, String> {
+    let url: reqwest::Url = text.parse().map_err(|_| format!("`{text}` is no address as in https://HOST/IMAGE"))?;
+    if !matches!(url.scheme(), "http" | "https" | "nfs" | "cifs" | "smb" | "tftp" | "ftp" | "sftp" | "scp") {
+        return Err(format!("`{}` is nothing that a BMC fetches from: http, https, nfs, cifs, tftp, …", url.scheme()));
+    }
+    if url.host_str().is_none_or(str::is_empty) {
+        return Err(format!("`{text}` names no host"));
+    }
+    if url.password().is_some() {
+        return Err("an address with a password in it would be written into the journal".to_owned());
+    }
+    Ok(text.to_owned())
+}
+
+/// An address, or an existing file as its absolute path.
+pub fn image(text: &str) -> Result<String, String> {
+    if text.contains("://") {
+        return image_url(text);
+    }
+    let path = std::path::absolute(text).map_err(|e| format!("`{text}`: {e}"))?;
+    if !path.is_file() {
+        return Err(format!("`{text}` is neither an address as in https://HOST/IMAGE nor a file"));
+    }
+    path.into_os_string().into_string().map_err(|_| format!("the path of `{text}` is not UTF-8"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -112,5 +147,16 @@ mod tests {
         let hex = "ab".repeat(32);
         assert_eq!(fingerprint(&hex.to_uppercase()), Ok(format!("sha256:{hex}")));
         assert!(fingerprint("sha256:ab").is_err());
+    }
+
+    #[test]
+    fn pairs_and_addresses() {
+        assert_eq!(pair("A=b=c"), Ok(("A".to_owned(), "b=c".to_owned())));
+        assert!(pair("=b").is_err() && pair("A").is_err());
+        assert!(image_url("https://h/x.iso").is_ok() && image_url("nfs://h/share/x.iso").is_ok());
+        for bad in ["x.iso", "file:///x.iso", "https://u:secret@h/x.iso"] {
+            let said = image_url(bad).unwrap_err();
+            assert!(!said.contains("secret"), "{said}");
+        }
     }
 }

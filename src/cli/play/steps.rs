@@ -162,6 +162,7 @@ impl Steps<'_> {
             heading: if power { "POWER" } else { "BOOT" },
             field: if power { "power" } else { "boot" },
             ask: None,
+            secret: None,
             stagger: Duration::ZERO,
             patience: CHANGE,
             hint: "",
@@ -399,9 +400,9 @@ fn first(stop: Stop) -> Failure {
 
 fn power_word(action: PowerAction) -> &'static str {
     match action {
-        PowerAction::On => "on",
-        PowerAction::GracefulShutdown | PowerAction::ForceOff => "off",
-        PowerAction::PowerCycle => "cycle",
-        PowerAction::GracefulRestart | PowerAction::ForceRestart => "reset",
+        PowerAction::On => "power on",
+        PowerAction::GracefulShutdown | PowerAction::ForceOff => "power off",
+        PowerAction::PowerCycle => "power cycle",
+        PowerAction::GracefulRestart | PowerAction::ForceRestart => "power reset",
     }
 }

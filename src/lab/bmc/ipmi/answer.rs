@@ -20,7 +20,7 @@ use crate::{
         redfish::wire::PowerWord,
     },
     lab::bmc::{
-        LogEntry,
+        Fault, LogEntry,
         chassis::Chassis,
         power::{ResetKind, Taken},
     },

@@ -41,7 +41,8 @@ async fn a_bmc_without_a_suite_in_common_is_named_as_such() {
     let first = probe_pin(&url).await.unwrap_err();
     assert!(first.cause == Cause::Refused && first.why.contains("no cipher suite in common"), "{first}");
     assert!(first.why.contains("It chose TLS 1.0 with RSA-AES128-CBC-SHA") && first.why.contains("ipmi"), "{first}");
-    let second = Client::open(&node("n1", url, Trust::Pin(own.pin)), &passwords(PASSWORD), options()).await.unwrap_err();
+    let second =
+        Client::open(&node("n1", url, Trust::Pin(own.pin)), &passwords(PASSWORD), options()).await.unwrap_err();
     assert!(second.cause == Cause::Refused && second.why.contains("neither TLS 1.2 nor TLS 1.3"), "{second}");
     assert!(!second.why.contains("It chose"), "it did not say: {second}");
     task.abort();

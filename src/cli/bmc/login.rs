@@ -2,9 +2,16 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use super::{args::act::LogIn, ask, globals::Globals, session::Session};
 use crate::{
     bmc,
+    cli::{
+        args::bmc::LogIn,
+        ask,
+        globals::Globals,
+        seen,
+        session::{Session, block_on},
+        targets::{self, Nothing},
+    },
     inventory::template::credential_for,
     model::{Failure, failure::Cause, fleet::Credential},
     output::{Exit, Stop, stdout},
@@ -20,7 +27,15 @@ struct Group {
     nodes: Vec<String>,
 }
 
-pub async fn bmc_login(globals: &Globals, session: &Session, names: &[String], args: &LogIn) -> Result<Exit, Stop> {
+pub fn run(globals: &Globals, args: &LogIn) -> Result<Exit, Stop> {
+    let session = Session::open(globals)?;
+    let status = seen::status_for(globals, &session.fleet, &args.targets)?;
+    let names = targets::nodes(&session.fleet, &status, &args.targets, Nothing::IsRefused)?;
+    session.enter(&names)?;
+    block_on(async { login(globals, &session, &names, args).await })
+}
+
+async fn login(globals: &Globals, session: &Session, names: &[String], args: &LogIn) -> Result<Exit, Stop> {
     if globals.read_only {
         return Err(Failure::new(Cause::Guard, "bmc login", "--read-only: nothing is kept").into());
     }

@@ -10,14 +10,10 @@ use futures_util::{StreamExt, stream};
 use ipnet::IpNet;
 use serde_json::{Value, json};
 
-use super::{args::act::Scan, globals::Globals, session::block_on};
 use crate::{
     bmc::client::{Found, scan},
-    model::{
-        Failure, Fleet,
-        failure::Cause,
-        fleet::EndpointAt,
-    },
+    cli::{args::bmc::Scan, globals::Globals, session::block_on},
+    model::{Failure, Fleet, failure::Cause, fleet::EndpointAt},
     output::{Exit, Stop, Table, stdout, yaml},
     run::netns,
 };
@@ -30,7 +26,7 @@ const LOOK: Duration = Duration::from_secs(30);
 const MOST: usize = 1 << 16;
 const AT_ONCE: usize = 128;
 
-pub fn bmc_scan(globals: &Globals, args: &Scan) -> Result<Exit, Stop> {
+pub fn run(globals: &Globals, args: &Scan) -> Result<Exit, Stop> {
     let addresses = addresses(&args.networks).map_err(Stop::usage)?;
     // Without one, nothing is known yet: that is what a scan is for.
     let fleet = match globals.fleet() {

@@ -1,0 +1,241 @@
+//! Firmware of a machine: listed, and brought to another version by an image that the BMC fetches or is sent.
+
+use std::{path::PathBuf, time::Duration};
+
+use reqwest::Method;
+use tokio::time::{Instant, sleep};
+
+use super::{
+    Client,
+    ground::Ground,
+    send::Request,
+    upload::Upload,
+    walk::{self, Source},
+};
+use crate::{
+    bmc::{
+        firmware::{self, Item, Standing},
+        redfish::wire::{
+            Link,
+            task::Task,
+            update::{Software, UpdateService},
+        },
+    },
+    model::{Failure, failure::Cause},
+};
+
+/// The fullest real inventory has 106.
+const MAX_ITEMS: usize = 512;
+const POLL_FIRST: Duration = Duration::from_secs(1);
+const POLL_MOST: Duration = Duration::from_secs(10);
+/// The largest images of vendors have some 300 MB.
+const MAX_IMAGE_BYTES: u64 = 1 << 30;
+/// A BMC that updates itself is away for minutes.
+const AWAY_MOST: Duration = Duration::from_secs(900);
+/// How often in a row "there is no such task" is believed to be a slow start.
+const VANISHED_TRIES: u32 = 3;
+
+/// Where an image is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Image {
+    /// The BMC fetches it.
+    Address(String),
+    /// A file of this host, which is sent.
+    File(PathBuf),
+}
+
+/// What happened to an update.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Updated {
+    /// `BMC: 1.0 -> 1.1`; empty: no version has changed yet, as with images that wait for the next start.
+    pub changes: Vec<String>,
+    /// The task ended well, or vanished: then the inventory alone says what came of it.
+    pub task_seen_to_end: bool,
+}
+
+pub async fn gather_firmware<S: Source>(ground: &Ground<'_, S>) -> Result<Vec<Item>, Failure> {
+    const DOING: &str = "read its firmware inventory";
+    let (path, service) = service(ground, DOING).await?;
+    let Some(list) = Link::path(&service.firmware) else {
+        return Err(ground.lacks(DOING, "firmware inventory", &[&path]));
+    };
+    let Some(found) = ground.members::<Software>(list, MAX_ITEMS).await? else {
+        return Err(ground.lacks(DOING, "firmware inventory that can be read", &[list]));
+    };
+    let items: Vec<Item> = found.iter().filter_map(|(path, software)| firmware::item(path, software)).collect();
+    if items.is_empty() { Err(ground.lacks(DOING, "firmware item", &[list])) } else { Ok(items) }
+}
+
+async fn service<S: Source>(ground: &Ground<'_, S>, doing: &str) -> Result<(String, UpdateService), Failure> {
+    let Some(path) = Link::path(&ground.root.update_service) else {
+        return Err(ground.lacks(doing, "update service", &["UpdateService of its service root"]));
+    };
+    match walk::optional(walk::get::<S, UpdateService>(ground.source, path)).await? {
+        Some((service, _)) => Ok((path.to_owned(), service)),
+        None => Err(ground.lacks(doing, "update service that can be read", &[path])),
+    }
+}
+
+impl Client {
+    pub async fn firmware(&self) -> Result<Vec<Item>, Failure> {
+        self.limited("read its firmware inventory", self.firmware_now()).await
+    }
+
+    async fn firmware_now(&self) -> Result<Vec<Item>, Failure> {
+        let view = self.fresh_view(false).await?;
+        gather_firmware(&self.ground(&view)).await
+    }
+
+    /// Has the BMC take an image and install it, follows the task, and looks at the versions before and after.
+    /// `target`: id of the inventory's item that it is for, where the BMC wants to be told. `progress` is told the
+    /// percentage when it changes. A task is polled itself, never its monitor; one that vanishes is looked for in the
+    /// inventory.
+    pub async fn update_firmware(
+        &self,
+        image: &Image,
+        target: Option<&str>,
+        limit: Duration,
+        progress: &(dyn Fn(u32) + Send + Sync),
+    ) -> Result<Updated, Failure> {
+        const DOING: &str = "update its firmware";
+        let before = self.firmware().await?;
+        let until = Instant::now() + limit;
+        let started = self.within(limit, DOING, self.start_update(image, target, &before, DOING)).await?;
+        let task_seen_to_end = match started {
+            Some(task) => self.follow(&task, until, progress, DOING).await?,
+            None => false,
+        };
+        let after = self.back(until, DOING).await?;
+        Ok(Updated { changes: firmware::changes(&before, &after), task_seen_to_end })
+    }
+
+    /// Gives the path of the task.
+    async fn start_update(
+        &self,
+        image: &Image,
+        target: Option<&str>,
+        known: &[Item],
+        doing: &str,
+    ) -> Result<Option<String>, Failure> {
+        let view = self.fresh_view(false).await?;
+        let (path, service) = service(&self.ground(&view), doing).await?;
+        let refuse = |why: String| Failure::new(Cause::Refused, self.what(doing), why);
+        let target = match target {
+            Some(id) => match known.iter().find(|i| i.id == id) {
+                Some(item) if item.updateable == Some(false) => {
+                    return Err(refuse(format!("its firmware `{id}` cannot be updated, says the BMC")));
+                }
+                Some(item) => Some(item.path.as_str()),
+                None => {
+                    let ids: Vec<&str> = known.iter().map(|i| i.id.as_str()).take(32).collect();
+                    return Err(refuse(format!("it has no firmware item `{id}`; it has {}", ids.join(", "))));
+                }
+            },
+            None => None,
+        };
+        let request = match image {
+            Image::Address(address) => {
+                let action = service.actions.and_then(|a| a.simple).unwrap_or_default();
+                let Some(url) = action.target.clone().filter(|t| !t.is_empty()) else {
+                    return Err(self.lacks(doing, "update from an address (SimpleUpdate)", &[&path]));
+                };
+                let body = firmware::simple_update(&action, address, target).map_err(refuse)?;
+                Request { method: Method::POST, body: Some(body), ..Request::get(&url) }
+            }
+            Image::File(file) => {
+                let Some((url, parameters)) = firmware::push(&service, target) else {
+                    let what = "update from a file (MultipartHttpPushUri, HttpPushUri)";
+                    return Err(self.lacks(doing, what, &[&path]));
+                };
+                let local = |e: std::io::Error| {
+                    Failure::new(Cause::Local, self.what(doing), format!("{}: {e}", file.display()))
+                };
+                let size = tokio::fs::metadata(file).await.map_err(local)?.len();
+                let most = service.most_bytes.filter(|n| *n > 0).unwrap_or(MAX_IMAGE_BYTES).min(MAX_IMAGE_BYTES);
+                if size == 0 || size > most {
+                    let why = format!("{} has {size} bytes; this BMC takes 1 to {most}", file.display());
+                    return Err(refuse(why));
+                }
+                let upload = Upload { file: file.clone(), size, parameters };
+                // Sent once: half an image that is sent again may be two.
+                Request { method: Method::POST, upload: Some(upload), patient: false, ..Request::get(&url) }
+            }
+        };
+        // What takes the machine away, or may, is asked first.
+        self.before_taking().await?;
+        let answer = self.wire.ask(&request).await.map_err(|f| Failure { what: self.what(doing), ..f })?;
+        Ok(firmware::task_of(answer.location.as_deref(), &answer.body))
+    }
+
+    /// `true`: it was seen to end well; `false`: it vanished.
+    async fn follow(
+        &self,
+        task: &str,
+        until: Instant,
+        progress: &(dyn Fn(u32) + Send + Sync),
+        doing: &str,
+    ) -> Result<bool, Failure> {
+        let (mut pause, mut told, mut vanished, mut away_since) = (POLL_FIRST, None, 0u32, None);
+        loop {
+            let seen: Result<(Task, _), Failure> = self.limited(doing, walk::get(&self.wire, task)).await;
+            match seen {
+                Ok((task, _)) => {
+                    (vanished, away_since) = (0, None);
+                    match firmware::standing(&task) {
+                        Standing::Done => return Ok(true),
+                        Standing::Failed(why) => {
+                            let why = format!("the BMC's task failed: {why}");
+                            return Err(Failure::new(Cause::Refused, self.what(doing), why)
+                                .next(format!("rackctl bmc log {}", self.wire.node)));
+                        }
+                        Standing::Runs(percent) => {
+                            if let Some(percent) = percent.filter(|p| told != Some(*p)) {
+                                told = Some(percent);
+                                progress(percent);
+                            }
+                        }
+                    }
+                }
+                Err(failure) if failure.cause == Cause::Refused => {
+                    vanished += 1;
+                    if vanished >= VANISHED_TRIES {
+                        return Ok(false);
+                    }
+                }
+                Err(failure) if matches!(failure.cause, Cause::Unreachable | Cause::Deadline | Cause::Busy) => {
+                    let since = *away_since.get_or_insert_with(Instant::now);
+                    if since.elapsed() > AWAY_MOST {
+                        return Err(Failure { what: self.what(doing), ..failure });
+                    }
+                }
+                Err(failure) => return Err(failure),
+            }
+            if Instant::now() >= until {
+                let shown = told.map(|p| format!(" at {p} %")).unwrap_or_default();
+                let why = format!("the BMC's task {task} still runs{shown}");
+                return Err(Failure::new(Cause::Deadline, self.what(doing), why)
+                    .next(format!("rackctl bmc firmware {}", self.wire.node)));
+            }
+            sleep(pause).await;
+            pause = (pause * 3 / 2).min(POLL_MOST);
+        }
+    }
+
+    /// The inventory, once the BMC answers again.
+    async fn back(&self, until: Instant, doing: &str) -> Result<Vec<Item>, Failure> {
+        let mut pause = POLL_FIRST;
+        loop {
+            match self.firmware().await {
+                Ok(items) => return Ok(items),
+                Err(failure)
+                    if Instant::now() < until
+                        && matches!(failure.cause, Cause::Unreachable | Cause::Deadline | Cause::Busy) => {}
+                Err(failure) => {
+                    return Err(Failure { what: self.what(doing), ..failure });
+                }
+            }
+            sleep(pause).await;
+            pause = (pause * 3 / 2).min(POLL_MOST);
+        }
+    }
+}

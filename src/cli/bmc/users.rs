@@ -1,0 +1,140 @@
+//! `bmc users`: accounts, and new passwords.
+
+use std::{
+    io::{BufRead, Read},
+    path::Path,
+    sync::Arc,
+};
+
+use serde::Serialize;
+
+use super::{change, look};
+use crate::{
+    bmc::accounts::{Account, Rules},
+    cli::{args::bmc::Users as Args, globals::Globals},
+    model::{Failure, Secret, bmc::BmcChange, failure::Cause},
+    output::{Exit, Stop, stdout},
+    secrets,
+};
+
+/// Bytes of a password with its line end.
+const MAX_BYTES: u64 = 4096;
+
+#[derive(Serialize)]
+struct Said {
+    users: Vec<Account>,
+    rules: Rules,
+}
+
+pub fn run(globals: &Globals, args: &Args) -> Result<Exit, Stop> {
+    if let Some(user) = &args.set_password {
+        let password = Arc::new(new_password(user, args.password_file.as_deref())?);
+        secrets::remember(&password);
+        let secret = Some(password);
+        let change = BmcChange::SetPassword { user: user.clone() };
+        let done = change::run(globals, &args.targets, change, change::Asked { secret, ..change::Asked::default() })?;
+        stdout::note(
+            "where an inventory's credential is this user's, its source must give the new password from now on",
+        );
+        return Ok(done);
+    }
+    let rows = look::over(globals, &args.targets, |client| {
+        Box::pin(async move {
+            let (users, rules) = client.redfish("read its accounts")?.accounts().await?;
+            Ok(Said { users, rules })
+        })
+    })?;
+    look::show(
+        globals,
+        rows,
+        |_| vec!["ID", "USER", "ROLE", "ENABLED", "LOCKED", "MUST CHANGE"],
+        |said, _| {
+            let line = |user: &Account| {
+                vec![
+                    user.id.clone(),
+                    user.user.clone(),
+                    look::or_dash(&user.role),
+                    look::yes_no(user.enabled),
+                    look::yes_no(user.locked),
+                    look::yes_no(user.must_change),
+                ]
+            };
+            said.users.iter().map(line).collect()
+        },
+    )
+}
+
+/// From the file, from a terminal without being shown, or the first line of standard input. Never from a flag, which
+/// every process list shows.
+fn new_password(user: &str, file: Option<&Path>) -> Result<Secret, Stop> {
+    let what = format!("read the new password of `{user}`");
+    let fault = |why: String| Stop::usage(Failure::new(Cause::Local, &what, why));
+    let text = match file {
+        Some(path) => {
+            use std::os::unix::fs::PermissionsExt;
+            let open = std::fs::File::open(path).map_err(|e| fault(format!("{}: {e}", path.display())))?;
+            let mode = open.metadata().map_err(|e| fault(e.to_string()))?.permissions().mode();
+            if mode & 0o077 != 0 {
+                let why = format!("{} can be read by others (mode {:o})", path.display(), mode & 0o777);
+                let failure = Failure::new(Cause::Local, &what, why).next(format!("chmod 600 {}", path.display()));
+                return Err(Stop::usage(failure));
+            }
+            line(open).map_err(fault)?
+        }
+        None if stdout::stdin_is_terminal() => {
+            let once = hidden(&format!("New password of {user}: ")).map_err(&fault)?;
+            let twice = hidden("Once more: ").map_err(&fault)?;
+            if once.expose() != twice.expose() {
+                return Err(fault("the two are not the same; nothing was done".to_owned()));
+            }
+            once
+        }
+        None => line(std::io::stdin().lock()).map_err(fault)?,
+    };
+    if text.expose().is_empty() {
+        return Err(fault("it is empty".to_owned()));
+    }
+    Ok(text)
+}
+
+fn line(from: impl Read) -> Result<Secret, String> {
+    let mut text = String::new();
+    std::io::BufReader::new(from.take(MAX_BYTES)).read_line(&mut text).map_err(|e| e.to_string())?;
+    text.truncate(text.trim_end_matches(['\r', '\n']).len());
+    Ok(Secret::new(text))
+}
+
+/// A line of the terminal that is not shown while it is typed.
+fn hidden(prompt: &str) -> Result<Secret, String> {
+    use nix::sys::termios::{LocalFlags, SetArg, tcgetattr, tcsetattr};
+    let stdin = std::io::stdin();
+    let shown = tcgetattr(&stdin).map_err(|e| e.to_string())?;
+    let mut quiet = shown.clone();
+    quiet.local_flags.remove(LocalFlags::ECHO);
+    quiet.local_flags.insert(LocalFlags::ECHONL);
+    stdout::note(prompt);
+    tcsetattr(&stdin, SetArg::TCSAFLUSH, &quiet).map_err(|e| e.to_string())?;
+    let read = line(stdin.lock());
+    tcsetattr(&stdin, SetArg::TCSAFLUSH, &shown).map_err(|e| e.to_string())?;
+    read
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_password_is_one_line_of_a_file_of_ones_own() {
+        use std::os::unix::fs::PermissionsExt;
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("new");
+        std::fs::write(&path, "correct horse \r\nsecond line\n").unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o644)).unwrap();
+        let refused = new_password("root", Some(&path)).unwrap_err();
+        assert!(refused.failures[0].why.contains("mode 644"), "{:?}", refused.failures);
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
+        assert_eq!(new_password("root", Some(&path)).unwrap().expose(), "correct horse ");
+        std::fs::write(&path, "\n").unwrap();
+        assert!(new_password("root", Some(&path)).is_err());
+    }
+}

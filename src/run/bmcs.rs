@@ -1,0 +1,246 @@
+//! Carries out what `bmc` changes: done, and read back as far as it can be.
+
+use std::{sync::Arc, time::Duration};
+
+use serde_json::{Value, json};
+
+use super::{
+    World, clock,
+    machines::close,
+    power,
+    sessions::{self, LogIn},
+};
+use crate::{
+    bmc::{self, volumes::Wish},
+    engine::Found,
+    model::{Failure, Secret, bmc::BmcChange, failure::Cause, fleet::EndpointAt},
+    plan::StepKind,
+    store::{Draft, RecordKind},
+};
+
+/// The name under which a new password, or a new certificate with its key, stands among the passwords of a run: no
+/// credential of an inventory has blanks.
+pub const HANDED: &str = "what was handed over";
+/// A BMC's web server starts anew with its certificate.
+const SERVED_WITHIN: Duration = Duration::from_secs(120);
+const SERVED_POLL: Duration = Duration::from_secs(2);
+/// The log-in that proves a new password.
+const PROOF_DEADLINE: Duration = Duration::from_secs(60);
+
+/// What was begun by a process that died and cannot be seen is a person's to judge.
+pub(super) async fn look(world: &World, node: &str, change: &BmcChange, resumed: bool) -> Found {
+    if resumed && !change.repeatable() {
+        let why = "it was asked for before a crash, and whether it happened cannot be told from here";
+        return Found::Contradiction(
+            Failure::new(Cause::NeedsPerson, format!("{node}: {}", change.word()), why)
+                .next(format!("rackctl bmc {} {node}, and rackctl abort", change.verb())),
+        );
+    }
+    if change.takes_away() { power::may_go(world, node).await } else { Found::NotDone }
+}
+
+pub(super) async fn act(world: &World, node: &str, kind: &StepKind, change: &BmcChange) -> Result<(), Failure> {
+    // A little less than the engine gives, so that it is the driver who says what did not come.
+    let limit = Duration::from_secs(change.deadline_s().saturating_sub(20)).min(world.patience);
+    if change.takes_away() {
+        for cluster in power::clusters_of(world, node) {
+            super::members::lead_away(world, &cluster, node).await;
+            world.note_restart(&cluster);
+        }
+    }
+    let client = if change.takes_away() { world.bmc_taking(node, kind).await? } else { world.bmc(node).await? };
+    let done = carry_out(world, &client, node, change, limit).await;
+    close(client).await;
+    done
+}
+
+async fn carry_out(
+    world: &World,
+    client: &bmc::Client,
+    node: &str,
+    change: &BmcChange,
+    limit: Duration,
+) -> Result<(), Failure> {
+    let client = client.redfish("change what it holds")?;
+    match change {
+        BmcChange::ClearLog { log } => client.clear_logs(log.as_deref()).await.map(drop),
+        BmcChange::SetBios { attributes } => client.set_bios(attributes).await.map(drop),
+        BmcChange::ClearPendingBios => client.clear_pending_bios().await.map(drop),
+        BmcChange::InsertMedia { image, slot } => client.insert_media(slot.as_deref(), image, limit).await.map(drop),
+        BmcChange::EjectMedia { slot } => client.eject_media(slot.as_deref(), limit).await.map(drop),
+        BmcChange::RestartBmc => client.restart_bmc(limit).await,
+        BmcChange::Nmi => client.nmi().await,
+        BmcChange::SetPassword { user } => {
+            let new = handed(world, node, change)?;
+            client.set_password(user, &new).await
+        }
+        BmcChange::ReplaceCertificate { .. } => {
+            let pem = handed(world, node, change)?;
+            client.replace_certificate(&pem).await
+        }
+        BmcChange::UpdateFirmware { image, target } => {
+            let progress = |percent: u32| {
+                // Lost, it costs nothing but a line.
+                let _ = world.append(fact(node, change, json!({ "percent": percent })));
+            };
+            let image = match image.starts_with('/') {
+                true => bmc::client::Image::File(image.into()),
+                false => bmc::client::Image::Address(image.clone()),
+            };
+            let updated = client.update_firmware(&image, target.as_deref(), limit, &progress).await?;
+            let body = json!({ "changes": updated.changes, "taskSeenToEnd": updated.task_seen_to_end });
+            world.append(fact(node, change, body)).map(drop).map_err(|e| super::world::store_failure(&e))?;
+            if !updated.task_seen_to_end && updated.changes.is_empty() {
+                let why = "the BMC took the image, its task is gone, and no version has changed: it may wait for the machine's next start";
+                return Err(Failure::new(Cause::AcceptedButIgnored, format!("{node}: update its firmware"), why)
+                    .next(format!("rackctl bmc firmware {node}")));
+            }
+            Ok(())
+        }
+        BmcChange::CreateVolume { raid, drives, name } => {
+            let wish = Wish { raid: raid.clone(), drives: drives.clone(), name: name.clone() };
+            client.create_volume(&wish, limit).await.map(drop)
+        }
+        BmcChange::DeleteVolume { volume } => client.delete_volume(volume, limit).await,
+    }
+}
+
+fn fact(node: &str, change: &BmcChange, body: Value) -> Draft {
+    Draft {
+        subject: node.to_owned(),
+        step: format!("{node}/{}", change.word()),
+        attempt: 1,
+        kind: RecordKind::Fact,
+        body,
+    }
+}
+
+/// A secret that was handed over with the goal. It is never written down, so a resumed run does not have it.
+fn handed(world: &World, node: &str, change: &BmcChange) -> Result<Arc<Secret>, Failure> {
+    let passwords = world.passwords();
+    let login = passwords.get(node, HANDED).map_err(|_| {
+        let why = "what it needs is a secret that is never kept, and it is not at hand any more";
+        Failure::new(Cause::Guard, format!("{node}: {}", change.word()), why)
+            .next(format!("rackctl abort, then rackctl bmc {} once more", change.verb()))
+    })?;
+    Ok(Arc::clone(&login.password))
+}
+
+/// What is there now, for the journal and the table.
+pub(super) async fn verify(world: &World, node: &str, change: &BmcChange) -> Result<Value, Failure> {
+    if let BmcChange::SetPassword { user } = change {
+        prove(world, node, user, change).await?;
+        return Ok(json!({ "said": format!("{user}: the new password works") }));
+    }
+    if let BmcChange::ReplaceCertificate { pin } = change {
+        return served(world, node, pin).await;
+    }
+    let client = world.bmc(node).await?;
+    let seen = said(&client, change).await;
+    close(client).await;
+    Ok(json!({ "said": seen?, "at": clock::unix_ms() }))
+}
+
+async fn said(client: &bmc::Client, change: &BmcChange) -> Result<String, Failure> {
+    let client = client.redfish("look at what was changed")?;
+    Ok(match change {
+        BmcChange::ClearLog { log } => {
+            let logs = client.logs(log.as_deref()).await?;
+            let told: Vec<String> = logs
+                .iter()
+                .filter(|l| l.clear.is_some())
+                .map(|l| format!("{}: {} entries", l.id, l.entries.len()))
+                .collect();
+            told.join(", ")
+        }
+        BmcChange::SetBios { attributes } => {
+            let bios = client.bios().await?;
+            let waits = attributes.keys().filter(|name| bios.pending.contains_key(*name)).count();
+            match waits {
+                0 => "in force".to_owned(),
+                waits => format!("{waits} pending until the next start"),
+            }
+        }
+        BmcChange::ClearPendingBios => "nothing is pending".to_owned(),
+        BmcChange::InsertMedia { image, .. } => {
+            let slots = client.media().await?;
+            let holding = slots.iter().find(|s| bmc::media::holds(s, image));
+            holding.map_or("inserted".to_owned(), |s| format!("{} in slot {}", image, s.id))
+        }
+        BmcChange::EjectMedia { .. } => "empty".to_owned(),
+        BmcChange::RestartBmc => {
+            let info = client.bmc_info().await?;
+            format!("restarted, answers as {}", info.firmware.as_deref().unwrap_or("before"))
+        }
+        BmcChange::Nmi => "sent".to_owned(),
+        BmcChange::SetPassword { user } => user.clone(),
+        BmcChange::ReplaceCertificate { pin } => pin.clone(),
+        BmcChange::UpdateFirmware { .. } => "done: `rackctl bmc firmware` shows the versions".to_owned(),
+        BmcChange::CreateVolume { raid, .. } => format!("{raid} volume made"),
+        BmcChange::DeleteVolume { volume } => format!("{volume} deleted"),
+    })
+}
+
+/// The key that is shown at a handshake is the new one's. Nothing is sent over that connection.
+async fn served(world: &World, node: &str, pin: &str) -> Result<Value, Failure> {
+    let spec = world.node(node)?;
+    let mut urls = spec.bmc.iter().flat_map(|b| &b.endpoints).filter_map(|e| match &e.at {
+        EndpointAt::Redfish(url) => Some(url.clone()),
+        EndpointAt::Ipmi(_) => None,
+    });
+    let Some(url) = urls.next() else {
+        let why = "the inventory gives it no Redfish endpoint";
+        return Err(Failure::new(Cause::Guard, format!("{node}: look at its certificate"), why));
+    };
+    let until = clock::since_boot() + SERVED_WITHIN;
+    loop {
+        match bmc::tls::probe_pin(&url).await {
+            Ok(seen) if seen == pin => {
+                return Ok(json!({ "said": format!("serves {pin}: pin that in the inventory") }));
+            }
+            Ok(seen) if clock::since_boot() >= until => {
+                let why = format!("the BMC took the certificate and still presents {seen}, not {pin}");
+                return Err(Failure::new(Cause::AcceptedButIgnored, format!("{node}: replace its certificate"), why)
+                    .next(format!("rackctl bmc cert {node}")));
+            }
+            Err(failure) if clock::since_boot() >= until => return Err(failure),
+            _ => tokio::time::sleep(SERVED_POLL).await,
+        }
+    }
+}
+
+/// One log-in with the new password at the first endpoint that answers: never tried twice.
+async fn prove(world: &World, node: &str, user: &str, change: &BmcChange) -> Result<(), Failure> {
+    let new = handed(world, node, change)?;
+    let spec = world.node(node)?;
+    let mut passwords = bmc::Passwords::new();
+    for endpoint in spec.bmc.iter().flat_map(|b| &b.endpoints).filter(|e| matches!(e.at, EndpointAt::Redfish(_))) {
+        let login = bmc::Login::new(user, Arc::clone(&new));
+        passwords.put_for(node, &endpoint.credential, Ok(login));
+    }
+    let how = LogIn {
+        read_only: world.is_read_only(),
+        deadline: PROOF_DEADLINE,
+        observer: world.observer(),
+        gate: Some(Arc::clone(&world.gate)),
+    };
+    let opened = sessions::open(&world.store, spec, &passwords, how).await;
+    let seen = match opened {
+        // Under Basic auth nothing has been proven by the log-in itself.
+        Ok(client) => {
+            let seen = client.power().await;
+            close(client).await;
+            seen.map(drop)
+        }
+        Err(failure) => Err(failure),
+    };
+    seen.map_err(|failure| match failure.cause {
+        Cause::Unauthorized => Failure::new(
+            Cause::AcceptedButIgnored,
+            format!("{node}: set the password of its user `{user}`"),
+            format!("the BMC took the new password and refuses it at the log-in: {}", failure.why),
+        )
+        .next(format!("rackctl bmc users {node}")),
+        _ => failure,
+    })
+}
