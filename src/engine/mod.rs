@@ -114,6 +114,7 @@ impl Engine {
                 });
             }
             let end = steps.len();
+            begin_anew(&mut steps[first..end]);
             let cursor = (first..end).find(|i| steps[*i].phase != Phase::Done).unwrap_or(end);
             let admitted = matches!(track.subject, Subject::Cluster(_)) || begun;
             tracks.push(TrackState {
@@ -199,6 +200,20 @@ impl Engine {
         }
         self.advance(now, &mut effects);
         effects
+    }
+}
+
+/// Whoever resumes a run begins where the next attempt of what failed begins: nobody claims whose machine was not booted
+/// again.
+fn begin_anew(track: &mut [StepState]) {
+    let Some(failed) = track.iter().position(|s| s.base > 0) else { return };
+    let Some(word) = retry::begins_at(&track[failed].step.kind) else { return };
+    let Some(begin) = track[..=failed].iter().position(|s| s.step.kind.word() == word) else { return };
+    let way = &mut track[begin..=failed];
+    let tried = way.iter().map(|s| if s.base > 0 { s.base } else { s.attempt }).max().unwrap_or_default();
+    for state in way {
+        (state.phase, state.resumed) = (Phase::Waiting, false);
+        (state.base, state.attempt) = (tried, tried + 1);
     }
 }
 

@@ -157,6 +157,15 @@ fn who_resumes_a_run_begins_another_attempt_of_what_failed() {
     let effects = engine.handle(2, refused());
     let again = |e: &Effect| matches!(e, Effect::Again { attempt: 4, .. });
     assert!(effects.iter().any(again), "the attempts that failed before are not counted: {effects:?}");
+    // Where nobody claimed, the machine is booted again.
+    let past = BTreeMap::from([
+        ("n1/check-identity".to_owned(), done(1)),
+        ("n1/boot-installer".to_owned(), done(3)),
+        ("n1/await-claim".to_owned(), Past { attempt: 1, failed: true, ..Past::default() }),
+    ]);
+    let mut engine = Engine::new(&two_tracks(), OPTIONS, &past);
+    let effects = engine.handle(0, Event::Begin);
+    assert_eq!(effects, [Effect::Observe { step: "n1/boot-installer".into(), attempt: 4, resumed: false }]);
 }
 
 // fault: F51 harness: S

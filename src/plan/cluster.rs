@@ -112,7 +112,9 @@ pub(super) fn track(
                 first.awaits = machines;
             }
             // What is new needs no answer of the cluster to be known as no member: it joins in this run, not in the next.
-            for member in cluster.members.iter().filter(|m| ready(m) && !returns(m)) {
+            let mut others: Vec<&String> = cluster.members.iter().filter(|m| ready(m) && !returns(m)).collect();
+            others.sort_by_key(|m| plan.up(m).is_some());
+            for member in others {
                 if plan.writes(member) || is_empty(facts, member) {
                     // It may be in the list from before.
                     if facts.nodes.get(member).is_some_and(|f| f.record.is_some()) {
@@ -177,7 +179,8 @@ pub(super) fn track(
         seen.members.iter().any(|x| x.name == m || url.as_ref().is_some_and(|u| x.peer_urls.contains(u)))
     };
     let mut members: Vec<&String> = cluster.members.iter().collect();
-    members.sort_by_key(|m| !listed(m));
+    // Then who runs already: a machine that can never be installed must not keep the others waiting, run after run.
+    members.sort_by_key(|m| (!listed(m), plan.up(m).is_some()));
     for member in members {
         match seen.members.iter().find(|m| m.name == *member) {
             Some(m) if !m.learner && m.healthy => {

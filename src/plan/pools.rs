@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 use super::{Danger, Domain, Known, Plan, Pool, Subject};
 use crate::model::{
     Fleet,
-    facts::{Facts, InstallPhase, NodeFacts},
+    facts::{Facts, InstallPhase, NodeFacts, NodeRecord},
     fleet::Node,
     power::PowerState,
 };
@@ -103,8 +103,8 @@ fn serves(node: &Node, voters: &HashSet<&str>, seen: &NodeFacts) -> bool {
     let phase = seen.record.as_ref().map(|r| r.phase);
     // What it does cannot be told any more: it may well serve, unless it is off. So may one whose disk was to be written
     // over an older system, and lost its power before: it comes up with what it had.
-    let older = seen.record.as_ref().is_some_and(|r| r.phase == InstallPhase::Installing && r.over.is_some());
-    if phase == Some(InstallPhase::Unknown) || older {
+    let may_serve = seen.record.as_ref().is_some_and(NodeRecord::may_serve);
+    if may_serve && phase != Some(InstallPhase::Installed) {
         let power = seen.bmc.as_ref().and_then(|b| b.value.as_ref().ok()).map(|b| b.power);
         return power != Some(PowerState::Off);
     }

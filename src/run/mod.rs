@@ -26,6 +26,6 @@ pub mod rebuild;
 pub mod sessions;
 mod world;
 
-pub use journal::{CLAIM_VOID, TAKEN_OUT, claim_is_void, owed, past, restore};
+pub use journal::{CLAIM_VOID, TAKEN_OUT, claim_is_void, owed, owes_power, past, restore};
 pub use loop_::{Ended, Notice, Outside, Pace, execute};
 pub use world::{World, WorldParts};

@@ -46,7 +46,7 @@ fn takes_away(action: PowerAction) -> bool {
 }
 
 /// What the plan saw is minutes old when the last of many machines has its turn.
-async fn may_go(world: &World, node: &str) -> Found {
+pub(super) async fn may_go(world: &World, node: &str) -> Found {
     if matches!(world.plan.goal, Goal::Power { lose_quorum: true, .. }) {
         return Found::NotDone;
     }

@@ -206,7 +206,10 @@ fn on_reset(world: &mut World, cause: &Cause, node: &str, action: &'static str, 
         let why = format!("{action} takes the quorum of cluster {}", cluster.name);
         broken(world, Invariant::I4, Some(node), why);
     }
-    budget(world, node, action);
+    // It came up so lately that a look may have counted it as away itself.
+    if !world.machines.get(machine).is_some_and(|m| m.serving_since + LOOK_MS >= world.now) {
+        budget(world, node, action);
+    }
 }
 
 /// It does not serve, and a look that ended just before the effect could have told.

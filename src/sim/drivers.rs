@@ -392,8 +392,11 @@ async fn may_go(d: &Doing) -> Found {
 }
 
 async fn may_take(d: &Doing) -> Result<Found, Failure> {
-    if d.tool.node_record(&d.node)?.is_none_or(|r| r.phase == InstallPhase::Installing) {
+    let Some(record) = d.tool.node_record(&d.node)?.filter(NodeRecord::may_serve) else {
         return Ok(Found::NotDone);
+    };
+    if record.phase == InstallPhase::Installing {
+        return Ok(may_go(d).await);
     }
     let fleet = Rc::clone(&d.tool.fleet);
     for cluster in fleet.clusters.values().filter(|c| c.members.contains(&d.node)) {
@@ -539,7 +542,15 @@ pub async fn finalize(d: &Doing, reason: &str) -> Result<(), Failure> {
     d.tool.desk.borrow_mut().withdraw(&d.node);
     d.tool.desk.borrow_mut().order(&d.node, Order::Stop(reason.to_owned()));
     d.tool.offer(&d.ctx, &d.by, &d.node, None);
-    clear_override(d).await
+    clear_override(d).await?;
+    let records = d.tool.durable.store().journal(&d.tool.run).map_err(|e| failed(&e))?;
+    if !crate::run::owes_power(&d.tool.plan(), &records, &d.node) {
+        return Ok(());
+    }
+    with_bmc!(d, |c| match c.power().await? {
+        PowerState::Off => c.set_power(true, false).await,
+        _ => Ok(()),
+    })
 }
 
 async fn clear_override(d: &Doing) -> Result<(), Failure> {

@@ -146,6 +146,7 @@ pub fn start_by(ctx: &Ctx, by: Option<&By>, machine: usize, config: &EtcdMember)
         let had_one = world.clusters.get(&cluster).is_some_and(|c| c.has_quorum(&world, None));
         if let Some(m) = world.machines.get_mut(machine) {
             m.etcd = Some(Running { cluster, member, synced_at });
+            m.serving_since = now;
         }
         if !had_one && let Some(regained) = world.clusters.get_mut(&cluster) {
             regained.quorum_since = now;
