@@ -35,7 +35,7 @@ impl Engine {
         let (first, end) = (self.tracks[track].first, self.tracks[track].end);
         let begun: BTreeSet<String> = self.steps[first..end]
             .iter()
-            .filter(|s| s.phase != Phase::Waiting || s.held.is_some() || s.attempt > 1)
+            .filter(|s| s.phase != Phase::Waiting || s.held.is_some() || s.attempt > s.base + 1)
             .filter_map(|s| s.step.kind.member().map(str::to_owned))
             .collect();
         let new = |s: &StepState| s.phase == Phase::Waiting && s.step.kind.member().is_some_and(|m| !begun.contains(m));

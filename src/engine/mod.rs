@@ -70,6 +70,8 @@ pub struct Engine {
 pub struct Past {
     pub done: bool,
     pub attempt: u32,
+    /// That attempt failed: whoever resumes begins another one.
+    pub failed: bool,
     pub intent_open: bool,
     /// Of a node and not of a step: it could not be left safe.
     pub left_unsafe: bool,
@@ -95,10 +97,12 @@ impl Engine {
                 let past = past.get(&step.id).cloned().unwrap_or_default();
                 begun |= past.done || past.intent_open;
                 let phase = if past.done { Phase::Done } else { Phase::Waiting };
+                let base = if past.failed { past.attempt } else { 0 };
                 steps.push(StepState {
                     step: step.clone(),
                     phase,
-                    attempt: past.attempt.max(1),
+                    attempt: past.attempt.max(base + 1),
+                    base,
                     resumed: past.intent_open,
                     since_ms: 0,
                     not_before_ms: 0,
@@ -110,6 +114,7 @@ impl Engine {
                 });
             }
             let end = steps.len();
+            begin_anew(&mut steps[first..end]);
             let cursor = (first..end).find(|i| steps[*i].phase != Phase::Done).unwrap_or(end);
             let admitted = matches!(track.subject, Subject::Cluster(_)) || begun;
             tracks.push(TrackState {
@@ -195,6 +200,20 @@ impl Engine {
         }
         self.advance(now, &mut effects);
         effects
+    }
+}
+
+/// Whoever resumes a run begins where the next attempt of what failed begins: nobody claims whose machine was not booted
+/// again.
+fn begin_anew(track: &mut [StepState]) {
+    let Some(failed) = track.iter().position(|s| s.base > 0) else { return };
+    let Some(word) = retry::begins_at(&track[failed].step.kind) else { return };
+    let Some(begin) = track[..=failed].iter().position(|s| s.step.kind.word() == word) else { return };
+    let way = &mut track[begin..=failed];
+    let tried = way.iter().map(|s| if s.base > 0 { s.base } else { s.attempt }).max().unwrap_or_default();
+    for state in way {
+        (state.phase, state.resumed) = (Phase::Waiting, false);
+        (state.base, state.attempt) = (tried, tried + 1);
     }
 }
 

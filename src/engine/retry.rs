@@ -75,6 +75,11 @@ pub fn passes(cause: Cause) -> bool {
     PASSING.contains(&cause)
 }
 
+/// The step of the same track from which another attempt of this one begins, if that is not the step itself.
+pub fn begins_at(kind: &StepKind) -> Option<&'static str> {
+    RULES.iter().filter(|r| r.steps.contains(&kind.word())).find_map(|r| r.from)
+}
+
 /// The rule for a step that failed so, if another attempt is left.
 pub fn rule(kind: &StepKind, cause: Cause, attempt: u32) -> Option<&'static Rule> {
     RULES.iter().find(|r| r.steps.contains(&kind.word()) && r.causes.contains(&cause)).filter(|r| attempt < r.attempts)

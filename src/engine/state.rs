@@ -38,6 +38,8 @@ pub struct StepState {
     pub step: Step,
     pub phase: Phase,
     pub attempt: u32,
+    /// Attempts that failed before this process resumed the run: the policy does not count them.
+    pub base: u32,
     /// An intent without a result stands in the journal.
     pub(super) resumed: bool,
     pub since_ms: u64,

@@ -1,6 +1,9 @@
 //! One step from waiting to its end: what was found, done, seen to hold; held back, tried again.
 
-use super::{Effect, Engine, Found, Now, Phase, retry, state::Stop};
+use super::{
+    Effect, Engine, Found, Now, Phase, retry,
+    state::{StepState, Stop},
+};
 use crate::{
     model::{Failure, failure::Cause},
     plan::{Class, StepKind},
@@ -169,19 +172,21 @@ impl Engine {
 
     pub(super) fn again(&mut self, now: Now, at: usize, failure: &Failure, effects: &mut Vec<Effect>) -> bool {
         let state = &self.steps[at];
-        let (own, track) = (state.attempt, state.track);
+        let track = state.track;
         let first = self.tracks[track].first;
-        let Some(rule) = retry::rule(&state.step.kind, failure.cause, own) else { return false };
+        let tried = |s: &StepState| s.attempt - s.base;
+        let Some(rule) = retry::rule(&state.step.kind, failure.cause, tried(state)) else { return false };
         let begin = match rule.from {
             Some(word) => (first..=at).find(|i| self.steps[*i].step.kind.word() == word).unwrap_or(at),
             None => at,
         };
         // The way back goes through steps that were tried more often than this one: none of their attempts is counted,
         // or its token used, a second time.
-        let attempt = self.steps[begin..=at].iter().map(|s| s.attempt).max().unwrap_or(own);
-        if attempt >= rule.attempts {
+        let way = &self.steps[begin..=at];
+        if way.iter().map(tried).max() >= Some(rule.attempts) {
             return false;
         }
+        let attempt = way.iter().map(|s| s.attempt).max().unwrap_or(state.attempt);
         if self.stop.is_some_and(|s| s != Stop::Pause) {
             // Parked: the next process looks at it.
             self.steps[at].resumed = true;

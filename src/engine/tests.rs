@@ -139,6 +139,35 @@ fn a_destroying_step_begun_before_a_crash_is_never_begun_blindly() {
     assert!(matches!(effects[0], Effect::Verify { .. }), "waited for, not begun again");
 }
 
+// fault: F52 invariant: I11 harness: S
+#[test]
+fn who_resumes_a_run_begins_another_attempt_of_what_failed() {
+    let done = |attempt| Past { done: true, attempt, ..Past::default() };
+    let past = BTreeMap::from([
+        ("n1/check-identity".to_owned(), done(1)),
+        ("n1/boot-installer".to_owned(), Past { attempt: 2, failed: true, ..Past::default() }),
+    ]);
+    let mut engine = Engine::new(&two_tracks(), OPTIONS, &past);
+    assert_eq!(
+        engine.handle(0, Event::Begin),
+        [Effect::Observe { step: "n1/boot-installer".into(), attempt: 3, resumed: false }]
+    );
+    engine.handle(1, observed("n1/boot-installer", Found::NotDone));
+    let refused = || Event::Acted { step: "n1/boot-installer".into(), result: Err(failure(Cause::Busy)) };
+    let effects = engine.handle(2, refused());
+    let again = |e: &Effect| matches!(e, Effect::Again { attempt: 4, .. });
+    assert!(effects.iter().any(again), "the attempts that failed before are not counted: {effects:?}");
+    // Where nobody claimed, the machine is booted again.
+    let past = BTreeMap::from([
+        ("n1/check-identity".to_owned(), done(1)),
+        ("n1/boot-installer".to_owned(), done(3)),
+        ("n1/await-claim".to_owned(), Past { attempt: 1, failed: true, ..Past::default() }),
+    ]);
+    let mut engine = Engine::new(&two_tracks(), OPTIONS, &past);
+    let effects = engine.handle(0, Event::Begin);
+    assert_eq!(effects, [Effect::Observe { step: "n1/boot-installer".into(), attempt: 4, resumed: false }]);
+}
+
 // fault: F51 harness: S
 #[test]
 fn an_interrupt_waits_for_the_effect_in_hand_and_begins_nothing() {

@@ -97,6 +97,14 @@ pub struct NodeRecord {
     pub over: Option<Overwritten>,
 }
 
+impl NodeRecord {
+    /// Whether a system of ours may run on it: also the older one, where a write over it is not proven and the machine
+    /// may have come up with what it had.
+    pub fn may_serve(&self) -> bool {
+        self.phase != InstallPhase::Installing || self.over.is_some_and(|over| over.installed)
+    }
+}
+
 /// A disk of ours as it was when its next write was begun.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]

@@ -44,6 +44,12 @@ impl<'a> Machines<'a> {
         })
     }
 
+    /// Its disk is written in this plan.
+    fn writes(&self, name: &str) -> bool {
+        let writes = |t: &&Track| t.steps.iter().any(|s| matches!(s.kind, StepKind::WriteDisk { .. }));
+        self.tracks.get(name).is_some_and(writes)
+    }
+
     /// The step that brings it up, where there is one.
     fn up(&self, name: &str) -> Option<&Step> {
         self.tracks.get(name)?.steps.last()
@@ -105,6 +111,24 @@ pub(super) fn track(
             if let Some(first) = track.steps.first_mut() {
                 first.awaits = machines;
             }
+            // What is new needs no answer of the cluster to be known as no member: it joins in this run, not in the next.
+            let mut others: Vec<&String> = cluster.members.iter().filter(|m| ready(m) && !returns(m)).collect();
+            others.sort_by_key(|m| plan.up(m).is_some());
+            for member in others {
+                if plan.writes(member) || is_empty(facts, member) {
+                    // It may be in the list from before.
+                    if facts.nodes.get(member).is_some_and(|f| f.record.is_some()) {
+                        let why = "its machine is installed anew: whatever member it was is gone".to_owned();
+                        push(&mut track, StepKind::RemoveMember { member: member.clone() }, why, plan);
+                    }
+                    join(&mut track, member, plan);
+                }
+            }
+            if track.steps.iter().any(|s| !matches!(s.kind, StepKind::VerifyMember { .. }))
+                && let Some(refusal) = unfit(None)
+            {
+                return Err(refusal);
+            }
             return Ok(track);
         }
         // Whoever runs already comes first: a machine that fails in the installer must not keep the others waiting for
@@ -155,7 +179,8 @@ pub(super) fn track(
         seen.members.iter().any(|x| x.name == m || url.as_ref().is_some_and(|u| x.peer_urls.contains(u)))
     };
     let mut members: Vec<&String> = cluster.members.iter().collect();
-    members.sort_by_key(|m| !listed(m));
+    // Then who runs already: a machine that can never be installed must not keep the others waiting, run after run.
+    members.sort_by_key(|m| (!listed(m), plan.up(m).is_some()));
     for member in members {
         match seen.members.iter().find(|m| m.name == *member) {
             Some(m) if !m.learner && m.healthy => {

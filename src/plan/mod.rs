@@ -241,7 +241,7 @@ pub fn plan(fleet: &Fleet, facts: &Facts, goal: &Goal, known: &Known<'_>) -> Pla
         // Its steps are planned, each when its turn comes.
         Goal::Playbook { .. } => {}
     }
-    pools::attach(fleet, facts, &mut plan);
+    pools::attach(fleet, facts, known, &mut plan);
     plan
 }
 

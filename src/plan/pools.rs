@@ -2,16 +2,16 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
-use super::{Danger, Domain, Plan, Pool, Subject};
+use super::{Danger, Domain, Known, Plan, Pool, Subject};
 use crate::model::{
     Fleet,
-    facts::{Facts, InstallPhase, NodeFacts},
+    facts::{Facts, InstallPhase, NodeFacts, NodeRecord},
     fleet::Node,
     power::PowerState,
 };
 
 /// Fills in what the engine admits by: pools, domains, windows, and who serves now.
-pub(super) fn attach(fleet: &Fleet, facts: &Facts, plan: &mut Plan) {
+pub(super) fn attach(fleet: &Fleet, facts: &Facts, known: &Known<'_>, plan: &mut Plan) {
     let pool_of: BTreeMap<&str, &str> =
         fleet.clusters.values().flat_map(|c| c.members.iter().map(|m| (m.as_str(), c.name.as_str()))).collect();
     let voters = voters(fleet, facts);
@@ -25,7 +25,8 @@ pub(super) fn attach(fleet: &Fleet, facts: &Facts, plan: &mut Plan) {
             track.pool = Some((*pool).to_owned());
             if !plan.pools.contains_key(*pool) {
                 let mut rollout = cluster.rollout.clone();
-                rollout.max_unavailable = rollout.max_unavailable.min(spare_voters(facts, pool).unwrap_or(u32::MAX));
+                rollout.max_unavailable =
+                    rollout.max_unavailable.min(spare_voters(facts, known, pool).unwrap_or(u32::MAX));
                 plan.pools.insert((*pool).to_owned(), Pool { rollout, nodes: cluster.members.clone() });
             }
         }
@@ -75,8 +76,12 @@ fn limited<'a>(fleet: &'a Fleet, node: &'a Node) -> impl Iterator<Item = (String
 
 /// Voters that may be away at once without the quorum: a cluster that is not yet as large as declared bears less than
 /// its rollout was written for. One at least: whether even that is too many is the quorum guard's matter.
-fn spare_voters(facts: &Facts, cluster: &str) -> Option<u32> {
-    let seen = facts.clusters.get(cluster)?.value.as_ref().ok()?;
+///
+/// One also where a cluster exists and does not say how many it has. `None`: there is none yet.
+fn spare_voters(facts: &Facts, known: &Known<'_>, cluster: &str) -> Option<u32> {
+    let Some(seen) = facts.clusters.get(cluster).and_then(|o| o.value.as_ref().ok()) else {
+        return known.cluster_generations.contains_key(cluster).then_some(1);
+    };
     let voters = seen.members.iter().filter(|m| !m.learner).count();
     u32::try_from(voters.saturating_sub(super::quorum::majority(voters)).max(1)).ok()
 }
@@ -96,8 +101,10 @@ fn voters<'a>(fleet: &'a Fleet, facts: &'a Facts) -> HashSet<&'a str> {
 /// It was installed and answers, or its cluster says that it is healthy.
 fn serves(node: &Node, voters: &HashSet<&str>, seen: &NodeFacts) -> bool {
     let phase = seen.record.as_ref().map(|r| r.phase);
-    // What it does cannot be told any more: it may well serve, unless it is off.
-    if phase == Some(InstallPhase::Unknown) {
+    // What it does cannot be told any more: it may well serve, unless it is off. So may one whose disk was to be written
+    // over an older system, and lost its power before: it comes up with what it had.
+    let may_serve = seen.record.as_ref().is_some_and(NodeRecord::may_serve);
+    if may_serve && phase != Some(InstallPhase::Installed) {
         let power = seen.bmc.as_ref().and_then(|b| b.value.as_ref().ok()).map(|b| b.power);
         return power != Some(PowerState::Off);
     }

@@ -311,6 +311,43 @@ fn an_installed_machine_that_is_silent_is_waited_for_and_never_installed() {
     assert_eq!(plan.steps().last().unwrap().awaits, ["n1/await-installed"]);
 }
 
+// fault: F38 invariant: I4 harness: D
+#[test]
+fn who_is_new_joins_in_the_run_that_brings_a_silent_cluster_back() {
+    let fleet = fleet(&["n1", "n2", "n3"]);
+    let off = NodeFacts { record: Some(record(InstallPhase::Installed)), ..bmc("n1") };
+    let mut empty = installed("n3");
+    if let Some(Observed { value: Ok(status), .. }) = &mut empty.system {
+        status.etcd = None;
+    }
+    let seen = facts(vec![("n1", off), ("n2", bmc("n2")), ("n3", empty)]);
+    let plan = make(&fleet, &seen, Ceiling::DataLoss, true);
+    let all = words(&plan);
+    let at = |word: &str| all.iter().position(|w| w == word).unwrap_or_else(|| panic!("no {word} in {all:?}"));
+    assert!(at("cluster/core/verify-member-n1") < at("cluster/core/add-learner-n2"), "first it serves again");
+    assert!(at("cluster/core/remove-member-n3") < at("cluster/core/add-learner-n3"), "it may be in the list");
+    assert!(!all.contains(&"cluster/core/remove-member-n2".to_owned()), "it never was installed");
+    assert_eq!(plan.pools["core"].rollout.max_unavailable, 1, "how many voters there are is not known");
+}
+
+// fault: F37 invariant: I3 harness: D
+#[test]
+fn a_machine_that_may_have_come_up_with_what_it_had_counts_as_serving() {
+    let fleet = fleet(&["n1"]);
+    let over = crate::model::facts::Overwritten { disk_guid: uuid::Uuid::nil(), installed: true };
+    let of = |over, power| {
+        let mut seen = NodeFacts { record: Some(NodeRecord { over, ..record(InstallPhase::Installing) }), ..bmc("n1") };
+        if let Some(Observed { value: Ok(facts), .. }) = &mut seen.bmc {
+            facts.power = power;
+        }
+        let plan = make(&fleet, &facts(vec![("n1", seen)]), Ceiling::DataLoss, true);
+        plan.tracks.iter().find(|t| t.subject.name() == "n1").map(|t| t.disrupts)
+    };
+    assert_eq!(of(Some(over), PowerState::On), Some(true));
+    assert_eq!(of(Some(over), PowerState::Off), Some(false));
+    assert_eq!(of(None, PowerState::On), Some(false), "its disk was blank");
+}
+
 // fault: F21 harness: D
 #[test]
 fn somebody_elses_dhcp_server_is_a_refusal() {

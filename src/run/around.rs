@@ -8,11 +8,7 @@ use super::{World, observe, world::store_failure};
 use crate::{
     cluster::etcd::observe_client,
     engine::look,
-    model::{
-        Failure,
-        facts::{InstallPhase, NodeRecord},
-        fleet::ClusterDriver,
-    },
+    model::{Failure, facts::NodeRecord, fleet::ClusterDriver},
 };
 
 /// Machines asked at the same time.
@@ -24,11 +20,8 @@ pub(super) async fn down(world: &World) -> Result<BTreeSet<String>, Failure> {
     let records = world.store.node_records().map_err(|e| store_failure(&e))?;
     // Asked for every node of every rack. One of which nothing is known since the state was lost is asked as well, and
     // counts unless it is seen to serve.
-    let installed: HashMap<&str, &NodeRecord> = records
-        .iter()
-        .filter(|(_, r)| r.phase != InstallPhase::Installing)
-        .map(|(name, record)| (name.as_str(), record))
-        .collect();
+    let installed: HashMap<&str, &NodeRecord> =
+        records.iter().filter(|(_, r)| r.may_serve()).map(|(name, record)| (name.as_str(), record)).collect();
     let installed = |name: &str| installed.get(name).copied();
     let mut down = BTreeSet::new();
     let mut asked: BTreeSet<&String> = BTreeSet::new();

@@ -11,7 +11,11 @@ use serde_json::{Value, json};
 use super::{World, clock, desk::Order};
 use crate::{
     engine::Past,
-    model::{Failure, failure::Cause},
+    model::{
+        Failure,
+        failure::Cause,
+        power::{PowerAction, PowerState},
+    },
     plan::{Plan, StepId, StepKind, Subject, wipe_guard::Target},
     store::{Draft, Record, RecordKind, RunState, Store, StoreError},
 };
@@ -34,6 +38,10 @@ pub fn past(records: &[Record]) -> BTreeMap<StepId, Past> {
         }
         let entry = past.entry(record.step.clone()).or_default();
         entry.attempt = entry.attempt.max(record.attempt);
+        // The last word on it counts: a new attempt is not what failed.
+        if !matches!(record.kind, RecordKind::Finalized | RecordKind::Fact) {
+            entry.failed = record.kind == RecordKind::Failed;
+        }
         match record.kind {
             RecordKind::Intent => {
                 entry.intent_open = true;
@@ -86,6 +94,22 @@ pub fn owed(store: &dyn Store, plan: &Plan, run: &str, past: &mut BTreeMap<StepI
 /// The intent's body of a step, if one stands in the journal.
 pub fn intent(records: &[Record], step: &str) -> Option<serde_json::Value> {
     records.iter().rev().find(|r| r.kind == RecordKind::Intent && r.step == step).map(|r| r.body.clone())
+}
+
+/// Whether the node was on when this run began to switch it off and on again, and may stand in the dark since. Whoever
+/// only breaks the run off wants it back.
+pub fn owes_power(plan: &Plan, records: &[Record], node: &str) -> bool {
+    let restarts = |kind: &StepKind| {
+        let StepKind::SetPower { action, .. } = kind else { return false };
+        matches!(action, PowerAction::PowerCycle | PowerAction::ForceRestart | PowerAction::GracefulRestart)
+    };
+    let Some(step) = plan.steps().find(|s| restarts(&s.kind) && s.id.split('/').next() == Some(node)) else {
+        return false;
+    };
+    let on = serde_json::json!(PowerState::On);
+    let own = || records.iter().filter(|r| r.step == step.id);
+    let was_on = own().any(|r| r.kind == RecordKind::Intent && r.body.get("power") == Some(&on));
+    was_on && !own().any(|r| r.kind == RecordKind::Done)
 }
 
 /// Stands in the body of the fact that a claim is void: the machine that had made it is off.

@@ -137,9 +137,13 @@ async fn may_wipe(world: &World, node: &str) -> Result<Found, Failure> {
 /// Installed before: its data, and its vote, may be what a cluster's quorum stands on.
 async fn may_take(world: &World, node: &str) -> Result<Found, Failure> {
     // Of one that is unknown since the state was lost, its cluster may know more.
-    let Some(record) = world.record(node)?.filter(|r| r.phase != InstallPhase::Installing) else {
+    let Some(record) = world.record(node)?.filter(NodeRecord::may_serve) else {
         return Ok(Found::NotDone);
     };
+    if record.phase == InstallPhase::Installing {
+        // Its data was given up before; whether its older system serves meanwhile is asked as before a restart.
+        return Ok(super::power::may_go(world, node).await);
+    }
     for cluster in world.fleet.clusters.values().filter(|c| c.members.iter().any(|m| m == node)) {
         if let Some(failure) = super::members::may_lose(world, &cluster.name, node).await {
             return Ok(Found::Held(Failure {
@@ -310,7 +314,26 @@ pub(super) async fn finalize(world: &World, node: &str, reason: &str) -> Result<
     world.desk().withdraw(node);
     world.desk().order(node, Order::Stop(reason.to_owned()));
     world.set_offer(node, None).await?;
-    clear_override(world, node).await
+    clear_override(world, node).await?;
+    bring_back(world, node).await
+}
+
+/// A restart that was broken off between its halves left the machine off.
+async fn bring_back(world: &World, node: &str) -> Result<(), Failure> {
+    let records = world.store.journal(&world.run).map_err(|e| store_failure(&e))?;
+    if !super::journal::owes_power(&world.plan, &records, node) {
+        return Ok(());
+    }
+    let client = world.bmc(node).await?;
+    let done = async {
+        match client.power().await? {
+            PowerState::Off => client.set_power(true, false, POWER_DEADLINE).await,
+            _ => Ok(()),
+        }
+    }
+    .await;
+    close(client).await;
+    done
 }
 
 async fn clear_override(world: &World, node: &str) -> Result<(), Failure> {

@@ -28,6 +28,6 @@ pub mod sessions;
 mod world;
 
 pub use bmcs::HANDED;
-pub use journal::{CLAIM_VOID, TAKEN_OUT, claim_is_void, owed, past, restore};
+pub use journal::{CLAIM_VOID, TAKEN_OUT, claim_is_void, owed, owes_power, past, restore};
 pub use loop_::{Ended, Notice, Outside, Pace, execute};
 pub use world::{World, WorldParts};

@@ -71,7 +71,7 @@ pub async fn facts(fleet: &Fleet, names: &[String], asking: &Asking) -> Result<F
         let endpoints: Vec<String> = cluster
             .members
             .iter()
-            .filter(|m| record(m).is_some_and(|r| r.phase == InstallPhase::Installed))
+            .filter(|m| record(m).is_some_and(|r| r.phase != InstallPhase::Unknown && r.may_serve()))
             .filter_map(|m| fleet.member_address(m, client_port))
             .map(|a| format!("http://{a}"))
             .collect();

@@ -199,12 +199,17 @@ fn on_reset(world: &mut World, cause: &Cause, node: &str, action: &'static str, 
     let member = world.machines.get(machine).and_then(|m| m.etcd);
     if let Some(cluster) = member.and_then(|e| world.clusters.get(&e.cluster))
         && cluster.has_quorum(world, None)
+        // A look that saw none is not wrong as soon as the last one it takes is back.
+        && cluster.quorum_since + LOOK_MS < world.now
         && cluster.known_standing(world, machine, world.now.saturating_sub(LOOK_MS)) <= cluster.voters().count() / 2
     {
         let why = format!("{action} takes the quorum of cluster {}", cluster.name);
         broken(world, Invariant::I4, Some(node), why);
     }
-    budget(world, node, action);
+    // It came up so lately that a look may have counted it as away itself.
+    if !world.machines.get(machine).is_some_and(|m| m.serving_since + LOOK_MS >= world.now) {
+        budget(world, node, action);
+    }
 }
 
 /// It does not serve, and a look that ended just before the effect could have told.

@@ -72,13 +72,15 @@ impl Doing {
 pub struct Client<'a> {
     doing: &'a Doing,
     login: u64,
+    /// Of the lease, when it was begun.
+    lapses: u64,
 }
 
 impl<'a> Client<'a> {
     pub async fn open(doing: &'a Doing) -> Result<Client<'a>, Failure> {
         let login = doing.tool.logins.get() + 1;
         doing.tool.logins.set(login);
-        let client = Client { doing, login };
+        let client = Client { doing, login, lapses: doing.tool.gate.lapses() };
         let _ = doing.tool.durable.store().put_bmc_session(&client.note(None));
         client.ask(Ask::Open).await?;
         let _ = doing.tool.durable.store().put_bmc_session(&client.note(Some("/s/1")));
@@ -104,7 +106,7 @@ impl<'a> Client<'a> {
         let mut limit = BMC_DEADLINE_MS;
         if matches!(ask, Ask::SetBoot(_) | Ask::Reset(_)) {
             // Nothing leaves unless the lease outlives it.
-            d.tool.gate.check(&format!("{}: ask its BMC", d.node))?;
+            d.tool.gate.check_since(self.lapses, &format!("{}: ask its BMC", d.node))?;
             limit = limit.min(d.tool.gate.longest().as_millis() as u64);
         }
         if !d.tool.meddle.has_deadlines() {
@@ -390,8 +392,11 @@ async fn may_go(d: &Doing) -> Found {
 }
 
 async fn may_take(d: &Doing) -> Result<Found, Failure> {
-    if d.tool.node_record(&d.node)?.is_none_or(|r| r.phase == InstallPhase::Installing) {
+    let Some(record) = d.tool.node_record(&d.node)?.filter(NodeRecord::may_serve) else {
         return Ok(Found::NotDone);
+    };
+    if record.phase == InstallPhase::Installing {
+        return Ok(may_go(d).await);
     }
     let fleet = Rc::clone(&d.tool.fleet);
     for cluster in fleet.clusters.values().filter(|c| c.members.contains(&d.node)) {
@@ -537,7 +542,15 @@ pub async fn finalize(d: &Doing, reason: &str) -> Result<(), Failure> {
     d.tool.desk.borrow_mut().withdraw(&d.node);
     d.tool.desk.borrow_mut().order(&d.node, Order::Stop(reason.to_owned()));
     d.tool.offer(&d.ctx, &d.by, &d.node, None);
-    clear_override(d).await
+    clear_override(d).await?;
+    let records = d.tool.durable.store().journal(&d.tool.run).map_err(|e| failed(&e))?;
+    if !crate::run::owes_power(&d.tool.plan(), &records, &d.node) {
+        return Ok(());
+    }
+    with_bmc!(d, |c| match c.power().await? {
+        PowerState::Off => c.set_power(true, false).await,
+        _ => Ok(()),
+    })
 }
 
 async fn clear_override(d: &Doing) -> Result<(), Failure> {

@@ -44,6 +44,8 @@ pub struct Cluster {
     pub index: u64,
     /// When a voter last began to be away.
     pub disturbed_at: u64,
+    /// Since when it has a quorum, if it has one.
+    pub quorum_since: u64,
     /// Member that raised one, and since when.
     pub alarm: Option<(u64, u64)>,
 }
@@ -141,7 +143,14 @@ pub fn start_by(ctx: &Ctx, by: Option<&By>, machine: usize, config: &EtcdMember)
         if let Some(system) = m.system_mut() {
             system.data = Some((cluster, member));
         }
-        m.etcd = Some(Running { cluster, member, synced_at });
+        let had_one = world.clusters.get(&cluster).is_some_and(|c| c.has_quorum(&world, None));
+        if let Some(m) = world.machines.get_mut(machine) {
+            m.etcd = Some(Running { cluster, member, synced_at });
+            m.serving_since = now;
+        }
+        if !had_one && let Some(regained) = world.clusters.get_mut(&cluster) {
+            regained.quorum_since = now;
+        }
         let name = world.clusters.get(&cluster).map(|c| c.name.clone()).unwrap_or_default();
         let generation = config.generation;
         super::watch::member_up(&mut world, &node, generation, listed, had_data, data.is_some());
@@ -167,8 +176,15 @@ fn bootstrap(world: &mut World, by: Option<&By>, machine: usize, config: &EtcdMe
         had_data: false,
         machine: Some(machine),
     };
-    let cluster =
-        Cluster { id, name: config.cluster.clone(), members: vec![fresh], index: 10, disturbed_at: 0, alarm: None };
+    let cluster = Cluster {
+        id,
+        name: config.cluster.clone(),
+        members: vec![fresh],
+        index: 10,
+        disturbed_at: 0,
+        quorum_since: 0,
+        alarm: None,
+    };
     world.clusters.entry(id).or_insert(cluster);
     let what = What::Bootstrap { cluster: config.cluster.clone(), id, node };
     match by {

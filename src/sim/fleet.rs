@@ -206,6 +206,7 @@ pub fn machines(seed: u64, fleet: &Fleet, faults: &Faults) -> Vec<Machine> {
                 net_first: rng.chance(300),
                 etcd: None,
                 away: (0, false),
+                serving_since: 0,
                 cut_by_us: false,
                 shelf: None,
                 faults,

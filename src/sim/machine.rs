@@ -106,6 +106,8 @@ pub struct Machine {
     pub faults: MachineFaults,
     /// When its etcd last went away, and whether a request of ours took it.
     pub away: (u64, bool),
+    /// When its etcd last began to run.
+    pub serving_since: u64,
     /// A reset of ours is taking its power.
     pub cut_by_us: bool,
     /// A disk that was taken out, with what was on it.

@@ -20,12 +20,7 @@ use crate::{
         synced::{Progress, Rule, Verdict, Watch},
     },
     engine::{Found, look},
-    model::{
-        Failure,
-        facts::{ClusterFacts, InstallPhase},
-        failure::Cause,
-        fleet::ClusterDriver,
-    },
+    model::{Failure, facts::ClusterFacts, failure::Cause, fleet::ClusterDriver},
     plan::{
         StepKind, Subject,
         quorum::{self, Change},
@@ -221,8 +216,7 @@ pub async fn may_lose(d: &Doing, cluster: &str, node: &str) -> Option<Failure> {
 pub async fn down(ctx: &Ctx, tool: &Rc<Tool>) -> Result<BTreeSet<String>, Failure> {
     let plan = tool.plan();
     let records = tool.durable.store().node_records().map_err(|e| failed(&e))?;
-    let installed =
-        |name: &str| records.iter().find(|(n, r)| n == name && r.phase != InstallPhase::Installing).map(|(_, r)| r);
+    let installed = |name: &str| records.iter().find(|(n, r)| n == name && r.may_serve()).map(|(_, r)| r);
     let mut down = BTreeSet::new();
     let mut asked: BTreeSet<&String> = BTreeSet::new();
     let mut waits = false;

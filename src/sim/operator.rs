@@ -468,8 +468,9 @@ async fn make_plan(ctx: &Ctx, tool: &Rc<Tool>, goal: &Goal, names: &[String]) ->
         facts.nodes.insert(name.clone(), look(ctx, tool, name).await?);
     }
     for cluster in tool.fleet.clusters.values().filter(|c| c.members.iter().any(|m| names.contains(m))) {
-        let installed =
-            |m: &&String| tool.node_record(m).ok().flatten().is_some_and(|r| r.phase == InstallPhase::Installed);
+        let installed = |m: &&String| {
+            tool.node_record(m).ok().flatten().is_some_and(|r| r.phase != InstallPhase::Unknown && r.may_serve())
+        };
         let members: Vec<&String> = cluster.members.iter().filter(installed).collect();
         let Some(first) = members.first() else { continue };
         let d = Doing::new(ctx, tool, first, &format!("cluster/{}/look", cluster.name), 1);

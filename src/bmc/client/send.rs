@@ -123,6 +123,8 @@ pub(super) struct Wire {
     slots: Semaphore,
     read_only: bool,
     gate: Option<Arc<Gate>>,
+    /// Of the lease, when this log-in was begun: with the look that led to it.
+    lapses: u64,
     observer: Option<Observer>,
 }
 
@@ -161,6 +163,7 @@ impl Wire {
             slots: Semaphore::new(MAX_UNDER_WAY),
             read_only: options.read_only,
             gate: options.gate.clone(),
+            lapses: options.gate.as_ref().map_or(0, |gate| gate.lapses()),
             observer: options.observer.clone(),
         })
     }
@@ -258,7 +261,7 @@ impl Wire {
         if let Some(gate) =
             self.gate.as_ref().filter(|_| request.method != Method::GET && request.purpose != Purpose::Session)
         {
-            gate.check(&what())?;
+            gate.check_since(self.lapses, &what())?;
         }
         let limit = match (&request.upload, &self.gate) {
             // Each part of it leaves under the lease, however often that is renewed meanwhile.
