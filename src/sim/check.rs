@@ -207,7 +207,7 @@ fn on_reset(world: &mut World, cause: &Cause, node: &str, action: &'static str, 
         broken(world, Invariant::I4, Some(node), why);
     }
     // It came up so lately that a look may have counted it as away itself.
-    if !world.machines.get(machine).is_some_and(|m| m.serving_since + LOOK_MS >= world.now) {
+    if world.machines.get(machine).is_none_or(|m| m.serving_since + LOOK_MS < world.now) {
         budget(world, node, action);
     }
 }
