@@ -49,19 +49,21 @@ pub(super) async fn act(world: &World, node: &str, kind: &StepKind, change: &Bmc
         }
     }
     let client = if change.takes_away() { world.bmc_taking(node, kind).await? } else { world.bmc(node).await? };
-    let done = carry_out(world, &client, node, change, limit).await;
+    let done = match client.redfish(change.word()) {
+        Ok(redfish) => carry_out(world, redfish, node, change, limit).await,
+        Err(failure) => Err(failure),
+    };
     close(client).await;
     done
 }
 
 async fn carry_out(
     world: &World,
-    client: &bmc::Client,
+    client: &bmc::client::Client,
     node: &str,
     change: &BmcChange,
     limit: Duration,
 ) -> Result<(), Failure> {
-    let client = client.redfish("change what it holds")?;
     match change {
         BmcChange::ClearLog { log } => client.clear_logs(log.as_deref()).await.map(drop),
         BmcChange::SetBios { attributes } => client.set_bios(attributes).await.map(drop),
@@ -136,13 +138,15 @@ pub(super) async fn verify(world: &World, node: &str, change: &BmcChange) -> Res
         return served(world, node, pin).await;
     }
     let client = world.bmc(node).await?;
-    let seen = said(&client, change).await;
+    let seen = match client.redfish(change.word()) {
+        Ok(redfish) => said(redfish, change).await,
+        Err(failure) => Err(failure),
+    };
     close(client).await;
     Ok(json!({ "said": seen?, "at": clock::unix_ms() }))
 }
 
-async fn said(client: &bmc::Client, change: &BmcChange) -> Result<String, Failure> {
-    let client = client.redfish("look at what was changed")?;
+async fn said(client: &bmc::client::Client, change: &BmcChange) -> Result<String, Failure> {
     Ok(match change {
         BmcChange::ClearLog { log } => {
             let logs = client.logs(log.as_deref()).await?;

@@ -14,9 +14,12 @@ use axum::{
 use hyper::server::conn::http1;
 use hyper_util::{rt::TokioIo, service::TowerToHyperService};
 use rackctl::{
-    bmc::{Client, NoLedger, Options, Passwords},
+    bmc::{Login, NoLedger, Options, client::Client},
     lab::bmc::certificate,
-    model::{Failure, Secret, fleet::Node},
+    model::{
+        Failure, Secret,
+        fleet::{Node, Trust},
+    },
 };
 use serde_json::{Value, json};
 
@@ -33,12 +36,6 @@ fn node(url: &str, pin: &str) -> Node {
         "ssh": {"user": null, "identity": null, "authorizedKeys": []}, "dns": []
     }))
     .unwrap()
-}
-
-fn passwords(password: &str) -> Passwords {
-    let mut passwords = Passwords::new();
-    passwords.insert("lab", "root", Arc::new(Secret::new(password.into())));
-    passwords
 }
 
 pub type Tree = BTreeMap<String, Value>;
@@ -179,7 +176,9 @@ impl Desk {
             observer: None,
             gate: None,
         };
-        Client::open(&self.node, &passwords(password), options).await
+        let login = Login::new("root", Arc::new(Secret::new(password.into())));
+        let trust = Trust::Pin(self.pin.clone());
+        Client::open(&self.node, &self.url, &trust, &login, &options).await
     }
     pub fn writes(&self) -> Vec<(String, String, Value)> {
         self.small.lock().unwrap().writes.clone()

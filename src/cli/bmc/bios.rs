@@ -21,7 +21,7 @@ pub fn run(globals: &Globals, args: &Args) -> Result<Exit, Stop> {
         return change::run(globals, &args.targets, BmcChange::SetBios { attributes }, change::Asked::default());
     }
     let mut rows = look::over(globals, &args.targets, |client| {
-        Box::pin(async move { client.redfish("read its BIOS settings")?.bios().await })
+        Box::pin(async move { client.redfish("read its BIOS attributes")?.bios().await })
     })?;
     for (name, row) in &mut rows {
         let Ok(said) = row else { continue };

@@ -21,7 +21,7 @@ pub fn run(globals: &Globals, args: &Args) -> Result<Exit, Stop> {
         return change::run(globals, &args.targets, change, change::Asked::taking(args.taking));
     }
     let rows = look::over(globals, &args.targets, |client| {
-        Box::pin(async move { Ok(Said { firmware: client.redfish("read its firmware")?.firmware().await? }) })
+        Box::pin(async move { Ok(Said { firmware: client.redfish("read its firmware inventory")?.firmware().await? }) })
     })?;
     look::show(
         globals,

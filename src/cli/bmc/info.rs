@@ -70,8 +70,8 @@ async fn said(client: &bmc::Client, whole: bool) -> Result<Said, Failure> {
     let facts = client.facts().await?;
     let manager = client.bmc_info().await?;
     let (mut progress, mut neighbours) = (None, Vec::new());
-    // What IPMI does not have is left out: the rest was asked for as well.
-    if whole && let Ok(client) = client.redfish("read more") {
+    // Over IPMI neither is told: what there is, is shown.
+    if let (true, Ok(client)) = (whole, client.redfish("read more")) {
         progress = client.progress().await?;
         neighbours = client.neighbours().await?;
     }

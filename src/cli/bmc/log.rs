@@ -27,6 +27,7 @@ use crate::{
 
 /// Between two looks of `--follow`: a BMC answers 2 to 6 requests a second, and has other things to do.
 const FOLLOW_EVERY: Duration = Duration::from_secs(5);
+const READ: &str = "read its logs";
 /// What `--follow` begins with.
 const FIRST_ENTRIES: usize = 10;
 
@@ -52,7 +53,7 @@ pub fn run(globals: &Globals, args: &Args) -> Result<Exit, Stop> {
     let wanted = args.log.clone();
     let mut rows = look::over(globals, &args.targets, move |client| {
         let wanted = wanted.clone();
-        Box::pin(async move { Ok(Said { logs: client.redfish("read its logs")?.logs(wanted.as_deref()).await? }) })
+        Box::pin(async move { Ok(Said { logs: client.redfish(READ)?.logs(wanted.as_deref()).await? }) })
     })?;
     if let Some(most) = args.tail {
         rows.iter_mut().filter_map(|(_, r)| r.as_mut().ok()).for_each(|said| tail(&mut said.logs, most));
@@ -135,7 +136,7 @@ impl Watched {
             self.client = Some(session.bmc(session.node(&self.name)?, passwords, look::LOOK).await?);
         }
         match &self.client {
-            Some(client) => client.redfish("read its logs")?.logs(wanted).await,
+            Some(client) => client.redfish(READ)?.logs(wanted).await,
             None => Ok(Vec::new()),
         }
     }

@@ -25,7 +25,7 @@ pub fn run(globals: &Globals, args: &Args) -> Result<Exit, Stop> {
         return change::run(globals, &args.targets, change, change::Asked::default());
     }
     let mut rows = look::over(globals, &args.targets, |client| {
-        Box::pin(async move { Ok(Said { slots: client.redfish("read its virtual media")?.media().await? }) })
+        Box::pin(async move { Ok(Said { slots: client.redfish("look at its virtual media")?.media().await? }) })
     })?;
     if let Some(wanted) = &args.slot {
         for said in rows.iter_mut().filter_map(|(_, r)| r.as_mut().ok()) {

@@ -40,7 +40,7 @@ pub fn put(docs: &mut Documents, about: &Description) {
         "NTP": { "ProtocolEnabled": false, "Port": 123, "NTPServers": [] },
     });
     docs.resource(format!("{MANAGER}/NetworkProtocol"), "ManagerNetworkProtocol.v1_10_1", "Network protocols", body)
-        .writable = &["HostName", "NTP.ProtocolEnabled", "NTP.NTPServers"];
+        .writable = &["HostName", "IPMI.ProtocolEnabled", "NTP.ProtocolEnabled", "NTP.NTPServers"];
     docs.collection(CERTIFICATES, "Certificate", "Certificates");
     let body = json!({
         "CertificateType": "PEM", "CertificateString": null,

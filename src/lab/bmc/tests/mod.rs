@@ -1,5 +1,6 @@
 //! The real client against the laboratory's BMC, over real TLS on the loopback.
 
+mod corners;
 mod faults;
 mod hostile;
 mod old_tls;

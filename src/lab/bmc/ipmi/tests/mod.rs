@@ -15,7 +15,7 @@ use super::*;
 use crate::{
     bmc::{Client, Options, Passwords, RequestLine},
     lab::bmc::{
-        Account, FakeChassis, Faults,
+        Account, FakeChassis, Faults as BmcFaults,
         tests::{PASSWORD, description, node, passwords},
     },
     model::{
@@ -38,8 +38,8 @@ impl Drop for Bench {
     }
 }
 
-pub(super) fn quick() -> Faults {
-    Faults::parse(["power-lag=100ms"]).unwrap()
+pub(super) fn quick() -> BmcFaults {
+    BmcFaults::parse(["power-lag=100ms"]).unwrap()
 }
 
 pub(super) fn endpoint(at: SocketAddr) -> Endpoint {
