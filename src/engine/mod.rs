@@ -181,7 +181,7 @@ impl Engine {
         let mut effects = Vec::new();
         match event {
             Event::Begin => self.finalize_owed_first(&mut effects),
-            Event::Tick => {}
+            Event::Tick => self.woken_for = self.woken_for.filter(|at| *at > now.mono_ms),
             Event::Interrupt => self.stop = self.stop.or(Some(Stop::Interrupt)),
             Event::Pause => self.stop = self.stop.or(Some(Stop::Pause)),
             Event::Abort => self.stop = Some(Stop::Abort),

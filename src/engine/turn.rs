@@ -52,7 +52,8 @@ impl Engine {
         // A look under way is answered in any case.
         let leaving = self.leaving.next_due().filter(|_| !self.admission.is_looking());
         let wake = [wake, next, self.finalizers.next_due(), leaving].into_iter().flatten().min();
-        if let Some(at_ms) = wake.filter(|at| !self.finished && self.woken_for != Some(*at)) {
+        // Whoever keeps the wakes keeps the earliest: what is due after that is asked for when it has come.
+        if let Some(at_ms) = wake.filter(|at| !self.finished && self.woken_for.is_none_or(|earlier| *at < earlier)) {
             self.woken_for = Some(at_ms);
             effects.push(Effect::Wake { at_ms });
         }

@@ -84,6 +84,22 @@ fn what_once_broke_holds() {
     holds(scenario(24, 6, Profile::Heavy));
     // The only two voters of a cluster were restarted.
     holds(scenario(12, 20, Profile::Light));
+    // A wake was lost behind an earlier one, and the run waited for ever.
+    holds(scenario(206_882, 20, Profile::Light));
+    // The state was lost and the cluster was silent: how many it can spare was not limited.
+    holds(scenario(118_087, 20, Profile::Heavy));
+    // A process slept for minutes, renewed its lease and sent what it had decided before.
+    holds(scenario(119_846, 20, Profile::Light));
+    // A resumed run began a failed attempt under its old number.
+    holds(scenario(116_735, 20, Profile::Heavy));
+    // Who runs already waited for a machine that can never be installed.
+    holds(scenario(158_367, 8, Profile::Heavy));
+    // A cycle was cut off by its time limit between off and on.
+    holds(scenario(158_575, 8, Profile::Heavy));
+    // A run that brought a silent cluster back left the new members out, and said it had succeeded.
+    holds(scenario(161_538, 8, Profile::Light));
+    // A machine whose write never began came up with its older system, and was taken as one that serves nothing.
+    holds(scenario(161_994, 8, Profile::Light));
 }
 
 /// No intent is written.
