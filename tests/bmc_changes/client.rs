@@ -9,7 +9,7 @@ use rackctl::{
 };
 use serde_json::{Value, json};
 
-use crate::small::{Desk, MANAGER, SYSTEM, desk, merge, tree};
+use crate::small::{Desk, MANAGER, PASSWORD, SYSTEM, desk, merge, tree};
 
 fn bios() -> Value {
     json!({
@@ -170,8 +170,7 @@ async fn a_password_is_judged_sent_and_works() {
     desk.small.lock().unwrap().tree.insert("/password".into(), json!("battery staple"));
     let again = desk.client_with("battery staple").await.unwrap();
     assert!(again.power().await.is_ok());
-    let old = desk.client().await;
-    assert_eq!(old.power().await.unwrap_err().cause, Cause::Unauthorized);
+    assert_eq!(desk.client_with(PASSWORD).await.unwrap_err().cause, Cause::Unauthorized);
 }
 
 #[tokio::test]
