@@ -58,11 +58,19 @@ impl Terms {
     }
 }
 
+/// As much as the first thread of a program has: a run's futures are large, in unoptimised builds above all.
+const STACK_BYTES: usize = 8 << 20;
+
 /// In the thread of its own that a step's run needs: namespaces belong to threads, and so do server processes.
 fn aside<T: Send>(work: impl FnOnce() -> T + Send) -> T {
-    std::thread::scope(|scope| match scope.spawn(work).join() {
-        Ok(value) => value,
-        Err(panic) => std::panic::resume_unwind(panic),
+    std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new().name("step".to_owned()).stack_size(STACK_BYTES);
+        let ended = match thread.spawn_scoped(scope, work) {
+            Ok(thread) => thread.join(),
+            // No thread is to be had: as `Scope::spawn` does.
+            Err(error) => Err(Box::new(error.to_string()) as Box<dyn std::any::Any + Send>),
+        };
+        ended.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
     })
 }
 
