@@ -126,8 +126,8 @@ impl Bench {
             for line in table(kind).lines().skip(1) {
                 let fields: Vec<&str> = line.split_whitespace().collect();
                 let port = u16::from_str_radix(fields[1].rsplit_once(':').unwrap().1, 16).unwrap();
-                // 0A: LISTEN. BMCs listen on 443.
-                if (kind.starts_with("udp") || fields[3] == "0A") && port != 443 {
+                // 0A: LISTEN. BMCs listen on 443 (Redfish) and 623 (IPMI).
+                if (kind.starts_with("udp") || fields[3] == "0A") && ![443, 623].contains(&port) {
                     found.push(format!("{kind} {port}"));
                 }
             }
