@@ -43,6 +43,8 @@ pub fn run(globals: &Globals, args: &Sensors) -> Result<Exit, Stop> {
 fn cells(reading: &Reading, wide: bool) -> Vec<String> {
     let unit = match reading.unit.as_deref() {
         Some("Cel") => " °C".to_owned(),
+        // UCUM's turns a minute.
+        Some("{rev}/min") => " RPM".to_owned(),
         Some("%") => " %".to_owned(),
         Some(unit) => format!(" {unit}"),
         None => String::new(),
