@@ -64,13 +64,10 @@ pub fn findings(node: &Node, facts: &BmcFacts) -> Findings {
             }
         }
     }
-    let minimum = [("cores", node.minimum.cores, facts.cores)];
-    for (what, least, seen) in minimum {
-        if let (Some(least), Some(seen)) = (least, seen)
-            && seen < least
-        {
-            differs.push(format!("{what}: at least {least} are wanted, the BMC knows {seen}"));
-        }
+    if let (Some(least), Some(seen)) = (node.minimum.cores, facts.cores)
+        && seen < least
+    {
+        differs.push(format!("cores: at least {least} are wanted, the BMC knows {seen}"));
     }
     if let (Some(least), Some(seen)) = (node.minimum.memory_bytes, facts.memory_bytes)
         && seen < least

@@ -82,6 +82,36 @@ fn nothing_is_taken_away_without_a_look_that_began_after_all_was_ready() {
     assert_eq!(goes(&engine.handle(22_300, around(&[]))), ["a/set-power"]);
 }
 
+/// The loop keeps the earliest wake alone. What makes it needless may come before it, and ask for a later one.
+// invariant: I11 harness: D
+#[test]
+fn no_wake_is_lost_behind_an_earlier_one() {
+    let mut engine = about_to_send(&restarts(&["a"], 1), &["a"]);
+    let mut kept: Option<u64> = None;
+    let keep = |effects: &[Effect], kept: &mut Option<u64>| {
+        for effect in effects {
+            if let Effect::Wake { at_ms } = effect {
+                *kept = Some(kept.map_or(*at_ms, |old: u64| old.min(*at_ms)));
+            }
+        }
+    };
+    engine.handle(20_000, ready("a"));
+    keep(&engine.handle(20_100, around(&["x"])), &mut kept);
+    let look_again = kept.unwrap();
+    // Its driver is cut off before the next look, and the step is held past it.
+    keep(&engine.handle(look_again - 500, home(id("a"), Cause::Deadline)), &mut kept);
+    assert_eq!(kept, Some(look_again), "the later one is not kept");
+    for _ in 0..3 {
+        let Some(at) = kept.take() else { break };
+        let effects = engine.handle(at, Event::Tick);
+        if effects.iter().any(|e| matches!(e, Effect::Observe { step, .. } if *step == id("a"))) {
+            return;
+        }
+        keep(&effects, &mut kept);
+    }
+    panic!("nobody wakes the run up again");
+}
+
 #[test]
 fn a_look_that_began_before_is_not_believed() {
     let mut engine = about_to_send(&restarts(&["a", "b"], 2), &["a", "b"]);

@@ -168,33 +168,6 @@ fn who_resumes_a_run_begins_another_attempt_of_what_failed() {
     assert_eq!(effects, [Effect::Observe { step: "n1/boot-installer".into(), attempt: 4, resumed: false }]);
 }
 
-/// Whoever keeps the wakes keeps the earliest of them alone.
-// invariant: I11 harness: D
-#[test]
-fn no_wake_is_lost_behind_an_earlier_one() {
-    let mut engine = Engine::new(&two_tracks(), OPTIONS, &BTreeMap::new());
-    let wake = |effects: &[Effect]| {
-        effects.iter().find_map(|e| if let Effect::Wake { at_ms } = e { Some(*at_ms) } else { None })
-    };
-    engine.handle(0, Event::Begin);
-    let held = Found::Held(failure(Cause::Guard));
-    let first = wake(&engine.handle(0, observed("n1/check-identity", held))).unwrap();
-    // It is looked at before that, and what is due then lies behind it.
-    engine.handle(first - 1, Event::Tick);
-    engine.handle(first, Event::Tick);
-    engine.handle(first, observed("n1/check-identity", Found::NotDone));
-    let late = Event::Verified { step: "n1/check-identity".into(), result: Err(failure(Cause::Deadline)) };
-    let mut kept = wake(&engine.handle(first, late));
-    let mut looked = false;
-    for _ in 0..4 {
-        let Some(at) = kept else { break };
-        let effects = engine.handle(at, Event::Tick);
-        looked |= effects.iter().any(|e| matches!(e, Effect::Observe { step, .. } if step == "n1/check-identity"));
-        kept = wake(&effects);
-    }
-    assert!(looked, "its next attempt is never begun");
-}
-
 // fault: F51 harness: S
 #[test]
 fn an_interrupt_waits_for_the_effect_in_hand_and_begins_nothing() {

@@ -39,9 +39,7 @@ impl<'a> Machines<'a> {
 
     /// It comes up in this plan, with the disk that it has.
     fn returns(&self, name: &str) -> bool {
-        self.tracks.get(name).is_some_and(|t| {
-            !t.steps.is_empty() && !t.steps.iter().any(|s| matches!(s.kind, StepKind::WriteDisk { .. }))
-        })
+        self.up(name).is_some() && !self.writes(name)
     }
 
     /// Its disk is written in this plan.

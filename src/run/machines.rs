@@ -314,8 +314,9 @@ pub(super) async fn finalize(world: &World, node: &str, reason: &str) -> Result<
     world.desk().withdraw(node);
     world.desk().order(node, Order::Stop(reason.to_owned()));
     world.set_offer(node, None).await?;
-    clear_override(world, node).await?;
-    bring_back(world, node).await
+    // Both, whatever comes of the first: a BMC that has no override leaves no machine in the dark.
+    let cleared = clear_override(world, node).await;
+    bring_back(world, node).await.and(cleared)
 }
 
 /// A restart that was broken off between its halves left the machine off.

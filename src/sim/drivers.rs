@@ -542,7 +542,11 @@ pub async fn finalize(d: &Doing, reason: &str) -> Result<(), Failure> {
     d.tool.desk.borrow_mut().withdraw(&d.node);
     d.tool.desk.borrow_mut().order(&d.node, Order::Stop(reason.to_owned()));
     d.tool.offer(&d.ctx, &d.by, &d.node, None);
-    clear_override(d).await?;
+    let cleared = clear_override(d).await;
+    bring_back(d).await.and(cleared)
+}
+
+async fn bring_back(d: &Doing) -> Result<(), Failure> {
     let records = d.tool.durable.store().journal(&d.tool.run).map_err(|e| failed(&e))?;
     if !crate::run::owes_power(&d.tool.plan(), &records, &d.node) {
         return Ok(());
