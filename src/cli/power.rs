@@ -93,10 +93,13 @@ fn no_action() -> Stop {
 pub fn boot(globals: &Globals, args: &Boot) -> Result<Exit, Stop> {
     match &args.verb {
         BootVerb::Show { targets } => over(globals, targets, Work::looking("BOOT", "boot"), |client| {
-            Box::pin(async move { Ok(bmc::boot::words(client.boot().await?)) })
+            Box::pin(async move { client.boot_shown().await })
         }),
-        BootVerb::Set { target, targets, persistent, dry_run } => {
+        BootVerb::Set { target, targets, persistent, url, dry_run } => {
             let target: crate::model::power::BootTarget = (*target).into();
+            if let Some(url) = url {
+                fit(target, url)?;
+            }
             if *dry_run {
                 let lasts = if *persistent { OverrideFor::Persistent } else { OverrideFor::Once };
                 let wanted = match target {
@@ -105,7 +108,7 @@ pub fn boot(globals: &Globals, args: &Boot) -> Result<Exit, Stop> {
                 };
                 return preview(globals, targets, bmc::client::Operation::SetBoot(wanted));
             }
-            let goal = |nodes| Goal::Boot { nodes, target, persistent: *persistent };
+            let goal = |nodes| Goal::Boot { nodes, target, persistent: *persistent, url: url.clone() };
             let short = Short {
                 heading: "BOOT",
                 field: "boot",
@@ -118,6 +121,21 @@ pub fn boot(globals: &Globals, args: &Boot) -> Result<Exit, Stop> {
             short::run(globals, targets, Nothing::IsRefused, &short, &goal)
         }
     }
+}
+
+/// Longest address that BMCs are asked to keep.
+const MAX_URL: usize = 1_024;
+
+/// An address is for what is fetched, and for nothing else.
+fn fit(target: crate::model::power::BootTarget, url: &str) -> Result<(), Stop> {
+    use crate::model::power::BootTarget::{Cd, Http};
+    let wrong = |why: String| Stop::usage(Failure::new(Cause::Refused, "boot set --url", why));
+    if !matches!(target, Http | Cd) {
+        return Err(wrong("only `http` and `cd` take an address".into()));
+    }
+    let known = url.starts_with("http://") || url.starts_with("https://");
+    let plain = url.len() <= MAX_URL && !url.chars().any(|c| c.is_control() || c.is_whitespace());
+    if known && plain { Ok(()) } else { Err(wrong(format!("`{}` is no address of the form http://… or https://…", bmc::redfish::json::clean(url)))) }
 }
 
 /// What is looked at over a selection.

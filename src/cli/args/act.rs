@@ -103,6 +103,10 @@ pub enum BootVerb {
         /// Until it is set otherwise
         #[arg(long)]
         persistent: bool,
+        /// http: the file that UEFI HTTP boot fetches. cd: the image that is put into its virtual drive, and taken out by
+        /// `boot set none`
+        #[arg(long, value_name = "URL")]
+        url: Option<String>,
         /// Say what would be sent, send nothing
         #[arg(long)]
         dry_run: bool,

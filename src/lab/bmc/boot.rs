@@ -92,6 +92,19 @@ impl State {
         shown
     }
 
+    /// What stands first in the boot order, where that is the network: the machine starts from it without an override.
+    pub fn first_of_order(&self) -> Option<BootTarget> {
+        let boot = &self.docs.body(&self.places.system)?["Boot"];
+        let first = boot["BootOrder"].get(0)?.as_str()?;
+        let options = boot["BootOptions"]["@odata.id"].as_str()?;
+        let option = self.docs.body(&format!("{}/{first}", options.trim_end_matches('/')))?;
+        match option["Alias"].as_str()? {
+            "Pxe" => Some(BootTarget::Pxe),
+            "UefiHttp" => Some(BootTarget::Http),
+            _ => None,
+        }
+    }
+
     /// A PATCH of the system with a Boot in it, or of its settings resource.
     pub fn patch_boot(&mut self, now: OffsetDateTime, sent: &Map<String, Value>, settings: bool) -> Reply {
         if self.has(Fault::BootSettings) && !settings {
@@ -107,8 +120,11 @@ impl State {
         if !faults.is_empty() {
             return errors(400, faults);
         }
-        if self.has(Fault::IgnoreBootOverride) {
-            return Reply::empty(200);
+        let order_alone = sent.len() == 1 && sent.contains_key("BootOrder");
+        match self.effective.text(Fault::IgnoreBootOverride) {
+            Some("override") if order_alone => {}
+            Some(_) => return Reply::empty(200),
+            None => {}
         }
         if let Some(order) = sent.get("BootOrder") {
             let order = json!({ "Boot": { "BootOrder": order } });
@@ -142,7 +158,10 @@ impl State {
             boot.target = boot_target(&word).unwrap_or(BootTarget::None);
             words.target = Some(word);
         }
-        boot.enabled = asked.enabled.unwrap_or(boot.enabled);
+        boot.enabled = match asked.enabled {
+            Some(EnabledWord::Once) if self.has(Fault::BootOnceLasts) => EnabledWord::Continuous,
+            asked => asked.unwrap_or(boot.enabled),
+        };
         boot.mode = asked.mode.unwrap_or(match self.has(Fault::BootModeReverts) {
             true => ModeWord::Legacy,
             false => boot.mode,

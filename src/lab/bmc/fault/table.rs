@@ -54,7 +54,8 @@ faults! {
     EtagUnquoted "etag-unquoted" Flag, "If-Match wants the ETag without its quotes", "ansible strip_etag_quotes";
     // Boot
     BootSettings "boot-settings" Word(&["SD", "Settings", "Pending"]), "Boot is changed on a settings resource; the system answers OperationSupportedInFutureStateURI", "AMI, ASRock: Redfish-Tacklebox#111";
-    IgnoreBootOverride "ignore-boot-override" Flag, "a PATCH of Boot is answered 200 and not applied", "metal-operator#80";
+    IgnoreBootOverride "ignore-boot-override" Word(&["all", "redfish", "override"]), "what sets a boot is answered well and not applied: Redfish and IPMI, Redfish alone, or its override alone", "metal-operator#80";
+    BootOnceLasts "boot-once-lasts" Flag, "Once is kept as Continuous", "sushy-tools";
     BootNotHonoured "boot-not-honoured" Flag, "the override is shown, and the machine boots as ever", "iDRAC9: metal-operator#80";
     BootSticky "boot-sticky" Flag, "Once is never consumed", "sushy-tools with libvirt";
     BootLostAtReset "boot-lost-at-reset" Flag, "a reset of the BMC clears the override", "bmclib PR#459";

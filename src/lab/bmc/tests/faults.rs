@@ -69,6 +69,8 @@ const CASES: &[Case] = &[
     case("etag-unquoted", &["GET S", r#"match:last PATCH S {"AssetTag":"x"}"#], "#2 -> 412"),
     case("boot-settings=SD", &[PXE], "OperationSupportedInFutureStateURI"),
     case("ignore-boot-override", &[PXE], r#"!"BootSourceOverrideTarget":"Pxe""#),
+    case("ignore-boot-override=override", &[PXE], r#"!"BootSourceOverrideTarget":"Pxe""#),
+    case("boot-once-lasts", &[PXE], r#""BootSourceOverrideEnabled":"Continuous""#),
     case("boot-not-honoured", &[QUIET_PXE, ON, LATER], "!boots [Some(Pxe)]"),
     case("boot-sticky", &[QUIET_PXE, ON, LATER], r#""BootSourceOverrideEnabled":"Once""#),
     case(
