@@ -147,7 +147,8 @@ fn bodies(view: &SystemView, want: BootOverride, url: Option<&str>) -> Result<Ve
     let bare = Boot { enabled: Some(enabled), target: Some(target.clone()), http_boot_uri, ..Boot::default() };
     let full = Boot { mode, ..bare.clone() };
     let whole = Boot { mode: mode.or(current.filter(|_| writable)), ..bare.clone() };
-    let mut list = if view.quirks.settings_first { vec![whole, full, bare.clone()] } else { vec![full, bare.clone(), whole] };
+    let mut list =
+        if view.quirks.settings_first { vec![whole, full, bare.clone()] } else { vec![full, bare.clone(), whole] };
     if boot.enabled == Some(enabled) && !want.is_cleared() {
         list.push(Boot { enabled: None, ..bare });
     }

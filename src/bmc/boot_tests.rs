@@ -6,14 +6,7 @@ use crate::bmc::{quirks, read::SettingsView, redfish::wire::parse};
 fn view(vendor: &str, boot: serde_json::Value) -> SystemView {
     let system = parse(json!({"Manufacturer": vendor, "Boot": boot}));
     let quirks = quirks::classify(&Default::default(), &system);
-    SystemView {
-        path: "/s/1".into(),
-        system,
-        etag: Some("\"a\"".into()),
-        settings: None,
-        reset_types: vec![],
-        quirks,
-    }
+    SystemView { path: "/s/1".into(), system, etag: Some("\"a\"".into()), settings: None, reset_types: vec![], quirks }
 }
 fn pxe(lasts: OverrideFor) -> BootOverride {
     BootOverride { target: BootTarget::Pxe, lasts, mode: Some(BootMode::Uefi) }
@@ -55,7 +48,8 @@ fn ami_takes_it_in_the_settings_resource_first() {
 fn what_is_not_offered_is_refused_before_it_is_sent() {
     let xcc = view("Lenovo", json!({"BootSourceOverrideEnabled@Redfish.AllowableValues": ["Once", "Disabled"]}));
     assert!(
-        writes(&xcc, pxe(OverrideFor::Persistent), None).is_err_and(|e| e.contains("Continuous") && e.contains("Once, Disabled"))
+        writes(&xcc, pxe(OverrideFor::Persistent), None)
+            .is_err_and(|e| e.contains("Continuous") && e.contains("Once, Disabled"))
     );
     let old = view("X", json!({"BootSourceOverrideTarget@Redfish.AllowableValues": ["Hdd", "CD/DVD"]}));
     assert!(writes(&old, pxe(OverrideFor::Once), None).is_err_and(|e| e.contains("Pxe") && e.contains("CD/DVD")));
@@ -70,10 +64,7 @@ fn clearing_sends_disabled_and_is_read_leniently() {
         list[0].body,
         json!({"Boot": {"BootSourceOverrideEnabled": "Disabled", "BootSourceOverrideTarget": "None"}})
     );
-    assert!(as_asked(
-        BootOverride::CLEARED,
-        BootOverride { lasts: OverrideFor::Disabled, ..pxe(OverrideFor::Once) }
-    ));
+    assert!(as_asked(BootOverride::CLEARED, BootOverride { lasts: OverrideFor::Disabled, ..pxe(OverrideFor::Once) }));
     assert!(!as_asked(BootOverride::CLEARED, pxe(OverrideFor::Once)));
 }
 
@@ -109,7 +100,8 @@ fn a_lasting_override_and_pxe_come_last_and_only_where_somebody_clears_them() {
     let view = view("Contoso", offered);
     let http = BootOverride { target: BootTarget::Http, ..pxe(OverrideFor::Once) };
     assert!(variants(&view, http, false, None).is_err_and(|e| e.contains("UefiHttp")));
-    let asks: Vec<_> = variants(&view, http, true, None).unwrap().into_iter().map(|v| (v.asks.target, v.asks.lasts)).collect();
+    let asks: Vec<_> =
+        variants(&view, http, true, None).unwrap().into_iter().map(|v| (v.asks.target, v.asks.lasts)).collect();
     assert!(asks.iter().all(|(target, _)| *target == BootTarget::Pxe));
     assert_eq!((asks[0].1, asks.last().map(|a| a.1)), (OverrideFor::Once, Some(OverrideFor::Persistent)));
     // To an address there is no other way.
@@ -124,7 +116,10 @@ fn a_bmc_with_an_order_alone_has_no_override_and_none_set() {
     assert!(writes(&cray, pxe(OverrideFor::Once), None).is_err_and(|e| e.contains("no boot override")));
     assert!(is_cleared(&cray));
     assert!(!is_cleared(&view("X", json!({"BootSourceOverrideTarget": "Pxe", "BootSourceOverrideEnabled": null}))));
-    assert!(!is_cleared(&view("X", json!({"BootSourceOverrideTarget": "UefiTarget", "BootSourceOverrideEnabled": "Once"}))));
+    assert!(!is_cleared(&view(
+        "X",
+        json!({"BootSourceOverrideTarget": "UefiTarget", "BootSourceOverrideEnabled": "Once"})
+    )));
 }
 
 #[test]
@@ -141,7 +136,10 @@ fn what_is_pending_is_seen_and_is_not_cleared() {
 #[test]
 fn an_address_is_read_back_too() {
     let of = |uri: &str| {
-        view("X", json!({"BootSourceOverrideEnabled": "Once", "BootSourceOverrideTarget": "UefiHttp", "HttpBootUri": uri}))
+        view(
+            "X",
+            json!({"BootSourceOverrideEnabled": "Once", "BootSourceOverrideTarget": "UefiHttp", "HttpBootUri": uri}),
+        )
     };
     let http = BootOverride { target: BootTarget::Http, mode: None, ..pxe(OverrideFor::Once) };
     assert!(seen(&of("http://h/x.efi"), http, Some("http://h/x.efi")).is_ok());
@@ -158,7 +156,12 @@ mod bounds {
 
     fn a_boot() -> impl Strategy<Value = serde_json::Value> {
         let word = |words: &'static [&'static str]| prop::option::of(prop::sample::select(words));
-        (word(&["Disabled", "Once", "Continuous"]), word(&["None", "Pxe", "UefiHttp"]), word(&["UEFI", "Legacy"]), any::<bool>())
+        (
+            word(&["Disabled", "Once", "Continuous"]),
+            word(&["None", "Pxe", "UefiHttp"]),
+            word(&["UEFI", "Legacy"]),
+            any::<bool>(),
+        )
             .prop_map(|(enabled, target, mode, order)| {
                 let order = if order { json!(["Boot0000"]) } else { json!(null) };
                 json!({"BootSourceOverrideEnabled": enabled, "BootSourceOverrideTarget": target,

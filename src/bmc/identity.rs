@@ -44,7 +44,8 @@ pub fn compare(expected: &Identity, facts: &BmcFacts) -> Result<Matched, Vec<Mis
             SerialFrom::SerialNumber => &facts.serial,
             SerialFrom::Sku => &facts.sku,
         };
-        let real = |text: &Option<String>| text.as_deref().map(str::trim).filter(|s| !placeholder(s)).map(str::to_owned);
+        let real =
+            |text: &Option<String>| text.as_deref().map(str::trim).filter(|s| !placeholder(s)).map(str::to_owned);
         let same = |seen: &Option<String>| seen.as_deref().is_some_and(|s| s.eq_ignore_ascii_case(serial));
         let seen = real(seen);
         // Dell's service tag stands in SKU, whatever the inventory says of where to look: SerialNumber is a board's.

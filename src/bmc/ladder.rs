@@ -77,7 +77,9 @@ impl Undo {
     /// For tables: what is still to be undone.
     pub fn words(&self) -> String {
         match self {
-            Undo::Order { old, moved } => format!("boot order ({} first; it was {})", clean(moved), clean(&old.join(", "))),
+            Undo::Order { old, moved } => {
+                format!("boot order ({} first; it was {})", clean(moved), clean(&old.join(", ")))
+            }
             Undo::Flags => "IPMI boot flags".to_owned(),
             Undo::Media { image } => format!("virtual media ({})", clean(image)),
         }
@@ -167,7 +169,9 @@ impl Ladder {
             match came {
                 Came::Done { .. } => None,
                 Came::Refused(why) => Some(format!("{word}: {}", why.join("; "))),
-                Came::Ignored(why) => Some(format!("{word}: the BMC took the request and did not apply it: {}", why.join("; "))),
+                Came::Ignored(why) => {
+                    Some(format!("{word}: the BMC took the request and did not apply it: {}", why.join("; ")))
+                }
                 Came::Skipped(why) => Some(format!("{word}: not tried ({why})")),
             }
         };
@@ -250,8 +254,14 @@ mod tests {
         assert_eq!(ladder.next(), None);
         let failure = ladder.end("n1").unwrap_err();
         assert_eq!(failure.cause, Cause::AcceptedButIgnored);
-        for part in ["asked for pxe once (uefi)", "boot override: the BMC took", "read back no override", "boot order: HTTP 400",
-            "IPMI boot flags: not tried (no endpoint)", "virtual media: not tried (no image is given)"] {
+        for part in [
+            "asked for pxe once (uefi)",
+            "boot override: the BMC took",
+            "read back no override",
+            "boot order: HTTP 400",
+            "IPMI boot flags: not tried (no endpoint)",
+            "virtual media: not tried (no image is given)",
+        ] {
             assert!(failure.why.contains(part), "{part}: {failure}");
         }
         assert!(failure.next.is_some_and(|n| n.contains("rackctl boot show n1")));

@@ -136,7 +136,8 @@ pub fn find<'a>(entries: &'a [Entry], own: &[Mac], target: BootTarget) -> Result
     let shown = |list: &[(u8, &Entry)]| list.iter().map(|(_, e)| e.words()).collect::<Vec<_>>().join(", ");
     let own = own.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
     let silent: Vec<(u8, &Entry)> = network.iter().filter(|(_, e)| macs(e).is_empty()).copied().collect();
-    let best: Vec<(u8, &Entry)> = silent.iter().filter(|(r, _)| silent.first().is_some_and(|f| f.0 == *r)).copied().collect();
+    let best: Vec<(u8, &Entry)> =
+        silent.iter().filter(|(r, _)| silent.first().is_some_and(|f| f.0 == *r)).copied().collect();
     match best.as_slice() {
         [(_, one)] => Ok(one),
         [] => Err(format!("no entry of its boot order is that of {own} ({})", shown(&network))),

@@ -21,14 +21,22 @@ fn the_entry_of_an_interface_is_known_in_every_vendors_words() {
     let ami = entries(
         &words(&["Boot0002", "Boot0003", "Boot0006", "Boot0005"]),
         &[
-            option(serde_json::json!({"Id": "0002", "BootOptionReference": "Boot0002", "DisplayName": "UEFI: HTTP IP4 Intel(R) I350",
-                "UefiDevicePath": "PciRoot(0x3)/MAC(B42E99BADE15,0x0)/IPv4(0.0.0.0)/Uri()"})),
-            option(serde_json::json!({"Id": "0006", "BootOptionReference": "Boot0006", "DisplayName": "UEFI: PXE IP6 Intel(R) I350",
-                "UefiDevicePath": "PciRoot(0x3)/MAC(B42E99BADE15,0x0)/IPv6(::)"})),
-            option(serde_json::json!({"Id": "0003", "BootOptionReference": "Boot0003", "DisplayName": "UEFI: PXE IP4 Intel(R) I350",
-                "UefiDevicePath": "PciRoot(0x3)/MAC(B42E99BADE15,0x0)/IPv4(0.0.0.0)"})),
-            option(serde_json::json!({"Id": "0005", "BootOptionReference": "Boot0005", "DisplayName": "UEFI: PXE IP4 Intel(R) I350",
-                "UefiDevicePath": "PciRoot(0x3)/MAC(B42E99BADE16,0x0)/IPv4(0.0.0.0)"})),
+            option(
+                serde_json::json!({"Id": "0002", "BootOptionReference": "Boot0002", "DisplayName": "UEFI: HTTP IP4 Intel(R) I350",
+                "UefiDevicePath": "PciRoot(0x3)/MAC(B42E99BADE15,0x0)/IPv4(0.0.0.0)/Uri()"}),
+            ),
+            option(
+                serde_json::json!({"Id": "0006", "BootOptionReference": "Boot0006", "DisplayName": "UEFI: PXE IP6 Intel(R) I350",
+                "UefiDevicePath": "PciRoot(0x3)/MAC(B42E99BADE15,0x0)/IPv6(::)"}),
+            ),
+            option(
+                serde_json::json!({"Id": "0003", "BootOptionReference": "Boot0003", "DisplayName": "UEFI: PXE IP4 Intel(R) I350",
+                "UefiDevicePath": "PciRoot(0x3)/MAC(B42E99BADE15,0x0)/IPv4(0.0.0.0)"}),
+            ),
+            option(
+                serde_json::json!({"Id": "0005", "BootOptionReference": "Boot0005", "DisplayName": "UEFI: PXE IP4 Intel(R) I350",
+                "UefiDevicePath": "PciRoot(0x3)/MAC(B42E99BADE16,0x0)/IPv4(0.0.0.0)"}),
+            ),
         ],
     );
     let of = |mac_: &str, target| find(&ami, &[mac(mac_)], target).map(|e| e.reference.clone());
@@ -52,8 +60,12 @@ fn the_entry_of_an_interface_is_known_in_every_vendors_words() {
     let xcc = entries(
         &words(&["Boot0002", "Boot0003"]),
         &[
-            option(serde_json::json!({"BootOptionReference": "Boot0002", "DisplayName": "HardDisk", "BootOptionEnabled": null})),
-            option(serde_json::json!({"BootOptionReference": "Boot0003", "DisplayName": "Network", "BootOptionEnabled": null})),
+            option(
+                serde_json::json!({"BootOptionReference": "Boot0002", "DisplayName": "HardDisk", "BootOptionEnabled": null}),
+            ),
+            option(
+                serde_json::json!({"BootOptionReference": "Boot0003", "DisplayName": "Network", "BootOptionEnabled": null}),
+            ),
         ],
     );
     assert_eq!(find(&xcc, &[mac("52:54:00:00:00:01")], BootTarget::Pxe).unwrap().reference, "Boot0003");
@@ -66,7 +78,9 @@ fn the_entry_of_an_interface_is_known_in_every_vendors_words() {
 
     let named = entries(
         &words(&["Boot0019: PXE", "Boot0001: Ubuntu"]),
-        &[option(serde_json::json!({"BootOptionReference": "Boot0019", "DisplayName": "UEFI PXE IPv4", "BootOptionEnabled": false}))],
+        &[option(
+            serde_json::json!({"BootOptionReference": "Boot0019", "DisplayName": "UEFI PXE IPv4", "BootOptionEnabled": false}),
+        )],
     );
     assert_eq!(named[0].name, "UEFI PXE IPv4");
     assert!(find(&named, &[], BootTarget::Pxe).is_err_and(|e| e.contains("no entry for network boot")), "switched off");

@@ -205,9 +205,16 @@ mod tests {
 
     #[test]
     fn placeholders_are_nothing() {
-        for text in
-            ["", "  ", "To Be Filled By O.E.M.", "0000000", "N/A", "Default string", "........", "01234567890123456789AB"]
-        {
+        for text in [
+            "",
+            "  ",
+            "To Be Filled By O.E.M.",
+            "0000000",
+            "N/A",
+            "Default string",
+            "........",
+            "01234567890123456789AB",
+        ] {
             assert!(placeholder(text), "{text:?}");
         }
         for text in ["LAB-0001", "7CE0123", "0x5002538f00000001"] {

@@ -135,7 +135,11 @@ fn fit(target: crate::model::power::BootTarget, url: &str) -> Result<(), Stop> {
     }
     let known = url.starts_with("http://") || url.starts_with("https://");
     let plain = url.len() <= MAX_URL && !url.chars().any(|c| c.is_control() || c.is_whitespace());
-    if known && plain { Ok(()) } else { Err(wrong(format!("`{}` is no address of the form http://… or https://…", bmc::redfish::json::clean(url)))) }
+    if known && plain {
+        Ok(())
+    } else {
+        Err(wrong(format!("`{}` is no address of the form http://… or https://…", bmc::redfish::json::clean(url))))
+    }
 }
 
 /// What is looked at over a selection.

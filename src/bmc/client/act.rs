@@ -60,7 +60,8 @@ impl Client {
                     let (_, etag): (ComputerSystem, _) = walk::get(&self.wire, &write.path).await?;
                     fresh = Some(etag);
                 }
-                let Some(next) = next_match(&tried, fresh.as_ref().and_then(Option::as_deref), answer.status == 428) else {
+                let Some(next) = next_match(&tried, fresh.as_ref().and_then(Option::as_deref), answer.status == 428)
+                else {
                     return Ok(answer);
                 };
                 tried.push(next.clone());

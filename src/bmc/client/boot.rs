@@ -7,8 +7,7 @@ use tokio::time::sleep;
 use super::{Client, ground::Ground, walk, walk::Source};
 use crate::{
     bmc::{
-        Keep,
-        boot,
+        Keep, boot,
         ladder::{Came, Undo, Wish},
         link,
         order::{self, Entry},
@@ -30,9 +29,8 @@ const MEDIA_LIMIT: Duration = Duration::from_secs(90);
 
 /// The entries that the order is made of, where the BMC tells.
 async fn gather_options<S: Source>(ground: &Ground<'_, S>) -> Result<Vec<(String, BootOption)>, Failure> {
-    let of = |boot: Option<&crate::bmc::redfish::wire::Boot>| {
-        boot.and_then(|b| Link::path(&b.options).map(str::to_owned))
-    };
+    let of =
+        |boot: Option<&crate::bmc::redfish::wire::Boot>| boot.and_then(|b| Link::path(&b.options).map(str::to_owned));
     let settings = ground.view.settings.as_ref().and_then(|s| s.system.boot.as_ref());
     let Some(path) = of(ground.view.system.boot.as_ref()).or_else(|| of(settings)) else { return Ok(Vec::new()) };
     Ok(ground.members(&path, order::MAX_ENTRIES).await?.unwrap_or_default())
@@ -289,7 +287,8 @@ impl Client {
                 let view = self.fresh_view(true).await?;
                 let (main, pending) = order::shown(&view);
                 // What is pending there comes into force with the next start.
-                let there = pending.filter(|_| view.settings.as_ref().is_some_and(|s| link::same(&s.path, &write.path)));
+                let there =
+                    pending.filter(|_| view.settings.as_ref().is_some_and(|s| link::same(&s.path, &write.path)));
                 if there.is_some_and(is) || main.is_some_and(is) {
                     return Ok(Ok(()));
                 }
@@ -344,7 +343,9 @@ impl Client {
             Err(failure) => return Err(failure),
         };
         Ok(match self.climb_override(&Wish { url: None, ..*wish }).await? {
-            Came::Done { read, other } => Came::Done { read: format!("{read} with {image} in slot {}", slot.id), other },
+            Came::Done { read, other } => {
+                Came::Done { read: format!("{read} with {image} in slot {}", slot.id), other }
+            }
             came => came,
         })
     }
@@ -367,7 +368,9 @@ fn done(wish: &Wish<'_>, asks: BootOverride, read: String) -> Came {
         other.push("the BMC offers no UEFI HTTP boot".to_owned());
     }
     if asks.lasts != wish.want.lasts {
-        other.push(format!("the BMC takes none for one boot: `rackctl boot set none` clears it, as the end of a run does"));
+        other.push(format!(
+            "the BMC takes none for one boot: `rackctl boot set none` clears it, as the end of a run does"
+        ));
     }
     Came::Done { read, other: (!other.is_empty()).then(|| other.join("; ")) }
 }

@@ -80,7 +80,10 @@ async fn an_override_that_lasts_is_taken_knowingly_and_cleared() {
     let notes = Notes::default();
     let booted = climb(&client, PXE, None, &notes).await.unwrap();
     assert_eq!(booted.by, Rung::Override);
-    assert!(booted.words.starts_with("pxe persistent (uefi)") && booted.words.contains("rackctl boot set none"), "{booted:?}");
+    assert!(
+        booted.words.starts_with("pxe persistent (uefi)") && booted.words.contains("rackctl boot set none"),
+        "{booted:?}"
+    );
     assert_eq!(notes.all(), [], "clearing the override is all");
     client.boot_as_ever(&[]).await.unwrap();
     assert!(client.boot().await.unwrap().is_cleared());
@@ -97,7 +100,10 @@ async fn without_an_override_the_order_leads_to_the_network_and_back() {
         let notes = Notes::default();
         let booted = climb(&client, PXE, None, &notes).await.unwrap_or_else(|f| panic!("{faults:?}: {f}"));
         assert_eq!(booted.by, Rung::Order, "{booted:?}");
-        assert!(booted.words.starts_with("Boot0001 (PXE IPv4 52:54:00:00:00:01) first in the boot order"), "{booted:?}");
+        assert!(
+            booted.words.starts_with("Boot0001 (PXE IPv4 52:54:00:00:00:01) first in the boot order"),
+            "{booted:?}"
+        );
         assert!(booted.before[0].starts_with("boot override: "), "{booted:?}");
         assert_eq!(notes.all(), [Undo::Order { old: before.clone(), moved: "Boot0001".into() }]);
         assert_eq!(client.boot_shown().await.unwrap(), "Boot0001 (PXE IPv4 52:54:00:00:00:01) first in the boot order");
