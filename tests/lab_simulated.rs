@@ -193,7 +193,7 @@ fn lab_simulated_boots_by_the_way_that_holds_and_as_ever_afterwards() {
     let mut words = vec!["--nodes", "3", "--write-time", "1s"];
     faults.iter().for_each(|fault| words.extend(["--bmc-fault", fault]));
     let Some(lab) = bench("slad", &words) else { return };
-    let shown = |node: &str| lab.look(&["boot", "show", node]).exits(0).stdout;
+    let shown = |node: &str| lab.look(&["boot", "show", node]).exits(0).out;
     assert!(shown("n1").contains("Boot0000 (Disk) first in the boot order"), "{}", shown("n1"));
     let hash = lab.plan_hash(&["--allow", "data-loss"]);
     let mut going = lab.start(&["apply", "--allow", "data-loss", "--approve", &hash]);
