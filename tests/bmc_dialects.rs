@@ -241,7 +241,8 @@ async fn flags_that_ipmi_took_are_cleared_by_the_next_run() {
     let said: Value = serde_json::from_str(&out).unwrap();
     assert_eq!(said["items"][0]["status"]["boot"], "pxe persistent by IPMI", "{out}");
     let (code, out, _) = home.rackctl(&["boot", "show", "n1"]).await;
-    assert!(code == 0 && out.contains("pxe persistent"), "{out}");
+    assert!(code == 0 && out.contains("pxe persistent") && out.contains("changed by rackctl: "), "{out}");
+    assert!(out.contains("IPMI boot flags"), "{out}");
     let (code, _, err) = home.rackctl(&["boot", "set", "none", "n1"]).await;
     // Redfish ignores the request as it ignored the first: said, and the flags are cleared all the same.
     assert!(code == 0 || err.contains("did not apply it"), "{err}");

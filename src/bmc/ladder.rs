@@ -49,6 +49,32 @@ pub enum Came {
     Skipped(String),
 }
 
+impl Came {
+    /// What came of a second way on the same rung, after a first one that does not hold.
+    pub fn or(self, second: Came) -> Came {
+        match (self, second) {
+            (done @ Came::Done { .. }, _) | (_, done @ Came::Done { .. }) => done,
+            (Came::Skipped(a), Came::Skipped(b)) => Came::Skipped(format!("{a}; {b}")),
+            (Came::Skipped(why), Came::Refused(mut list)) | (Came::Refused(mut list), Came::Skipped(why)) => {
+                list.push(why);
+                Came::Refused(list)
+            }
+            (Came::Skipped(why), Came::Ignored(mut list)) | (Came::Ignored(mut list), Came::Skipped(why)) => {
+                list.push(why);
+                Came::Ignored(list)
+            }
+            (Came::Refused(mut a), Came::Refused(b)) => {
+                a.extend(b);
+                Came::Refused(a)
+            }
+            (Came::Refused(mut a) | Came::Ignored(mut a), Came::Refused(b) | Came::Ignored(b)) => {
+                a.extend(b);
+                Came::Ignored(a)
+            }
+        }
+    }
+}
+
 /// What is asked of the ladder.
 #[derive(Clone, Copy, Debug)]
 pub struct Wish<'a> {
@@ -59,6 +85,9 @@ pub struct Wish<'a> {
     pub url: Option<&'a str>,
     /// Somebody remembers what has to be undone: only then is anything changed that clearing an override leaves behind.
     pub keeps: bool,
+    /// An override was read back before and the machine did not start from it (iDRAC9: metal-operator#80): the order is
+    /// changed too.
+    pub surer: bool,
 }
 
 /// What has to be undone when the machine shall boot as ever, beside clearing its override. Written down before it is done.
@@ -67,6 +96,8 @@ pub struct Wish<'a> {
 pub enum Undo {
     /// The boot order was `old`, and `moved` was put first.
     Order { old: Vec<String>, moved: String },
+    /// A vendor's own order, the list `property` of the resource `path`, was `old`, and `moved` was put first.
+    Own { path: String, property: String, old: Vec<String>, moved: String },
     /// Boot flags were set over IPMI.
     Flags,
     /// An image was put into a slot.
@@ -77,7 +108,7 @@ impl Undo {
     /// For tables: what is still to be undone.
     pub fn words(&self) -> String {
         match self {
-            Undo::Order { old, moved } => {
+            Undo::Order { old, moved } | Undo::Own { old, moved, .. } => {
                 format!("boot order ({} first; it was {})", clean(moved), clean(&old.join(", ")))
             }
             Undo::Flags => "IPMI boot flags".to_owned(),
@@ -223,7 +254,7 @@ mod tests {
     #[test]
     fn only_ways_that_lead_there_and_back_are_open() {
         let macs = [mac()];
-        let wish = Wish { want: PXE, macs: &macs, url: None, keeps: true };
+        let wish = Wish { want: PXE, macs: &macs, url: None, keeps: true, surer: false };
         let ok = || Ok(());
         assert_eq!(is(&ways(&wish, ok(), ok())), [true, true, true, false]);
         assert_eq!(is(&ways(&Wish { keeps: false, ..wish }, ok(), ok())), [true, false, false, false]);

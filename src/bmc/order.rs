@@ -7,6 +7,7 @@
 use super::{
     boot::Write,
     link,
+    quirks::Vendor,
     read::SystemView,
     redfish::{
         json::clean,
@@ -75,7 +76,7 @@ fn rank(entry: &Entry, target: BootTarget) -> Option<u8> {
     let http = alias == "UefiHttp" || path.contains("/URI(") || name.contains("HTTP");
     let v6 = path.contains("IPV6(") || name.contains("IPV6") || name.contains("IP6");
     // An entry for all of them: the firmware's own order of interfaces holds behind it (Lenovo).
-    let any = name == "NETWORK" || name == "NETWORK BOOT";
+    let any = matches!(name.as_str(), "NETWORK" | "NETWORK BOOT" | "UEFI NETWORK");
     let v4 = path.contains("MAC(") || name.contains("IPV4") || name.contains("IP4");
     let pxe = !http && (alias == "Pxe" || name.contains("PXE") || v4 || (path.contains("MAC(") && v6));
     match target {
@@ -193,6 +194,41 @@ pub fn writes(view: &SystemView, order: &[String]) -> Vec<Write> {
         (Some(settings), true) => vec![settings, main],
         (Some(settings), false) => vec![main, settings],
         (None, _) => vec![main],
+    }
+}
+
+/// A vendor's own order, for where the standard one is not shown or not taken: a resource, and its list of words.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Own {
+    pub path: String,
+    pub property: String,
+}
+
+/// Supermicro's `FixedBootOrder` (libredfish supermicro.rs:368), and what Lenovo's boot manager goes by next.
+pub fn own(view: &SystemView) -> Option<Own> {
+    let at = |below: &str| format!("{}/Oem/{below}", view.path.trim_end_matches('/'));
+    match view.quirks.vendor {
+        Vendor::Supermicro => {
+            Some(Own { path: at("Supermicro/FixedBootOrder"), property: "FixedBootOrder".to_owned() })
+        }
+        Vendor::Lenovo => {
+            Some(Own { path: at("Lenovo/BootSettings/BootOrder.BootOrder"), property: "BootOrderNext".to_owned() })
+        }
+        _ => None,
+    }
+}
+
+impl Own {
+    /// The order that the resource shows; words that are no texts are left out.
+    pub fn read(&self, body: &serde_json::Value) -> Vec<String> {
+        let list = body.get(&self.property).and_then(serde_json::Value::as_array);
+        list.into_iter().flatten().filter_map(|w| w.as_str().map(str::to_owned)).take(MAX_ENTRIES).collect()
+    }
+
+    pub fn write(&self, order: &[String], etag: Option<String>) -> Write {
+        let body: serde_json::Map<String, serde_json::Value> =
+            [(self.property.clone(), order.into())].into_iter().collect();
+        Write { method: "PATCH", path: self.path.clone(), body: body.into(), if_match: etag }
     }
 }
 

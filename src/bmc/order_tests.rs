@@ -86,6 +86,25 @@ fn the_entry_of_an_interface_is_known_in_every_vendors_words() {
     assert!(find(&named, &[], BootTarget::Pxe).is_err_and(|e| e.contains("no entry for network boot")), "switched off");
 }
 
+/// As recorded of a Supermicro X13 and of Lenovo's XCC.
+#[test]
+fn vendors_own_orders_speak_in_words() {
+    let body = serde_json::json!({"FixedBootOrder": ["UEFI Hard Disk", 7, "UEFI USB Lan",
+        "UEFI Network:(B26/D0/F0) UEFI PXE IPv4 Nvidia Network Adapter - 94:6D:AE:91:FB:22 - 946DAE91FB22"]});
+    let smc = Own { path: "/s/1/Oem/Supermicro/FixedBootOrder".into(), property: "FixedBootOrder".into() };
+    let order = smc.read(&body);
+    assert_eq!(order.len(), 3);
+    let of = |order: &[String], mac_: &str| {
+        let entries: Vec<Entry> = order.iter().map(|w| Entry::bare(w)).collect();
+        find(&entries, &[mac(mac_)], BootTarget::Pxe).map(|e| e.reference.clone())
+    };
+    assert_eq!(of(&order, "94:6d:ae:91:fb:22"), Ok(order[2].clone()));
+    assert!(of(&order, "52:54:00:00:00:01").is_err(), "another interface's");
+    assert_eq!(smc.write(&front(&order, &order[2]), None).body["FixedBootOrder"][0], order[2].as_str());
+    assert_eq!(of(&words(&["Hard Disk", "Network", "CD/DVD Rom"]), "52:54:00:00:00:01"), Ok("Network".into()));
+    assert_eq!(smc.read(&serde_json::json!({"FixedBootOrder": null})), Vec::<String>::new());
+}
+
 #[test]
 fn a_part_of_a_guid_is_no_address() {
     let guid = Entry {

@@ -92,9 +92,7 @@ fn no_action() -> Stop {
 
 pub fn boot(globals: &Globals, args: &Boot) -> Result<Exit, Stop> {
     match &args.verb {
-        BootVerb::Show { targets } => over(globals, targets, Work::looking("BOOT", "boot"), |client| {
-            Box::pin(async move { client.boot_shown().await })
-        }),
+        BootVerb::Show { targets } => boot_show(globals, targets),
         BootVerb::Set { target, targets, persistent, url, dry_run } => {
             let target: crate::model::power::BootTarget = (*target).into();
             if let Some(url) = url {
@@ -121,6 +119,30 @@ pub fn boot(globals: &Globals, args: &Boot) -> Result<Exit, Stop> {
             short::run(globals, targets, Nothing::IsRefused, &short, &goal)
         }
     }
+}
+
+/// What the BMCs show, and what of rackctl's own doing is still to be undone beside it.
+fn boot_show(globals: &Globals, targets: &Targets) -> Result<Exit, Stop> {
+    let session = Session::open(globals)?;
+    let status = seen::status_for(globals, &session.fleet, targets)?;
+    let names = targets::nodes(&session.fleet, &status, targets, Nothing::MeansAll)?;
+    session.enter(&names)?;
+    let left = crate::run::boot_left(session.store.as_ref(), "", &names).map_err(|e| stop(&e))?;
+    block_on(async {
+        let passwords = session.passwords(&names).await?;
+        let rows = rows(&session, &names, async |node| {
+            let client = session.bmc(node, &passwords, LOOK).await?;
+            let shown = client.boot_shown().await;
+            let _ = client.close().await;
+            let undo: Vec<String> = left.get(&node.name).into_iter().flatten().map(bmc::ladder::Undo::words).collect();
+            match undo.is_empty() {
+                true => shown,
+                false => Ok(format!("{}; changed by rackctl: {}", shown?, undo.join(", "))),
+            }
+        })
+        .await;
+        show(globals, rows, "BOOT", "boot")
+    })
 }
 
 /// Longest address that BMCs are asked to keep.

@@ -48,7 +48,7 @@ pub(super) fn note(left: &mut Left, node: &str, undo: Undo) {
     }
 }
 
-/// What runs up to this one left to undo on these nodes.
+/// What runs up to this one left to undo on these nodes. `run`: empty for whoever only looks.
 pub fn left(store: &dyn Store, run: &str, nodes: &[String]) -> Result<Left, StoreError> {
     let sets = |goal: &Goal| goal.installs() || matches!(goal, Goal::Boot { .. });
     let heads = store.run_heads()?;
@@ -60,7 +60,8 @@ pub fn left(store: &dyn Store, run: &str, nodes: &[String]) -> Result<Left, Stor
         .collect();
     ids.reverse();
     let mut left = Left::new();
-    for id in ids.into_iter().chain([run]) {
+    // Whoever only looks has no run.
+    for id in ids.into_iter().chain(Some(run).filter(|run| !run.is_empty())) {
         fold(&store.journal(id)?, &mut left);
     }
     Ok(left)
@@ -70,13 +71,14 @@ fn fact(node: &str, body: Value) -> Draft {
     Draft { subject: node.to_owned(), step: format!("{node}/boot"), attempt: 1, kind: RecordKind::Fact, body }
 }
 
-/// By the first way that is read back: override, boot order, IPMI, virtual media.
+/// By the first way that is read back: override, boot order, IPMI, virtual media. `surer`: that did not help before.
 pub(super) async fn set(
     world: &World,
     node: &str,
     client: &bmc::Client,
     want: BootOverride,
     url: Option<&str>,
+    surer: bool,
 ) -> Result<(), Failure> {
     let macs: Vec<Mac> = world.node(node)?.provision().map(|i| i.mac).into_iter().collect();
     let keep = |undo: &Undo| {
@@ -85,9 +87,9 @@ pub(super) async fn set(
         world.note_boot_left(node, undo);
         Ok(())
     };
-    let wish = Wish { want, macs: &macs, url, keeps: true };
+    let wish = Wish { want, macs: &macs, url, keeps: true, surer };
     let booted = client.boot_from(&wish, Some(&keep)).await?;
-    if booted.by != Rung::Override || !booted.before.is_empty() {
+    if booted.by != Rung::Override || !booted.before.is_empty() || surer {
         let body = json!({ BOOTED: { "by": booted.by.word(), "words": booted.words, "before": booted.before } });
         world.append(fact(node, body)).map_err(|e| store_failure(&e))?;
     }

@@ -179,7 +179,8 @@ pub(super) async fn act(world: &World, node: &str, kind: &StepKind, attempt: u32
                 world.desk().offer(node, attempt, until);
                 world.set_offer(node, Some(attempt)).await?;
                 // The override last, so that nothing else consumes it.
-                super::boots::set(world, node, &client, wanted, None).await?;
+                let surer = attempt >= StepKind::BOOT_ATTEMPTS;
+                super::boots::set(world, node, &client, wanted, None, surer).await?;
                 client.set_power(true, false, POWER_DEADLINE).await
             };
             let done = done.await;

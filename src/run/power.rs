@@ -81,7 +81,7 @@ pub(super) async fn act(world: &World, node: &str, kind: &StepKind) -> Result<()
             return super::boots::clear(world, node).await;
         }
         StepKind::SetBoot { target, persistent, url } => {
-            super::boots::set(world, node, &client, wanted(*target, *persistent), url.as_deref()).await
+            super::boots::set(world, node, &client, wanted(*target, *persistent), url.as_deref(), false).await
         }
         _ => Ok(()),
     };

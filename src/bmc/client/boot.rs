@@ -1,15 +1,14 @@
-//! What the machine boots from: the override and its variants, the persistent order and the way back. All is read back.
+//! What the machine boots from: the override in its variants, and an image that is put in for it. All is read back.
 
 use std::time::Duration;
 
 use tokio::time::sleep;
 
-use super::{Client, ground::Ground, walk, walk::Source};
+use super::{Client, order::Vain, walk};
 use crate::{
     bmc::{
         Keep, boot,
         ladder::{Came, Undo, Wish},
-        link,
         order::{self, Entry},
         read::SystemView,
         redfish::wire::{Link, boot::BootOption},
@@ -18,62 +17,17 @@ use crate::{
 };
 
 /// A PATCH is read back so often before it counts as ignored; some BMCs take a moment.
-const READ_BACK_TRIES: u32 = 4;
+pub(super) const READ_BACK_TRIES: u32 = 4;
 /// Once one was ignored, the next are not waited for as long.
 const READ_BACK_AGAIN: u32 = 2;
-const READ_BACK_PAUSE: Duration = Duration::from_millis(500);
-/// Requests that a failure tells one by one.
-const TOLD: usize = 4;
+pub(super) const READ_BACK_PAUSE: Duration = Duration::from_millis(500);
 /// An image is fetched before its slot shows it.
 const MEDIA_LIMIT: Duration = Duration::from_secs(90);
-
-/// The entries that the order is made of, where the BMC tells.
-async fn gather_options<S: Source>(ground: &Ground<'_, S>) -> Result<Vec<(String, BootOption)>, Failure> {
-    let of =
-        |boot: Option<&crate::bmc::redfish::wire::Boot>| boot.and_then(|b| Link::path(&b.options).map(str::to_owned));
-    let settings = ground.view.settings.as_ref().and_then(|s| s.system.boot.as_ref());
-    let Some(path) = of(ground.view.system.boot.as_ref()).or_else(|| of(settings)) else { return Ok(Vec::new()) };
-    Ok(ground.members(&path, order::MAX_ENTRIES).await?.unwrap_or_default())
-}
-
-/// What requests came to that did not help.
-#[derive(Default)]
-struct Vain {
-    refused: Vec<String>,
-    ignored: Vec<String>,
-}
-
-impl Vain {
-    fn refused(&mut self, why: String) {
-        if !self.refused.contains(&why) {
-            self.refused.push(why);
-        }
-    }
-
-    fn came(self) -> Came {
-        let told = |mut list: Vec<String>| {
-            let more = list.len().saturating_sub(TOLD);
-            list.truncate(TOLD);
-            if more > 0 {
-                list.push(format!("and {more} more"));
-            }
-            list
-        };
-        if self.ignored.is_empty() {
-            return Came::Refused(told(self.refused));
-        }
-        let mut why = told(self.ignored);
-        if !self.refused.is_empty() {
-            why.push(format!("refused besides: {}", told(self.refused).join("; ")));
-        }
-        Came::Ignored(why)
-    }
-}
 
 impl Client {
     /// Sets the override, or clears it ([`BootOverride::CLEARED`]), and reads it back. No other way is tried.
     pub async fn set_boot(&self, want: BootOverride) -> Result<(), Failure> {
-        let wish = Wish { want, macs: &[], url: None, keeps: false };
+        let wish = Wish { want, macs: &[], url: None, keeps: false, surer: false };
         let what = self.what(&format!("set the boot override to {}", boot::words(want)));
         let show = format!("rackctl boot show {}", self.wire.node);
         match self.climb_override(&wish).await? {
@@ -122,8 +76,16 @@ impl Client {
         self.limited("read the boot order", async {
             let view = self.fresh_view(true).await?;
             let (main, pending) = order::shown(&view);
-            let Some(first) = pending.or(main).and_then(<[String]>::first) else { return Ok(boot::words(now)) };
-            let entry = self.entry(&view, first).await?;
+            let entry = match (pending.or(main).and_then(<[String]>::first), order::own(&view)) {
+                (Some(first), _) => self.entry(&view, first).await?,
+                (None, Some(own)) => {
+                    match self.own_order(&own).await?.and_then(|(order, _)| order.into_iter().next()) {
+                        Some(first) => Entry::bare(&first),
+                        None => return Ok(boot::words(now)),
+                    }
+                }
+                (None, None) => return Ok(boot::words(now)),
+            };
             let has = view.system.boot.as_ref().is_some_and(boot::has_override);
             Ok(match (order::is_network(&entry), has) {
                 (true, _) => format!("{} first in the boot order", entry.words()),
@@ -187,7 +149,7 @@ impl Client {
             if matches!(answer.status, 401 | 403 | 503 | 429) {
                 return Err(self.wire.refusal(&super::act::request(&variant.write), &answer));
             }
-            vain.refused(format!("{}: {}", variant.write.path, answer.told()));
+            vain.refuse(format!("{}: {}", variant.write.path, answer.told()));
             unseen = Some(variant.asks);
         }
         if let Some(asks) = unseen
@@ -230,104 +192,6 @@ impl Client {
             }
         }
         Ok(())
-    }
-
-    /// The second rung: the network boot of the machine's own interface first in its order. What the order was is told to
-    /// `keep` before it is changed.
-    pub(in crate::bmc) async fn climb_order(&self, wish: &Wish<'_>, keep: &Keep<'_>) -> Result<Came, Failure> {
-        self.limited("put network boot first in the boot order", async {
-            let view = self.fresh_view(true).await?;
-            let (main, pending) = order::shown(&view);
-            let Some(old) = pending.or(main).map(<[String]>::to_vec) else {
-                return Ok(Came::Skipped("this BMC shows none".to_owned()));
-            };
-            let options = gather_options(&self.ground(&view)).await?;
-            let entries = order::entries(&old, &options);
-            let entry = match order::find(&entries, wish.macs, wish.want.target) {
-                Ok(entry) => entry,
-                Err(why) => return Ok(Came::Skipped(why)),
-            };
-            let read = format!("{} first in the boot order", entry.words());
-            let moved = entry.reference.clone();
-            if old.first() == Some(&moved) {
-                return Ok(Came::Done { read, other: Some("it was already".to_owned()) });
-            }
-            keep(&Undo::Order { old: old.clone(), moved: moved.clone() })?;
-            let new = order::front(&old, &moved);
-            let is = |now: &[String]| now.first() == Some(&moved);
-            Ok(match self.write_order(&view, &new, &is).await? {
-                Ok(()) => Came::Done { read, other: lasts(wish) },
-                Err(vain) => vain.came(),
-            })
-        })
-        .await
-    }
-
-    async fn write_order(
-        &self,
-        view: &SystemView,
-        new: &[String],
-        is: &(dyn Fn(&[String]) -> bool + Sync),
-    ) -> Result<Result<(), Vain>, Failure> {
-        let mut vain = Vain::default();
-        for write in order::writes(view, new) {
-            let answer = self.patch(&write).await?;
-            if !answer.ok() {
-                if matches!(answer.status, 401 | 403 | 503 | 429) {
-                    return Err(self.wire.refusal(&super::act::request(&write), &answer));
-                }
-                vain.refused(format!("{}: {}", write.path, answer.told()));
-            }
-            let tries = if answer.ok() { READ_BACK_TRIES } else { 1 };
-            let mut seen = String::new();
-            for attempt in 0..tries {
-                if attempt > 0 {
-                    sleep(READ_BACK_PAUSE).await;
-                }
-                let view = self.fresh_view(true).await?;
-                let (main, pending) = order::shown(&view);
-                // What is pending there comes into force with the next start.
-                let there =
-                    pending.filter(|_| view.settings.as_ref().is_some_and(|s| link::same(&s.path, &write.path)));
-                if there.is_some_and(is) || main.is_some_and(is) {
-                    return Ok(Ok(()));
-                }
-                seen = crate::bmc::redfish::json::clean(&main.or(pending).unwrap_or_default().join(", "));
-            }
-            if answer.ok() {
-                let sent = crate::bmc::redfish::json::clean(&new.join(", "));
-                vain.ignored.push(format!("sent {sent} to {}, read back {seen}", write.path));
-            }
-        }
-        Ok(Err(vain))
-    }
-
-    /// Puts the entry back to where it stood in the old order; what has changed besides stays. Read back.
-    pub async fn order_back(&self, old: &[String], moved: &str) -> Result<(), Failure> {
-        const DOING: &str = "put the boot order back";
-        self.limited(DOING, async {
-            let view = self.fresh_view(true).await?;
-            let (main, pending) = order::shown(&view);
-            let fail = |cause, why: String| {
-                Failure::new(cause, self.what(DOING), why).next(format!("rackctl boot show {}", self.wire.node))
-            };
-            let Some(now) = pending.or(main) else {
-                return Err(fail(Cause::Refused, "the BMC shows no boot order any more".to_owned()));
-            };
-            let is = |now: &[String]| order::back(old, now, moved) == now;
-            if is(now) {
-                return Ok(());
-            }
-            match self.write_order(&view, &order::back(old, now, moved), &is).await? {
-                Ok(()) => Ok(()),
-                Err(vain) => Err(match vain.came() {
-                    Came::Ignored(why) => fail(Cause::AcceptedButIgnored, why.join("; ")),
-                    Came::Refused(why) => fail(Cause::Refused, why.join("; ")),
-                    _ => fail(Cause::Refused, "nothing was sent".to_owned()),
-                }),
-            }
-        })
-        .await
     }
 
     /// The last rung: an image is put in, and the machine boots from that.
@@ -373,9 +237,4 @@ fn done(wish: &Wish<'_>, asks: BootOverride, read: String) -> Came {
         ));
     }
     Came::Done { read, other: (!other.is_empty()).then(|| other.join("; ")) }
-}
-
-fn lasts(wish: &Wish<'_>) -> Option<String> {
-    let once = wish.want.lasts == crate::model::power::OverrideFor::Once;
-    once.then(|| "it lasts: `rackctl boot set none` puts the order back, as the end of a run does".to_owned())
 }

@@ -13,6 +13,7 @@ mod ground;
 mod logs;
 mod manager;
 mod media;
+mod order;
 mod ports;
 mod scan;
 mod send;

@@ -8,6 +8,7 @@ use crate::{
         client::{Login, Options},
         ipmi,
         ladder::{self, Booted, Came, Ladder, Rung, Undo, Wish},
+        order::Own,
     },
     model::{
         Failure,
@@ -94,7 +95,9 @@ impl Client {
             (Way::Ipmi(_), _) | (_, Some(_)) => Ok(()),
             _ => Err("the inventory names no IPMI endpoint, or its password is not known".to_owned()),
         };
-        let mut walk = Ladder::new(wish.want, ladder::ways(&wish, redfish, ipmi));
+        let ways = ladder::ways(&wish, redfish, ipmi);
+        let order_too = wish.surer && matches!(ways.get(1), Some(Ok(())));
+        let mut walk = Ladder::new(wish.want, ways);
         while let Some(rung) = walk.next() {
             let came = match (rung, &self.way, keep, &self.spare) {
                 (Rung::Override, Way::Redfish(client), ..) => client.climb_override(&wish).await?,
@@ -116,7 +119,16 @@ impl Client {
             };
             walk.came(rung, came);
         }
-        walk.end(self.node())
+        let mut booted = walk.end(self.node())?;
+        if let (true, Rung::Override, Way::Redfish(client), Some(keep)) = (order_too, booted.by, &self.way, keep) {
+            // The override holds in any case: what the order comes to is told beside it.
+            match client.climb_order(&wish, keep).await? {
+                Came::Done { read, .. } => booted.words = format!("{}; {read}", booted.words),
+                Came::Refused(why) | Came::Ignored(why) => booted.before.push(why.join("; ")),
+                Came::Skipped(why) => booted.before.push(why),
+            }
+        }
+        Ok(booted)
     }
 
     /// The machine boots as ever again: no override, and `left` undone, the last first. All of it is tried; the first
@@ -134,6 +146,10 @@ impl Client {
             (Undo::Order { old, moved }, _) => {
                 let client = self.redfish("put the boot order back")?;
                 client.order_back(old, moved).await
+            }
+            (Undo::Own { path, property, old, moved }, _) => {
+                let own = Own { path: path.clone(), property: property.clone() };
+                self.redfish("put the vendor's boot order back")?.own_order_back(&own, old, moved).await
             }
             (Undo::Media { image }, _) => self.redfish("take the image out")?.take_media_out(image).await,
             (Undo::Flags, Way::Ipmi(client)) => client.set_boot(BootOverride::CLEARED).await,

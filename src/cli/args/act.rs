@@ -86,7 +86,9 @@ impl PowerVerb {
 EXAMPLES
     rackctl boot show --all
     rackctl boot set pxe n1
-    rackctl boot set disk n1 --persistent")]
+    rackctl boot set disk n1 --persistent
+    rackctl boot set cd n1 --url http://10.0.0.5/rescue.iso
+    rackctl boot set none n1          as ever: no override, order and media as they were")]
 pub struct Boot {
     #[command(subcommand)]
     pub verb: BootVerb,

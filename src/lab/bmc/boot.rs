@@ -42,10 +42,21 @@ fn word(target: BootTarget) -> &'static str {
     }
 }
 
+/// Where a vendor has its own order, and the list in it.
+pub fn own_order(vendor: &str) -> (String, &'static str) {
+    match vendor {
+        "lenovo" => (format!("{SYSTEM}/Oem/Lenovo/BootSettings/BootOrder.BootOrder"), "BootOrderNext"),
+        _ => (format!("{SYSTEM}/Oem/Supermicro/FixedBootOrder"), "FixedBootOrder"),
+    }
+}
+
 impl State {
     /// The live part of Boot. In a recorded tree only what it has is laid over.
     pub fn show_boot(&self, of: BootState, words: &BootWords, base: &mut Map<String, Value>) {
         let faults = &self.effective;
+        if faults.has(Fault::BootOwnOrder) {
+            base.retain(|name, _| name != "BootOrder" && name != "BootOptions");
+        }
         if faults.has(Fault::BootNoOverride) {
             base.retain(|name, _| !name.starts_with("BootSourceOverride") && name != "HttpBootUri");
             return;
@@ -94,6 +105,10 @@ impl State {
 
     /// What stands first in the boot order, where that is the network: the machine starts from it without an override.
     pub fn first_of_order(&self) -> Option<BootTarget> {
+        if let Some((path, property)) = self.effective.text(Fault::BootOwnOrder).map(own_order) {
+            let first = self.docs.body(&path)?[property].get(0)?.as_str()?;
+            return first.to_lowercase().contains("network").then_some(BootTarget::Pxe);
+        }
         let boot = &self.docs.body(&self.places.system)?["Boot"];
         let first = boot["BootOrder"].get(0)?.as_str()?;
         let options = boot["BootOptions"]["@odata.id"].as_str()?;

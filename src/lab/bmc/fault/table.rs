@@ -74,6 +74,7 @@ faults! {
     BootUriReadOnly "boot-uri-read-only" Flag, "HttpBootUri cannot be written", "iLO6: libredfish PR#76";
     BootUriMissing "boot-uri-missing" Flag, "there is no HttpBootUri", "Dell: libredfish PR#75";
     BootOrderRefused "boot-order-refused" Flag, "BootOrder cannot be written", "Supermicro: libredfish supermicro.rs";
+    BootOwnOrder "boot-own-order" Word(&["supermicro", "lenovo"]), "there is no BootOrder, but a vendor's own: FixedBootOrder, or BootSettings", "libredfish supermicro.rs, lenovo.rs";
     BootOptionNull "boot-option-null" Flag, "BootOptionEnabled and UefiDevicePath are null", "HPE, Supermicro: recorded trees";
     // Power
     PowerNoop "power-noop" Flag, "a reset is answered 204 and nothing happens", "seen when a BMC lost its CPLD: ironic";

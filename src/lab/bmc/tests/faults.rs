@@ -93,6 +93,8 @@ const CASES: &[Case] = &[
     case("boot-uri-read-only", &[r#"PATCH S {"Boot":{"HttpBootUri":"http://192.0.2.1/x"}}"#], "PropertyNotWritable"),
     case("boot-uri-missing", &["GET S"], "!HttpBootUri"),
     case("boot-order-refused", &[r#"PATCH S {"Boot":{"BootOrder":["Boot0001","Boot0000"]}}"#], "PropertyUnknown"),
+    case("boot-own-order", &["GET S/Oem/Supermicro/FixedBootOrder"], "UEFI Network:"),
+    case("boot-own-order=lenovo", &["GET S"], "!BootOrder"),
     case("boot-option-null", &["GET S/BootOptions/Boot0001"], r#""UefiDevicePath":null"#),
     case("power-noop", &[ON, LATER], r#"!"PowerState":"On""#),
     case("power-lag=30s", &[ON, LATER], "PoweringOn"),

@@ -50,7 +50,7 @@ pub(super) async fn climb(
 ) -> Result<Booted, Failure> {
     let (macs, keep) = (macs(), notes.keep());
     let keep: &Keep<'_> = &keep;
-    client.boot_from(&Wish { want, macs: &macs, url, keeps: true }, Some(keep)).await
+    client.boot_from(&Wish { want, macs: &macs, url, keeps: true, surer: false }, Some(keep)).await
 }
 
 /// The same BMC over IPMI too, named second.
@@ -122,13 +122,57 @@ async fn without_an_override_the_order_leads_to_the_network_and_back() {
     }
 }
 
+/// Supermicro's FixedBootOrder and Lenovo's BootSettings, where the standard order is not shown.
+#[tokio::test]
+async fn a_vendors_own_order_leads_to_the_network_and_back() {
+    for (vendor, fault, moved) in [
+        ("Supermicro", "boot-own-order", "UEFI Network:(B0/D3/F0) UEFI PXE IPv4 52:54:00:00:00:01"),
+        ("Lenovo", "boot-own-order=lenovo", "Network"),
+    ] {
+        let maker = format!("maker={vendor}");
+        let bench = bench(with(&[fault, maker.as_str(), "root-no-vendor", "boot-no-override"])).await;
+        let client = bench.client().await;
+        let first = client.boot_shown().await.unwrap();
+        assert!(first.contains("no override; ") && first.contains("Hard Disk"), "{first}");
+        let notes = Notes::default();
+        let booted = climb(&client, PXE, None, &notes).await.unwrap_or_else(|f| panic!("{vendor}: {f}"));
+        assert_eq!(booted.by, Rung::Order);
+        assert!(booted.words.starts_with(&format!("{moved} first in the boot order")), "{booted:?}");
+        assert!(matches!(&notes.all()[..], [Undo::Own { moved: m, .. }] if m == moved), "{:?}", notes.all());
+        client.set_power(true, false, Duration::from_secs(15)).await.unwrap();
+        assert_eq!(bench.bmc.chassis().boots(), [Some(BootTarget::Pxe)], "{vendor}");
+        client.boot_as_ever(&notes.all()).await.unwrap();
+        assert_eq!(client.boot_shown().await.unwrap(), first);
+        client.close().await.unwrap();
+    }
+}
+
+/// The override is shown and the machine does not start from it: the last attempt of a run changes the order too.
+#[tokio::test]
+async fn what_is_not_honoured_is_made_surer_by_the_order() {
+    let bench = bench(with(&["boot-not-honoured"])).await;
+    let client = bench.client().await;
+    let before = order(&bench).await;
+    let (macs, notes) = (macs(), Notes::default());
+    let keep = notes.keep();
+    let wish = Wish { want: PXE, macs: &macs, url: None, keeps: true, surer: true };
+    let booted = client.boot_from(&wish, Some(&keep)).await.unwrap();
+    assert_eq!(booted.by, Rung::Override);
+    assert!(booted.words.contains("pxe once (uefi); Boot0001"), "{booted:?}");
+    client.set_power(true, false, Duration::from_secs(15)).await.unwrap();
+    assert_eq!(bench.bmc.chassis().boots(), [Some(BootTarget::Pxe)]);
+    client.boot_as_ever(&notes.all()).await.unwrap();
+    assert_eq!(order(&bench).await, before);
+    client.close().await.unwrap();
+}
+
 #[tokio::test]
 async fn what_cannot_be_written_down_is_not_changed() {
     let bench = bench(with(&["cray-ex"])).await;
     let client = bench.client().await;
     let macs = macs();
     let keep = |_: &Undo| Err(Failure::new(Cause::Local, "journal", "the disk is full"));
-    let wish = Wish { want: PXE, macs: &macs, url: None, keeps: true };
+    let wish = Wish { want: PXE, macs: &macs, url: None, keeps: true, surer: false };
     let failure = client.boot_from(&wish, Some(&keep)).await.unwrap_err();
     assert_eq!(failure.why, "the disk is full");
     assert_eq!(bench.bmc.writes(), []);
