@@ -13,6 +13,7 @@ mod bmcs;
 pub mod board;
 pub mod clock;
 pub mod desk;
+pub mod inspect;
 mod journal;
 pub mod keys;
 mod loop_;
