@@ -66,7 +66,7 @@ fn lab_inspect_a_machine_that_is_off_is_seen_written_down_and_off_again() {
     let planned = lab.look(&["inspect", "n1", "--boot", "--dry-run"]).exits(0);
     assert!(planned.out.contains("read-hardware") && planned.out.contains("leave-installer"), "{planned}");
     assert!(planned.out.contains("0 WIPE"), "{planned}");
-    lab.look(&["inspect", "n1", "--boot"]).exits(6).tells(&["--approve"]);
+    lab.look(&["inspect", "n1", "--boot"]).exits(6).tells(&["--boot --yes"]);
     lab.look(&["--read-only", "inspect", "n1", "--boot"]).exits(3);
     assert_eq!(account(&lab, "n1").boots, 0);
 

@@ -356,7 +356,7 @@ pub(super) fn refusal_exit(fleet: &Fleet, plan: &Plan) -> Exit {
 /// Reversible plans need `--yes` or a yes; destroying ones the hash, or the fleet's word typed at a terminal.
 fn confirm(plan: &Plan, order: &Order<'_>, place: &output::plan::Place) -> Result<(), Stop> {
     let hash = plan.hash();
-    let limits = order.limits;
+    let Order { goal, limits, .. } = *order;
     if order.step.as_ref().is_some_and(|s| s.approvals.iter().any(|a| hash.starts_with(a.as_str()))) {
         return Ok(());
     }
@@ -377,7 +377,10 @@ fn confirm(plan: &Plan, order: &Order<'_>, place: &output::plan::Place) -> Resul
             if destroys { ", for it destroys data" } else { "" }
         );
         let again = order.step.as_ref().map_or_else(|| "apply …".to_owned(), |s| format!("resume {}", s.parent));
-        let next = format!("rackctl {again} --approve {}", plan.short_hash());
+        let next = match goal {
+            Goal::Inspect { .. } => "rackctl inspect … --boot --yes".to_owned(),
+            _ => format!("rackctl {again} --approve {}", plan.short_hash()),
+        };
         return Err(Stop::with(Exit::NeedsApproval, Failure::new(Cause::Guard, "approval", why).next(next)));
     }
     let word = if destroys {
