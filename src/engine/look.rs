@@ -45,11 +45,11 @@ pub fn disks_seen(report: Option<&Report>, failed: Option<Failure>) -> Option<Re
     report.filter(|r| r.stage >= Stage::Ready).and_then(|r| r.disks.clone()).map(Ok)
 }
 
+/// Its disks, and the machine beside them where the installer tells.
+pub type Looked = (Vec<Disk>, Option<Hardware>);
+
 /// What the installer sees of its machine, once it has looked.
-pub fn hardware_seen(
-    report: Option<&Report>,
-    failed: Option<Failure>,
-) -> Option<Result<(Vec<Disk>, Option<Hardware>), Failure>> {
+pub fn hardware_seen(report: Option<&Report>, failed: Option<Failure>) -> Option<Result<Looked, Failure>> {
     let disks = disks_seen(report, failed)?;
     Some(disks.map(|disks| (disks, report.and_then(|r| r.hardware.clone()))))
 }

@@ -312,6 +312,7 @@ async fn what_is_found_is_written_into_the_manifest() {
     let system = json!({ SYSTEM: {
         "Id": "1", "Manufacturer": "Contoso", "SerialNumber": "SN-1", "UUID": "4c4c4544-0034-5010-8031-c6c04f474831",
         "PowerState": "Off",
+        "Actions": {"#ComputerSystem.Reset": {"target": "/reset", "ResetType@Redfish.AllowableValues": ["On"]}},
     }});
     let desk = desk(system, |_, _, _, _| None).await;
     let home = Home::of(&desk, "  # keep this\n  labels-of-people: none\n");
@@ -351,7 +352,7 @@ async fn a_dry_run_says_what_would_be_done_and_sends_nothing() {
         (&["bmc", "users", "n1", "--set-password", "root"], "of user root"),
         (&["bmc", "firmware", "n1", "--update", "http://h/b.bin", "--item", "BMC"], "BMC by http://h/b.bin"),
         (&["bmc", "raid", "n1", "--delete", "data"], "DATA LOSS"),
-        (&["bmc", "nmi", "n1"], "n1/nmi"),
+        (&["bmc", "nmi", "n1"], "+ nmi "),
         (&["bmc", "reset", "n1"], "restart-bmc"),
     ] {
         let (code, out, err) = home.rackctl(&[words, &["--dry-run"]].concat()).await;
