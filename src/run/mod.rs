@@ -31,4 +31,4 @@ mod world;
 pub use bmcs::HANDED;
 pub use journal::{CLAIM_VOID, TAKEN_OUT, claim_is_void, owed, owes_power, past, restore};
 pub use loop_::{Ended, Notice, Outside, Pace, execute};
-pub use world::{World, WorldParts};
+pub use world::{World, WorldParts, servers_ended};
