@@ -10,10 +10,7 @@ use std::{fs, time::Duration};
 
 use e2e::{BRING_UP, Bench, until};
 use rackctl::{
-    lab::{
-        Request,
-        simulated::{Account, disk::DiskState, machine::Phase},
-    },
+    lab::simulated::{Account, disk::DiskState, machine::Phase},
     model::power::PowerState,
     store::{RecordKind, Store},
 };
@@ -118,14 +115,6 @@ fn lab_inspect_killed_in_the_installer_is_made_good_by_abort_and_by_resume() {
     assert!(resumed.json()["items"][0]["status"]["hardware"]["disks"][0]["serial"].is_string(), "{resumed}");
     untouched(&lab, "n1", PowerState::Off, DiskState::Blank);
     assert_eq!(account(&lab, "n1").wipes, 0);
-
-    // Another board boots than the BMC shows: its claim is refused, and it is left as it was found.
-    let uuid = Some(uuid::Uuid::new_v4());
-    lab.ask(&Request::SetIdentity { node: "n2".into(), bmc_serial: None, uuid, disk_serial: None });
-    let refused = lab.rackctl(&["inspect", "n2", "--boot", "--yes"], BRING_UP).exits(1);
-    assert!(refused.all().contains("the inventory says"), "{refused}");
-    assert_eq!(account(&lab, "n2").boots, 1);
-    untouched(&lab, "n2", PowerState::Off, DiskState::Blank);
 }
 
 #[test]

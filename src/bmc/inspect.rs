@@ -114,13 +114,13 @@ fn compared(node: &Node, facts: &BmcFacts, by: &str, mut differs: Vec<String>) -
             [] => hints.push(format!("{by} shows no disk (many BMCs do so while the machine is off)")),
             [one] => {
                 if let Some(rule) = rule(one) {
-                    spec.insert("disks".into(), json!({ "root": { "match": rule } }));
+                    spec.insert("disks".into(), json!({ "root": { "match": rule, "use": "root" } }));
                 }
             }
             many => {
                 let list: Vec<String> = many.iter().map(shown).collect();
                 hints.push(format!(
-                    "choose the disk of the system, disks: {{ root: {{ match: … }} }}: {}",
+                    "choose the disk of the system, disks: {{ root: {{ match: …, use: root }} }}: {}",
                     list.join("; ")
                 ));
             }
@@ -303,7 +303,10 @@ mod tests {
         };
         let known = Node { interfaces: vec![own], ..node() };
         let found = hardware(&known, &seen);
-        assert_eq!(found.patch.unwrap()["spec"], json!({"disks": {"root": {"match": {"serial": "D1"}}}}));
+        assert_eq!(
+            found.patch.unwrap()["spec"],
+            json!({"disks": {"root": {"match": {"serial": "D1"}, "use": "root"}}})
+        );
         assert_eq!(found.differs, ["bootMode: the inventory says uefi, the machine booted as bios"]);
         let hint = "an interface that the inventory does not have: eth0 52:54:00:00:00:02 (link at 10000 Mb/s, ixgbe)";
         assert_eq!(found.hints, [hint]);
