@@ -45,8 +45,12 @@ fn system(value: &Value) {
         for target in read::boot_targets(&view).into_iter().chain([BootTarget::Pxe, BootTarget::Http]) {
             for lasts in [OverrideFor::Once, OverrideFor::Persistent, OverrideFor::Disabled] {
                 let want = BootOverride { target, lasts, mode: None };
-                if let Ok(writes) = boot::writes(&view, want) {
-                    assert!(!writes.is_empty() && writes.len() <= 8, "{} ways to set an override", writes.len());
+                if let Ok(writes) = boot::writes(&view, want, None) {
+                    assert!(
+                        !writes.is_empty() && writes.len() <= boot::MAX_VARIANTS,
+                        "{} ways to set an override",
+                        writes.len()
+                    );
                 }
             }
         }
