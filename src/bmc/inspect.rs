@@ -186,6 +186,7 @@ mod tests {
             services: vec![],
             ssh: Default::default(),
             dns: vec![],
+            baseline: Default::default(),
         }
     }
 

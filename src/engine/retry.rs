@@ -42,6 +42,8 @@ pub const RULES: &[Rule] = &[
             "power-on",
             "check-identity",
             "set-boot",
+            "bring-firmware",
+            "bring-bios",
             "add-learner",
             "start-member",
             "promote",

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     bmc::BmcChange,
     power::{BootTarget, PowerAction},
+    rollout::RolloutWish,
 };
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -26,6 +27,9 @@ pub enum Goal {
     /// Change something of the BMCs themselves, or by them. `lose_quorum`: also where a cluster stops serving by it.
     /// `installed`: also where data of an installed machine is lost.
     Bmc { nodes: Scope, change: BmcChange, lose_quorum: bool, installed: bool },
+    /// Bring firmware and BIOS of machines to their baseline, restarting them. `rollout`: how, for machines of no
+    /// cluster, and stricter than their clusters' own rules for the others.
+    Baseline { nodes: Scope, rollout: RolloutWish, lose_quorum: bool },
     /// The steps of a playbook, each a run of its own. `nodes`: all that they may touch.
     Playbook { name: String, parameters: BTreeMap<String, String>, nodes: Scope },
 }
@@ -40,6 +44,7 @@ impl Goal {
             | Goal::Power { nodes, .. }
             | Goal::Boot { nodes, .. }
             | Goal::Bmc { nodes, .. }
+            | Goal::Baseline { nodes, .. }
             | Goal::Playbook { nodes, .. } => nodes,
         }
     }
@@ -59,13 +64,19 @@ impl Goal {
         match self {
             Goal::Power { action, .. } => *action != PowerAction::On,
             Goal::Bmc { change, .. } => change.takes_away(),
+            Goal::Baseline { .. } => true,
             _ => false,
         }
     }
 
     /// The operator wants it also where a cluster stops serving by it.
     pub fn may_lose_quorum(&self) -> bool {
-        matches!(self, Goal::Power { lose_quorum: true, .. } | Goal::Bmc { lose_quorum: true, .. })
+        matches!(
+            self,
+            Goal::Power { lose_quorum: true, .. }
+                | Goal::Bmc { lose_quorum: true, .. }
+                | Goal::Baseline { lose_quorum: true, .. }
+        )
     }
 
     /// Its steps hold what they touch; itself it holds nothing.
@@ -82,6 +93,7 @@ impl Goal {
             Goal::Power { .. } => "power",
             Goal::Boot { .. } => "boot set",
             Goal::Bmc { change, .. } => change.word(),
+            Goal::Baseline { .. } => "upgrade firmware",
             Goal::Playbook { .. } => "playbook",
         }
     }

@@ -9,6 +9,7 @@
 
 pub mod api;
 mod around;
+mod baselines;
 mod bmcs;
 pub mod board;
 pub mod clock;
@@ -27,6 +28,7 @@ pub mod rebuild;
 pub mod sessions;
 mod world;
 
+pub use baselines::item as firmware_item;
 pub use bmcs::HANDED;
 pub use journal::{CLAIM_VOID, TAKEN_OUT, claim_is_void, owed, owes_power, past, restore};
 pub use loop_::{Ended, Notice, Outside, Pace, execute};
