@@ -54,6 +54,22 @@ pub const RULES: &[Rule] = &[
         from: None,
         pause_ms: 1_000,
     },
+    // What was taken and not applied is not asked for again by itself, for each time restarts the machine: whoever
+    // resumes the run has it asked for anew.
+    Rule {
+        steps: &["restart-into-firmware"],
+        causes: &[Cause::AcceptedButIgnored],
+        attempts: 1,
+        from: Some("bring-firmware"),
+        pause_ms: 0,
+    },
+    Rule {
+        steps: &["restart-into-bios"],
+        causes: &[Cause::AcceptedButIgnored],
+        attempts: 1,
+        from: Some("bring-bios"),
+        pause_ms: 0,
+    },
     // Only where asking again cannot restart a machine twice: what is found by looking decides.
     Rule { steps: &["set-power"], causes: PASSING, attempts: 3, from: None, pause_ms: 2_000 },
 ];

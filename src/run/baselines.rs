@@ -498,6 +498,12 @@ async fn until_in_force(
             Err(failure) => return Err(failure),
         };
         if ended || now >= began + limit {
+            // The BMC's word that it is done with an image was worth nothing: the next attempt sends it again.
+            if let InForce::Firmware(versions) = into {
+                for component in versions.keys() {
+                    world.note_sent(node, &format!("{node}/bring-firmware-{component}"), Sent::Failed)?;
+                }
+            }
             let (verb, what) = match into {
                 InForce::Firmware(_) => ("firmware", "the image was installed"),
                 InForce::Bios(_) => ("bios", "the attributes were set"),
