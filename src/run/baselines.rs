@@ -287,7 +287,10 @@ pub(super) async fn act(world: &World, node: &str, kind: &StepKind, part: &Basel
                 if *stays_off {
                     // Never before all of it is in force: a start that writes firmware is not cut off.
                     until_in_force(world, node, redfish, into, limit).await?;
-                    client.set_power(false, true, patience).await?;
+                    match force {
+                        true => power::change(&client, PowerAction::ForceOff, true, true, patience).await?,
+                        false => client.set_power(false, true, patience).await?,
+                    }
                 }
                 Ok(())
             });
