@@ -4,7 +4,7 @@
 //! Pure: [`boot`] and [`reset`] (which request brings a wish about), [`read`] (resources → facts), [`identity`] (is this
 //! the machine of the inventory?), [`link`] (where a foreign link may lead), [`quirks`], [`proof`] (a password is tried at
 //! one machine first), [`tls_offer`] (what an old BMC has); and a noun a file what else a BMC holds: [`logs`],
-//! [`sensors`], [`bios`], [`firmware`], [`media`], [`accounts`], [`certificates`], [`volumes`], [`neighbours`]. I/O:
+//! [`events`], [`sensors`], [`bios`], [`firmware`], [`media`], [`accounts`], [`certificates`], [`volumes`], [`neighbours`]. I/O:
 //! [`client`] (Redfish), [`ipmi::client`] and the handshakes of [`tls`]; [`settle`] is the waiting that both ways share.
 
 pub mod accounts;
@@ -13,7 +13,9 @@ pub mod boot;
 pub mod certificates;
 pub mod client;
 pub mod driver;
+pub mod events;
 pub mod firmware;
+pub mod fuzz;
 pub mod identity;
 pub mod inspect;
 pub mod ipmi;

@@ -378,29 +378,25 @@ async fn lead_away(world: &World, node: &str) {
 /// To the end of what the BMC does with an image. A task that is not known by name is any that runs.
 async fn follow(world: &World, node: &str, kind: &StepKind, client: &Client, limit: Duration) -> Result<(), Failure> {
     let id = step_id(node, kind);
-    let until = clock::since_boot() + limit;
     let progress = |percent: u32| world.show_progress(node, kind, percent);
-    loop {
-        let left = until.saturating_sub(clock::since_boot());
-        let task = match world.sent(&id) {
-            Some(Sent::Taken { task: Some(task) }) => task,
-            Some(Sent::Ended | Sent::Failed) => return Ok(()),
-            Some(Sent::Taken { task: None }) | None => match client.running_tasks().await?.into_iter().next() {
-                Some(task) => {
-                    world.note_sent(node, &id, Sent::Taken { task: Some(task.clone()) })?;
-                    task
-                }
-                None => return world.note_sent(node, &id, Sent::Ended),
-            },
-        };
-        match client.follow_update(&task, left, &progress).await {
-            Ok(_) => return world.note_sent(node, &id, Sent::Ended),
-            Err(failure) => {
-                if failure.cause == Cause::Refused {
-                    world.note_sent(node, &id, Sent::Failed)?;
-                }
-                return Err(failure);
+    let task = match world.sent(&id) {
+        Some(Sent::Taken { task: Some(task) }) => task,
+        Some(Sent::Ended | Sent::Failed) => return Ok(()),
+        Some(Sent::Taken { task: None }) | None => match client.running_tasks().await?.into_iter().next() {
+            Some(task) => {
+                world.note_sent(node, &id, Sent::Taken { task: Some(task.clone()) })?;
+                task
             }
+            None => return world.note_sent(node, &id, Sent::Ended),
+        },
+    };
+    match client.follow_update(&task, limit, &progress).await {
+        Ok(_) => world.note_sent(node, &id, Sent::Ended),
+        Err(failure) => {
+            if failure.cause == Cause::Refused {
+                world.note_sent(node, &id, Sent::Failed)?;
+            }
+            Err(failure)
         }
     }
 }

@@ -32,4 +32,4 @@ pub use baselines::item as firmware_item;
 pub use bmcs::HANDED;
 pub use journal::{CLAIM_VOID, TAKEN_OUT, claim_is_void, owed, owes_power, past, restore};
 pub use loop_::{Ended, Notice, Outside, Pace, execute};
-pub use world::{World, WorldParts};
+pub use world::{World, WorldParts, servers_ended};

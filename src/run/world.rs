@@ -39,6 +39,8 @@ use crate::{
 const BMC_DEADLINE: Duration = Duration::from_secs(60);
 /// How long the servers may take to take a new table over.
 const TABLE_DEADLINE: Duration = Duration::from_secs(10);
+/// The end of the servers reaches the loop within so long.
+const NOTICE: Duration = Duration::from_secs(1);
 
 /// What a world is made of.
 pub struct WorldParts {
@@ -351,7 +353,14 @@ impl World {
             };
             before != attempt
         };
-        if changed { self.publish().await } else { Ok(()) }
+        if !changed {
+            return Ok(());
+        }
+        match self.publish().await {
+            // Servers that are gone offer nothing to anybody: what is left to make safe is the BMC's.
+            Err(failure) if attempt.is_none() && failure.why == ENDED => Ok(()),
+            result => result,
+        }
     }
 
     /// Sends the table as it is now and waits until it is in force.
@@ -365,8 +374,7 @@ impl World {
         for (network, server) in &self.servers {
             let table = self.table_of(network, *server, &offers)?;
             if tables.send(table).is_err() {
-                return Err(Failure::new(Cause::Local, "network-boot servers", "their process has ended")
-                    .next("rackctl resume"));
+                return Err(after_notice().await);
             }
         }
         let mut taken = self.taken.clone();
@@ -374,8 +382,10 @@ impl World {
         let waited = tokio::time::timeout(TABLE_DEADLINE, taken.wait_for(|v| *v >= version)).await;
         match waited {
             Ok(Ok(_)) => Ok(()),
-            _ => Err(Failure::new(
-                Cause::Local,
+            Ok(Err(_)) => Err(after_notice().await),
+            // They may be slow: another attempt asks them again.
+            Err(_) => Err(Failure::new(
+                Cause::Deadline,
                 "network-boot servers",
                 format!("table {version} was not taken over within {} s", TABLE_DEADLINE.as_secs()),
             )),
@@ -395,6 +405,20 @@ impl World {
             let _ = tokio::time::timeout(pulse, woken).await;
         }
     }
+}
+
+const ENDED: &str = "their process has ended";
+
+/// The loop hears of it by itself and ends the run, which cuts this step off: told here at once, the step might be first,
+/// and its node would have failed for good.
+async fn after_notice() -> Failure {
+    tokio::time::sleep(NOTICE).await;
+    servers_ended()
+}
+
+/// The run's own fault, and no node's: what it left is resumed.
+pub fn servers_ended() -> Failure {
+    Failure::new(Cause::Local, "network-boot servers", ENDED).next("rackctl resume")
 }
 
 pub fn store_failure(error: &StoreError) -> Failure {

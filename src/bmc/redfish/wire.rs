@@ -77,6 +77,7 @@ resource! {
         "AccountService" account_service: Link,
         "UpdateService" update_service: Link,
         "CertificateService" certificate_service: Link,
+        "EventService" event_service: Link,
         "Tasks" tasks: Link,
         "ProtocolFeaturesSupported" features: Features,
         "Links" links: RootLinks,
@@ -339,6 +340,10 @@ pub struct LogIn {
     pub password: String,
     #[serde(rename = "Context", default, skip_serializing_if = "Option::is_none")]
     pub context: Option<String>,
+}
+
+resource! {
+    EventService { "ServiceEnabled" enabled: bool, "ServerSentEventUri" stream: String, } lists {}
 }
 
 resource! { AccountService {
