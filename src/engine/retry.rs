@@ -114,6 +114,22 @@ impl Rule {
 mod tests {
     use super::*;
 
+    // invariant: I14 harness: D
+    #[test]
+    fn what_was_not_applied_is_asked_for_anew_by_a_person_alone() {
+        use crate::model::baseline::{BaselinePart, InForce};
+        let restart = |into| StepKind::Baseline(BaselinePart::Restart { into, stays_off: false });
+        for (kind, from) in [
+            (restart(InForce::Firmware(Default::default())), "bring-firmware"),
+            (restart(InForce::Bios(Default::default())), "bring-bios"),
+        ] {
+            assert_eq!(begins_at(&kind), Some(from), "whoever resumes begins there");
+            for cause in [Cause::AcceptedButIgnored, Cause::Unreachable, Cause::Deadline] {
+                assert!(rule(&kind, cause, 1).is_none(), "each attempt restarts the machine: {cause:?}");
+            }
+        }
+    }
+
     #[test]
     fn what_never_passes_is_never_tried_again() {
         let never = [
