@@ -18,6 +18,7 @@ use crate::{
         link,
         proof::Proof,
         redfish::{
+            gzip,
             json::{self, MAX_BODY_BYTES, clean},
             wire::ErrorBody,
         },
@@ -348,8 +349,16 @@ impl Wire {
             }
             bytes.extend_from_slice(&chunk);
         }
-        if let Some(encoding) = encoding {
-            return Err(malformed(format!("the answer is packed ({}), which was not asked for", clean(&encoding))));
+        match encoding.as_deref() {
+            None => {}
+            Some("gzip" | "x-gzip") if bytes.is_empty() => {}
+            Some("gzip" | "x-gzip") => {
+                let unpacked = gzip::unpack(&bytes, MAX_BODY_BYTES);
+                bytes = unpacked.map_err(|why| malformed(format!("the answer is packed (gzip), and {why}")))?;
+            }
+            Some(other) => {
+                return Err(malformed(format!("the answer is packed ({}), which was not asked for", clean(other))));
+            }
         }
         let body = match json::read(&bytes) {
             Ok(body) => body,

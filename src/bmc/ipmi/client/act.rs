@@ -10,7 +10,7 @@ use crate::{
         boot,
         client::Operation,
         ipmi::{
-            Fault, chassis::Control, device, message::Command, options, options::Flags, rakp::Privilege, sel, user,
+            Fault, chassis::Control, completion::Completion, device, message::Command, options, options::Flags, rakp::Privilege, sel, user,
         },
         settle::{self, Driven, Sent},
     },
@@ -222,6 +222,10 @@ impl Driven for Client {
         match self.ask(command).await {
             Ok(_) => Ok(Sent::Accepted),
             Err(Fail::Bmc(Fault::AnswerLost | Fault::Dropped(_))) => Ok(Sent::Unknown),
+            Err(Fail::Bmc(Fault::Completed(Completion::NOT_NOW))) => {
+                let failure = self.failure(doing, Fault::Completed(Completion::NOT_NOW));
+                Ok(Sent::NotNow(failure))
+            }
             Err(fail) if fail.is_refusal() => {
                 let failure = self.told(doing, fail);
                 match failure.cause {

@@ -4,11 +4,13 @@ mod act;
 mod console;
 mod line;
 mod look;
+mod presence;
 
 use std::{sync::Arc, time::Duration};
 
 pub use console::{Console, Heard};
 pub use look::MAX_ENTRIES;
+pub use presence::{Present, presence};
 
 use super::{
     Fault,
