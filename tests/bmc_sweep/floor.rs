@@ -31,7 +31,7 @@ const FORMER: &str = "former horse 6";
 /// What the program gives a machine to come on or off.
 pub const PATIENCE: Duration = Duration::from_secs(12);
 /// Longer than any command of the sweep may take: what is not back then hangs.
-const HANG: Duration = Duration::from_secs(110);
+const HANG: Duration = Duration::from_secs(170);
 
 pub struct Machine {
     pub name: String,
@@ -249,29 +249,34 @@ impl Floor {
         let label = format!("verb={}", verb.word());
         let patience = format!("{}s", PATIENCE.as_secs());
         let began = Instant::now();
-        let child = tokio::process::Command::new(env!("CARGO_BIN_EXE_rackctl"))
-            .args(["-f", "fleet.yaml", "--store", "sqlite:state.db", "--timeout", &patience, "--concurrency", "100"])
+        let file = |name: &str| self.path().join(format!("{}.{name}", verb.word()));
+        let mut child = tokio::process::Command::new(env!("CARGO_BIN_EXE_rackctl"))
+            .args(["-f", "fleet.yaml", "--store", "sqlite:state.db", "--concurrency", "100"])
             .args(verb.words())
             .args(["-l", &label, "-o", "json"])
             .current_dir(self.path())
             .env_clear()
             .env("PATH", self.path())
+            .env("RACKCTL_PATIENCE", &patience)
             .env("HOME", self.path())
             .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
+            .stdout(fs::File::create(file("out")).unwrap())
+            .stderr(fs::File::create(file("err")).unwrap())
             .kill_on_drop(true)
             .spawn()
             .unwrap();
-        let output = tokio::time::timeout(HANG, child.wait_with_output()).await;
-        let output = output.unwrap_or_else(|_| panic!("{verb:?} hangs: not back after {HANG:?}")).unwrap();
-        let text = |bytes| String::from_utf8(bytes).unwrap();
-        let (out, err) = (text(output.stdout), text(output.stderr));
+        let ended = tokio::time::timeout(HANG, child.wait()).await;
+        let (out, err) = (fs::read_to_string(file("out")).unwrap(), fs::read_to_string(file("err")).unwrap());
+        let code = match ended {
+            Ok(status) => status.unwrap().code().unwrap_or(-1),
+            Err(_) => panic!("{verb:?} hangs: not back after {HANG:?}: {out}{err}"),
+        };
         let said: Value = serde_json::from_str(&out).unwrap_or_else(|e| panic!("{verb:?}: {e}: {out}{err}"));
+        eprintln!("{}: exit {code}, {:.1} s", verb.word(), began.elapsed().as_secs_f32());
         let items = match &said["items"] {
             Value::Array(items) => items.clone(),
             _ => vec![said],
         };
-        Said { code: output.status.code().unwrap_or(-1), items, err, took: began.elapsed() }
+        Said { code, items, err, took: began.elapsed() }
     }
 }

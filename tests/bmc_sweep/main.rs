@@ -46,6 +46,9 @@ fn every_combination_of_lies_ends_as_expected() {
 
 async fn sweep(seed: u64, cases: &[Case]) {
     let began = Instant::now();
+    if let [one] = cases {
+        eprintln!("{one}: expected {:?}", table::expected(one).0);
+    }
     let mut floor = Floor::make(MACHINES.min(cases.len())).await;
     let mut wrong = Vec::new();
     let mut counts: BTreeMap<End, usize> = BTreeMap::new();

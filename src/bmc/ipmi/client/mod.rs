@@ -87,6 +87,17 @@ impl Client {
         })
     }
 
+    /// Whether somebody answers at `host`, without a credential.
+    ///
+    /// # Errors
+    /// Nobody does: `Unreachable`.
+    pub async fn greet(node: &str, host: &str) -> Result<(), Failure> {
+        let fail = |fault: Fault| {
+            Failure::new(fault.cause(), format!("{node}: log in at its BMC over IPMI"), fault.to_string())
+        };
+        presence::greet(host).await.map_err(fail)
+    }
+
     /// From now on `leave` is asked before the machine is taken away.
     pub fn asking_first(self, leave: Leave) -> Client {
         Client { leave: Some(leave), ..self }

@@ -11,8 +11,10 @@ use tokio::{
     time::{Instant, timeout_at},
 };
 
+use super::line::RESOLVE;
 use crate::bmc::ipmi::{
-    handshake::capabilities_request,
+    Fault,
+    handshake::{NAME_ASKING, capabilities_request},
     message::{Message, function},
     rmcp::{self, MAX_PACKET_BYTES, Packet},
 };
@@ -32,33 +34,61 @@ pub struct Present {
 
 /// `None`: nobody there speaks IPMI. Takes `limit` where nothing answers at all.
 pub async fn presence(at: SocketAddr, limit: Duration) -> Option<Present> {
+    ask(at, limit).await.unwrap_or_default()
+}
+
+/// Whether somebody is there to log in to, before a password's turn is taken for it: a BMC that is silent would keep
+/// all others of its group waiting.
+///
+/// # Errors
+/// Nothing listens, or nothing answers within ten seconds.
+pub(super) async fn greet(host: &str) -> Result<(), Fault> {
+    const LIMIT: Duration = Duration::from_secs(10);
+    let found = tokio::time::timeout(RESOLVE, tokio::net::lookup_host(host)).await;
+    // What is wrong with the name is said by the log-in.
+    let Ok(Ok(Some(at))) = found.map(|r| r.map(|mut all| all.next())) else { return Ok(()) };
+    match ask(at, LIMIT).await {
+        Ok(Some(_)) => Ok(()),
+        Ok(None) => Err(Fault::NoAnswer { stage: NAME_ASKING, tries: TRIES, seconds: LIMIT.as_secs() }),
+        Err(fault) => Err(fault),
+    }
+}
+
+async fn ask(at: SocketAddr, limit: Duration) -> Result<Option<Present>, Fault> {
+    let closed = || Fault::NoWay("nothing listens on this UDP port".into());
     let local: IpAddr = if at.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
-    let socket = UdpSocket::bind((local, 0)).await.ok()?;
-    socket.connect(at).await.ok()?;
+    let socket = UdpSocket::bind((local, 0)).await.map_err(|e| Fault::Local(e.to_string()))?;
+    socket.connect(at).await.map_err(|e| Fault::NoWay(format!("{at}: {e}")))?;
     let asking = rmcp::bare(&Message::request(&capabilities_request(), 1).encode());
     let mut pong = None;
     let began = Instant::now();
     for attempt in 1..=TRIES {
         for packet in [rmcp::ping(TAG), asking.clone()] {
-            // Lost here or on its way: it is sent again.
-            let _ = socket.send(&packet).await;
+            // What the packet before met is told here too. Lost for another reason: it is sent again.
+            if socket.send(&packet).await.is_err_and(|error| is_closed(&error)) {
+                return if pong.is_some() { Ok(pong) } else { Err(closed()) };
+            }
         }
         let until = began + limit * attempt / TRIES;
         let mut buffer = [0u8; MAX_PACKET_BYTES];
         while let Ok(received) = timeout_at(until, socket.recv(&mut buffer)).await {
             match received {
                 Ok(count) => match answer(buffer.get(..count).unwrap_or_default()) {
-                    Some(Heard::Speaks(ipmi_2)) => return Some(Present { at, ipmi_2: Some(ipmi_2) }),
+                    Some(Heard::Speaks(ipmi_2)) => return Ok(Some(Present { at, ipmi_2: Some(ipmi_2) })),
                     Some(Heard::Pong) => pong = Some(Present { at, ipmi_2: None }),
                     None => {}
                 },
-                // The host is there and has no such port.
-                Err(error) if error.kind() == std::io::ErrorKind::ConnectionRefused => return pong,
+                Err(error) if is_closed(&error) => return if pong.is_some() { Ok(pong) } else { Err(closed()) },
                 Err(_) => break,
             }
         }
     }
-    pong
+    Ok(pong)
+}
+
+/// The host is there and has no such port.
+fn is_closed(error: &std::io::Error) -> bool {
+    error.kind() == std::io::ErrorKind::ConnectionRefused
 }
 
 #[derive(Debug, PartialEq, Eq)]
