@@ -1,6 +1,10 @@
 //! One machine's BMC, whatever it speaks: the first endpoint of the node that answers decides.
 
+mod climb;
+
 use std::time::Duration;
+
+pub use climb::Keep;
 
 use super::{
     client::{self, Leave, Leftover, ManagerFacts, Operation, Options, Passwords},
@@ -25,6 +29,7 @@ enum Way {
 pub struct Client {
     way: Way,
     skipped: Vec<String>,
+    spare: Option<climb::Spare>,
 }
 
 /// Both ways have it under the same name.
@@ -100,7 +105,8 @@ impl Client {
                     {
                         skipped.push(format!("{name} in process, now by ipmitool: {why}"));
                     }
-                    return Ok(Client { way, skipped });
+                    let beside = matches!(way, Way::Redfish(_)).then(|| climb::Spare::of(node, passwords, &options));
+                    return Ok(Client { way, skipped, spare: beside.flatten() });
                 }
                 Err(failure) if goes_on(&failure) => {
                     skipped.push(format!("{name}: {}", failure.why));

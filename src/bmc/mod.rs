@@ -1,10 +1,10 @@
 //! Level 3: driving a machine through its BMC over Redfish or IPMI. Knows `model` only; reports, never decides, never
 //! prints. [`driver`] walks a node's endpoints and joins both ways behind one [`Client`].
 //!
-//! Pure: [`boot`] and [`reset`] (which request brings a wish about), [`read`] (resources → facts), [`identity`] (is this
+//! Pure: [`boot`], [`order`] and [`reset`] (which request brings a wish about), [`ladder`] (which way comes next), [`read`] (resources → facts), [`identity`] (is this
 //! the machine of the inventory?), [`link`] (where a foreign link may lead), [`quirks`], [`proof`] (a password is tried at
 //! one machine first), [`tls_offer`] (what an old BMC has); and a noun a file what else a BMC holds: [`logs`],
-//! [`sensors`], [`bios`], [`firmware`], [`media`], [`accounts`], [`certificates`], [`volumes`], [`neighbours`]. I/O:
+//! [`events`], [`sensors`], [`bios`], [`firmware`], [`media`], [`accounts`], [`certificates`], [`volumes`], [`neighbours`]. I/O:
 //! [`client`] (Redfish), [`ipmi::client`] and the handshakes of [`tls`]; [`settle`] is the waiting that both ways share.
 
 pub mod accounts;
@@ -13,14 +13,18 @@ pub mod boot;
 pub mod certificates;
 pub mod client;
 pub mod driver;
+pub mod events;
 pub mod firmware;
+pub mod fuzz;
 pub mod identity;
 pub mod inspect;
 pub mod ipmi;
+pub mod ladder;
 pub mod link;
 pub mod logs;
 pub mod media;
 pub mod neighbours;
+pub mod order;
 pub mod proof;
 pub mod quirks;
 pub mod read;
@@ -33,4 +37,4 @@ pub mod tls_offer;
 pub mod volumes;
 
 pub use client::{Leave, Leftover, Login, NoLedger, Options, Passwords, RequestLine, SessionLedger};
-pub use driver::Client;
+pub use driver::{Client, Keep};

@@ -39,6 +39,8 @@ use crate::{
 
 /// From the first table to open sockets, the look for other DHCP servers included.
 const READY_DEADLINE: Duration = Duration::from_secs(15);
+/// Of servers that take no orders any more, until their end is seen.
+const LAST_WORDS: Duration = Duration::from_secs(2);
 /// Version of the table with which the sockets are opened.
 const FIRST_TABLE: u64 = 1;
 /// How long a machine may take to change its power.
@@ -76,7 +78,7 @@ pub async fn conduct(globals: &Globals, session: &Session, run: Run) -> Result<E
     let api = keys.api()?;
     let servers: BTreeMap<_, _> = run.servers.into_iter().filter(|(n, _)| run.plan.networks.contains_key(n)).collect();
     let (taken_in, taken) = watch::channel(0);
-    let (tables, mut tables_out) = mpsc::unbounded_channel::<BootTable>();
+    let (tables, tables_out) = mpsc::unbounded_channel::<BootTable>();
     let (outside_in, outside) = mpsc::channel::<Outside>(256);
     let world = Arc::new(World::new(WorldParts {
         fleet: session.fleet.clone(),
@@ -117,27 +119,8 @@ pub async fn conduct(globals: &Globals, session: &Session, run: Run) -> Result<E
         let port = session.fleet.networks.get(&network).map_or(8443, |n| n.api_port);
         let listener = api::listen(std::net::SocketAddrV4::new(address, port)).await?;
         background.spawn(api::serve(listener, api.config, Arc::clone(&world)));
-        let forward = outside_in.clone();
-        background.spawn(async move {
-            loop {
-                tokio::select! {
-                    table = tables_out.recv() => {
-                        let Some(table) = table else { return };
-                        if orders.serve(&table).is_err() { return }
-                    }
-                    event = events.recv() => {
-                        let event = event.unwrap_or_else(|| NetbootEvent::Failed {
-                            failure: Failure::new(Cause::Local, "network-boot servers", "their process has ended").next("rackctl resume"),
-                        });
-                        let ended = matches!(event, NetbootEvent::Failed { .. });
-                        if let NetbootEvent::TableTaken { version } | NetbootEvent::Ready { version } = &event {
-                            let _ = taken_in.send(*version);
-                        }
-                        if forward.send(Outside::Netboot(event)).await.is_err() || ended { return }
-                    }
-                }
-            }
-        });
+        let serve = move |table: &BootTable| orders.serve(table).is_ok();
+        background.spawn(relay(serve, events, tables_out, taken_in, outside_in.clone()));
     }
     background.spawn(signals(outside_in));
 
@@ -163,6 +146,53 @@ pub async fn conduct(globals: &Globals, session: &Session, run: Run) -> Result<E
         Err(failure) => (Outcome::Interrupted, vec![("run".to_owned(), failure)]),
     };
     finish(globals, session, &world, &run.fence, outcome, failures, run.abort).await
+}
+
+/// Between the run and its boot servers, until one of them ends. Whatever ends them, the run hears of it: what a step
+/// notices by itself is that step's failure, and its node's for good.
+async fn relay<Table>(
+    mut serve: impl FnMut(&Table) -> bool,
+    mut events: mpsc::Receiver<NetbootEvent>,
+    mut tables: mpsc::UnboundedReceiver<Table>,
+    taken: watch::Sender<u64>,
+    outside: mpsc::Sender<Outside>,
+) {
+    loop {
+        let event = tokio::select! {
+            table = tables.recv() => match table {
+                None => return,
+                Some(table) if serve(&table) => continue,
+                // Seen here before their last words were.
+                Some(_) => last_words(&mut events).await,
+            },
+            event = events.recv() => event.unwrap_or_else(servers_ended),
+        };
+        let ended = matches!(event, NetbootEvent::Failed { .. });
+        if let NetbootEvent::TableTaken { version } | NetbootEvent::Ready { version } = &event {
+            let _ = taken.send(*version);
+        }
+        if outside.send(Outside::Netboot(event)).await.is_err() || ended {
+            return;
+        }
+    }
+}
+
+fn servers_ended() -> NetbootEvent {
+    NetbootEvent::Failed { failure: run::servers_ended() }
+}
+
+/// Of servers that take no orders any more: why they failed, if they said so before they ended.
+async fn last_words(events: &mut mpsc::Receiver<NetbootEvent>) -> NetbootEvent {
+    let said = async {
+        loop {
+            match events.recv().await {
+                Some(failed @ NetbootEvent::Failed { .. }) => return failed,
+                Some(_) => {}
+                None => return servers_ended(),
+            }
+        }
+    };
+    tokio::time::timeout(LAST_WORDS, said).await.unwrap_or_else(|_| servers_ended())
 }
 
 async fn wait_ready(events: &mut mpsc::Receiver<NetbootEvent>) -> Result<(), Failure> {
@@ -458,5 +488,46 @@ impl View {
                 });
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What the run hears when the servers take no order, having said `said` before they ended.
+    async fn heard(said: &[NetbootEvent], ended: bool) -> Vec<String> {
+        let (events_in, events) = mpsc::channel(8);
+        let (tables_in, tables) = mpsc::unbounded_channel();
+        let (outside_in, mut outside) = mpsc::channel(8);
+        let (taken_in, taken) = watch::channel(0);
+        for event in said {
+            events_in.send(event.clone()).await.unwrap();
+        }
+        let events_in = (!ended).then_some(events_in);
+        tables_in.send(7).unwrap();
+        relay(|table| *table != 7, events, tables, taken_in, outside_in).await;
+        drop(events_in);
+        assert!(taken.has_changed().is_err() && tables_in.send(8).is_err(), "nobody waits for them any more");
+        let mut heard = Vec::new();
+        while let Some(told) = outside.recv().await {
+            match told {
+                Outside::Netboot(NetbootEvent::Failed { failure }) => heard.push(failure.why),
+                Outside::Netboot(_) => {}
+                Outside::Interrupt => heard.push("^C".into()),
+            }
+        }
+        heard
+    }
+
+    #[tokio::test]
+    async fn the_run_hears_of_the_end_of_its_servers_whoever_sees_it_first() {
+        // An order that cannot be written used to end the relay in silence, and the next step to fail its node.
+        let ended = ["their process has ended"];
+        assert_eq!(heard(&[], true).await, ended);
+        assert_eq!(heard(&[NetbootEvent::TableTaken { version: 6 }], true).await, ended);
+        assert_eq!(heard(&[], false).await, ended, "also when its pipe stays open");
+        let failure = Failure::new(Cause::Local, "boot servers: tftp", "no memory");
+        assert_eq!(heard(&[NetbootEvent::Failed { failure }], true).await, ["no memory"]);
     }
 }

@@ -22,7 +22,14 @@ pub enum Goal {
     /// `wait`: until it is seen to hold. `lose_quorum`: also where a cluster stops serving by it.
     Power { nodes: Scope, action: PowerAction, force: bool, wait: bool, lose_quorum: bool },
     /// What machines boot from, the next time or from now on.
-    Boot { nodes: Scope, target: BootTarget, persistent: bool },
+    /// `url`: where UEFI HTTP boot goes, or the image that is put in for a boot from `cd`.
+    Boot {
+        nodes: Scope,
+        target: BootTarget,
+        persistent: bool,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        url: Option<String>,
+    },
     /// Change something of the BMCs themselves, or by them. `lose_quorum`: also where a cluster stops serving by it.
     /// `installed`: also where data of an installed machine is lost.
     Bmc { nodes: Scope, change: BmcChange, lose_quorum: bool, installed: bool },

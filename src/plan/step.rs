@@ -86,6 +86,8 @@ pub enum StepKind {
     SetBoot {
         target: BootTarget,
         persistent: bool,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        url: Option<String>,
     },
     /// What `bmc` changes, read back as far as it can be.
     ChangeBmc(BmcChange),

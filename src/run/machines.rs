@@ -179,7 +179,8 @@ pub(super) async fn act(world: &World, node: &str, kind: &StepKind, attempt: u32
                 world.desk().offer(node, attempt, until);
                 world.set_offer(node, Some(attempt)).await?;
                 // The override last, so that nothing else consumes it.
-                client.set_boot(wanted).await?;
+                let surer = attempt >= StepKind::BOOT_ATTEMPTS;
+                super::boots::set(world, node, &client, wanted, None, surer).await?;
                 client.set_power(true, false, POWER_DEADLINE).await
             };
             let done = done.await;
@@ -210,7 +211,7 @@ pub(super) async fn act(world: &World, node: &str, kind: &StepKind, attempt: u32
         StepKind::WithdrawNetboot => {
             world.desk().withdraw(node);
             world.set_offer(node, None).await?;
-            clear_override(world, node).await
+            super::boots::clear(world, node).await
         }
         StepKind::RebootToDisk => {
             world.desk().order(node, Order::Reboot);
@@ -315,7 +316,7 @@ pub(super) async fn finalize(world: &World, node: &str, reason: &str) -> Result<
     world.desk().order(node, Order::Stop(reason.to_owned()));
     world.set_offer(node, None).await?;
     // Both, whatever comes of the first: a BMC that has no override leaves no machine in the dark.
-    let cleared = clear_override(world, node).await;
+    let cleared = super::boots::clear(world, node).await;
     bring_back(world, node).await.and(cleared)
 }
 
@@ -333,15 +334,6 @@ async fn bring_back(world: &World, node: &str) -> Result<(), Failure> {
         }
     }
     .await;
-    close(client).await;
-    done
-}
-
-async fn clear_override(world: &World, node: &str) -> Result<(), Failure> {
-    let client = world.bmc(node).await?;
-    let done =
-        async { if client.boot().await?.is_cleared() { Ok(()) } else { client.set_boot(BootOverride::CLEARED).await } }
-            .await;
     close(client).await;
     done
 }

@@ -11,6 +11,7 @@ pub mod api;
 mod around;
 mod bmcs;
 pub mod board;
+mod boots;
 pub mod clock;
 pub mod desk;
 mod journal;
@@ -28,6 +29,7 @@ pub mod sessions;
 mod world;
 
 pub use bmcs::HANDED;
+pub use boots::left as boot_left;
 pub use journal::{CLAIM_VOID, TAKEN_OUT, claim_is_void, owed, owes_power, past, restore};
 pub use loop_::{Ended, Notice, Outside, Pace, execute};
-pub use world::{World, WorldParts};
+pub use world::{World, WorldParts, servers_ended};

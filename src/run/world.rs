@@ -12,6 +12,7 @@ use tokio::sync::{Notify, mpsc, watch};
 
 use super::{
     board::{self, Offers},
+    boots::{self, Left},
     clock,
     desk::Desk,
     keys::Keys,
@@ -19,7 +20,7 @@ use super::{
     sessions::{self, LogIn},
 };
 use crate::{
-    bmc,
+    bmc::{self, ladder::Undo},
     model::{
         Failure, Fleet,
         approval::Envelope,
@@ -38,6 +39,8 @@ use crate::{
 const BMC_DEADLINE: Duration = Duration::from_secs(60);
 /// How long the servers may take to take a new table over.
 const TABLE_DEADLINE: Duration = Duration::from_secs(10);
+/// The end of the servers reaches the loop within so long.
+const NOTICE: Duration = Duration::from_secs(1);
 
 /// What a world is made of.
 pub struct WorldParts {
@@ -103,6 +106,10 @@ pub struct World {
     restarted: Mutex<BTreeMap<String, Duration>>,
     /// When this process last saw a learner (`cluster/member`) in sync, since boot.
     synced: Mutex<BTreeMap<String, Duration>>,
+    /// What is to be undone when machines shall boot as ever; read when it is first asked for.
+    boot_left: Mutex<Option<Left>>,
+    /// What each machine was last set to boot from, in words.
+    booted: Mutex<BTreeMap<String, String>>,
 }
 
 fn unpoisoned<T>(lock: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -143,6 +150,8 @@ impl World {
             approval: parts.approval,
             restarted: Mutex::default(),
             synced: Mutex::default(),
+            boot_left: Mutex::default(),
+            booted: Mutex::default(),
         }
     }
 
@@ -273,6 +282,34 @@ impl World {
         now.saturating_sub(*unseen.entry(node.to_owned()).or_insert(now))
     }
 
+    /// What this run and earlier ones changed of what the node boots from, beside its override, and did not undo.
+    pub(super) fn boot_left(&self, node: &str) -> Result<Vec<Undo>, StoreError> {
+        let known = |left: &Left| left.get(node).cloned().unwrap_or_default();
+        if let Some(left) = unpoisoned(&self.boot_left).as_ref() {
+            return Ok(known(left));
+        }
+        let nodes: Vec<String> = self.fleet.nodes.keys().cloned().collect();
+        let read = boots::left(self.store.as_ref(), &self.run, &nodes)?;
+        Ok(known(unpoisoned(&self.boot_left).get_or_insert(read)))
+    }
+    /// Written down already: where nothing was read yet, it will be read with the rest.
+    pub(super) fn note_boot_left(&self, node: &str, undo: &Undo) {
+        if let Some(left) = unpoisoned(&self.boot_left).as_mut() {
+            boots::note(left, node, undo.clone());
+        }
+    }
+    pub(super) fn forget_boot_left(&self, node: &str) {
+        if let Some(left) = unpoisoned(&self.boot_left).as_mut() {
+            left.remove(node);
+        }
+    }
+    pub(super) fn note_booted(&self, node: &str, words: String) {
+        unpoisoned(&self.booted).insert(node.to_owned(), words);
+    }
+    pub(super) fn booted(&self, node: &str) -> Option<String> {
+        unpoisoned(&self.booted).get(node).cloned()
+    }
+
     /// A log-in at the node's BMC. Close it on every way out.
     pub async fn bmc(&self, node: &str) -> Result<bmc::Client, Failure> {
         let how = LogIn {
@@ -318,7 +355,14 @@ impl World {
             };
             before != attempt
         };
-        if changed { self.publish().await } else { Ok(()) }
+        if !changed {
+            return Ok(());
+        }
+        match self.publish().await {
+            // Servers that are gone offer nothing to anybody: what is left to make safe is the BMC's.
+            Err(failure) if attempt.is_none() && failure.why == ENDED => Ok(()),
+            result => result,
+        }
     }
 
     /// Sends the table as it is now and waits until it is in force.
@@ -332,8 +376,7 @@ impl World {
         for (network, server) in &self.servers {
             let table = self.table_of(network, *server, &offers)?;
             if tables.send(table).is_err() {
-                return Err(Failure::new(Cause::Local, "network-boot servers", "their process has ended")
-                    .next("rackctl resume"));
+                return Err(after_notice().await);
             }
         }
         let mut taken = self.taken.clone();
@@ -341,8 +384,10 @@ impl World {
         let waited = tokio::time::timeout(TABLE_DEADLINE, taken.wait_for(|v| *v >= version)).await;
         match waited {
             Ok(Ok(_)) => Ok(()),
-            _ => Err(Failure::new(
-                Cause::Local,
+            Ok(Err(_)) => Err(after_notice().await),
+            // They may be slow: another attempt asks them again.
+            Err(_) => Err(Failure::new(
+                Cause::Deadline,
                 "network-boot servers",
                 format!("table {version} was not taken over within {} s", TABLE_DEADLINE.as_secs()),
             )),
@@ -362,6 +407,20 @@ impl World {
             let _ = tokio::time::timeout(pulse, woken).await;
         }
     }
+}
+
+const ENDED: &str = "their process has ended";
+
+/// The loop hears of it by itself and ends the run, which cuts this step off: told here at once, the step might be first,
+/// and its node would have failed for good.
+async fn after_notice() -> Failure {
+    tokio::time::sleep(NOTICE).await;
+    servers_ended()
+}
+
+/// The run's own fault, and no node's: what it left is resumed.
+pub fn servers_ended() -> Failure {
+    Failure::new(Cause::Local, "network-boot servers", ENDED).next("rackctl resume")
 }
 
 pub fn store_failure(error: &StoreError) -> Failure {

@@ -274,7 +274,8 @@ const GROUPS: &[Group] = &[
         ],
     ),
     any(4, POWER, &["power-noop", "shutdown-ignored"]),
-    redfish(3, POWER, &["power-stuck", "power-null", "power-unknown"]),
+    // Not where a restart that was broken off is finished on the way out, with minutes for each try.
+    redfish(3, &[On, Off, Shut], &["power-stuck", "power-null", "power-unknown"]),
     redfish(2, &[Status], &["power-null", "power-unknown"]),
     // Tasks.
     redfish(

@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use crate::{
     exec::Argv,
+    fuzz,
     setup::{self, needs, tools::DENY},
     stopwatch::Stopwatch,
     test,
@@ -27,6 +28,7 @@ pub fn run() -> Result<(), Trouble> {
         Argv::new(&["cargo", "deny", "--all-features", "check", "bans", "licenses", "sources"]).run()
     })?;
     watch.stage("advisories", advisories)?;
+    watch.stage("fuzzing, a minute each", || fuzz::run(&fuzz::Options::default()))?;
     eprintln!("\nTime of the checks\n{}", watch.table());
     test::run(&[])
 }

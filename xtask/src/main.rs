@@ -7,6 +7,7 @@ mod crash_points;
 mod demo;
 mod doctests;
 mod exec;
+mod fuzz;
 mod man;
 mod mutants;
 mod operators;
@@ -59,6 +60,10 @@ cargo xtask man
     man/ from the command line's grammar
 cargo xtask bench scale
     ten thousand machines: figures against their targets (optimised build)
+cargo xtask bench bmc
+    ten thousand BMCs over TLS, a thousand over IPMI: `power status --all` beside curl and a floor; as root
+cargo xtask fuzz [--seconds N] [--only redfish|ipmi]
+    what a BMC may send, made up under coverage; 60 s each unless told
 cargo xtask mutants [NAME…]
     faults put in by hand: which of them no test notices
 cargo xtask reliability
@@ -77,6 +82,7 @@ fn main() -> ExitCode {
         "ci" => no_arguments(rest).and_then(|()| ci::run()).map(|()| ExitCode::SUCCESS),
         "crash-points" => crash_points::run(rest).map(|()| ExitCode::SUCCESS),
         "simulate" => simulate::run(rest),
+        "fuzz" => fuzz::Options::parse(rest).and_then(|o| fuzz::run(&o)).map(|()| ExitCode::SUCCESS),
         "operators" => operators::run(rest).map(|()| ExitCode::SUCCESS),
         "man" => no_arguments(rest).and_then(|()| man::run()).map(|()| ExitCode::SUCCESS),
         "bench" => bench::run(rest).map(|()| ExitCode::SUCCESS),

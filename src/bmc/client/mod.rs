@@ -5,13 +5,16 @@
 mod accounts;
 mod act;
 mod bios;
+mod boot;
 mod certificates;
+mod events;
 mod firmware;
 mod glance;
 mod ground;
 mod logs;
 mod manager;
 mod media;
+mod order;
 mod ports;
 mod scan;
 mod send;
@@ -31,6 +34,7 @@ pub use accounts::gather_accounts;
 pub use act::{Operation, requests_preview};
 pub use bios::gather_bios;
 pub use certificates::gather_certificates;
+pub use events::Events;
 pub use firmware::{Image, Updated, gather_firmware};
 pub use glance::glance;
 pub use ground::Ground;
@@ -55,7 +59,7 @@ use crate::model::{
     failure::Cause,
     fleet::{Node, Trust},
     lease::Gate,
-    power::{BootOverride, PowerState},
+    power::PowerState,
 };
 use send::Wire;
 
@@ -185,6 +189,8 @@ pub struct Client {
     endpoint: String,
     wanted_system: Option<String>,
     deadline: Duration,
+    /// If-Match is refused, whatever stands in it.
+    minds_match: std::sync::atomic::AtomicBool,
     /// The last view: its path, reset types and quirks do not change while a client lives.
     view: tokio::sync::Mutex<Option<SystemView>>,
 }
@@ -213,6 +219,7 @@ impl Client {
             endpoint: url.to_owned(),
             wanted_system: node.bmc.as_ref().and_then(|bmc| bmc.system.clone()),
             deadline: options.deadline,
+            minds_match: Default::default(),
             view: tokio::sync::Mutex::new(None),
         })
     }
@@ -255,21 +262,6 @@ impl Client {
 
     pub async fn power(&self) -> Result<PowerState, Failure> {
         self.limited("read the power state", self.power_now()).await
-    }
-
-    /// The override in force. A target that has no word here (`Usb`, `UefiTarget`) is `Refused` with its name.
-    pub async fn boot(&self) -> Result<BootOverride, Failure> {
-        self.limited("read the boot override", async {
-            let view = self.fresh_view(false).await?;
-            let boot = view.system.boot.unwrap_or_default();
-            let fail = |why: String| Failure::new(Cause::Refused, self.what("read the boot override"), why);
-            match read::boot(&boot, &view.quirks) {
-                Ok(Some(value)) => Ok(value),
-                Ok(None) => Err(fail("the BMC shows none".into())),
-                Err(word) => Err(fail(format!("it is set to `{word}`, which rackctl does not set"))),
-            }
-        })
-        .await
     }
 
     /// `LastResetTime` as the BMC writes it: compared with itself only, BMC clocks are wrong.

@@ -18,7 +18,6 @@ use crate::{
         link,
         proof::Proof,
         redfish::{
-            gzip,
             json::{self, MAX_BODY_BYTES, clean},
             wire::ErrorBody,
         },
@@ -298,16 +297,8 @@ impl Wire {
         builder = builder.header(header::ACCEPT, "application/json").header("OData-Version", "4.0");
         builder = builder.header(header::ACCEPT_ENCODING, "identity");
         let log_in = request.purpose == Purpose::Session && request.method == Method::POST;
-        match &*self.auth() {
-            Auth::Basic if !log_in => builder = builder.basic_auth(&self.username, Some(self.password.expose())),
-            Auth::Token { token, .. } if !log_in => {
-                let mut value = header::HeaderValue::from_str(token.expose()).map_err(|_| {
-                    Failure::new(Cause::Malformed, what.clone(), "the BMC's session token is no header value")
-                })?;
-                value.set_sensitive(true);
-                builder = builder.header("X-Auth-Token", value);
-            }
-            _ => {}
+        if !log_in {
+            builder = self.signed(builder, &what)?;
         }
         if let Some(etag) = &request.if_match {
             builder = builder.header(header::IF_MATCH, etag);
@@ -349,13 +340,12 @@ impl Wire {
             }
             bytes.extend_from_slice(&chunk);
         }
-        match encoding.as_deref() {
-            None => {}
-            Some("gzip" | "x-gzip") if bytes.is_empty() => {}
-            Some("gzip" | "x-gzip") => {
-                let unpacked = gzip::unpack(&bytes, MAX_BODY_BYTES);
-                bytes = unpacked.map_err(|why| malformed(format!("the answer is packed (gzip), and {why}")))?;
+        // iLO 4 and 5 pack also where identity was asked for (ansible _redfish_utils.py:4173).
+        match encoding.map(|e| e.to_ascii_lowercase()).as_deref() {
+            Some("gzip" | "x-gzip") if !bytes.is_empty() => {
+                bytes = json::unpack(&bytes).map_err(|fault| malformed(fault.to_string()))?;
             }
+            None | Some("gzip" | "x-gzip") => {}
             Some(other) => {
                 return Err(malformed(format!("the answer is packed ({}), which was not asked for", clean(other))));
             }
@@ -374,6 +364,41 @@ impl Wire {
             *proven = true;
         }
         Ok(Answer { status, body, etag, location, token, takes_basic, retry_after })
+    }
+
+    /// Opens a stream of events: its beginning has a limit, it has none.
+    pub async fn stream(&self, request: &Request) -> Result<reqwest::Response, Failure> {
+        let what = || self.what(request);
+        let url =
+            link::resolve(&self.base, &request.path).map_err(|why| Failure::new(Cause::Malformed, what(), why))?;
+        let builder = self.http.get(url).header(header::ACCEPT, "text/event-stream");
+        let answer = tokio::time::timeout(REQUEST_TIMEOUT, self.signed(builder, &what())?.send()).await;
+        let response = match answer {
+            Ok(Ok(response)) => response,
+            Ok(Err(e)) => return Err(self.no_answer(&what(), &e).await),
+            Err(_) => {
+                let why = format!("no answer within {} s", REQUEST_TIMEOUT.as_secs());
+                return Err(Failure::new(Cause::Unreachable, what(), why));
+            }
+        };
+        match response.status().as_u16() {
+            200..=299 => Ok(response),
+            status => Err(Failure::new(Cause::Refused, what(), format!("HTTP {status}"))),
+        }
+    }
+
+    /// With the credential in use.
+    fn signed(&self, builder: reqwest::RequestBuilder, what: &str) -> Result<reqwest::RequestBuilder, Failure> {
+        Ok(match &*self.auth() {
+            Auth::Anonymous => builder,
+            Auth::Basic => builder.basic_auth(&self.username, Some(self.password.expose())),
+            Auth::Token { token, .. } => {
+                let mut value = header::HeaderValue::from_str(token.expose())
+                    .map_err(|_| Failure::new(Cause::Malformed, what, "the BMC's session token is no header value"))?;
+                value.set_sensitive(true);
+                builder.header("X-Auth-Token", value)
+            }
+        })
     }
 
     async fn no_answer(&self, what: &str, error: &reqwest::Error) -> Failure {

@@ -1,5 +1,4 @@
 //! Redfish as data: wire types and the limits under which foreign JSON is read.
 
-pub mod gzip;
 pub mod json;
 pub mod wire;

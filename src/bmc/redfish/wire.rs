@@ -35,6 +35,7 @@ macro_rules! resource {
 
 pub mod account;
 pub mod bios;
+pub mod boot;
 pub mod log;
 pub mod media;
 pub mod port;
@@ -77,6 +78,7 @@ resource! {
         "AccountService" account_service: Link,
         "UpdateService" update_service: Link,
         "CertificateService" certificate_service: Link,
+        "EventService" event_service: Link,
         "Tasks" tasks: Link,
         "ProtocolFeaturesSupported" features: Features,
         "Links" links: RootLinks,
@@ -150,7 +152,9 @@ resource! {
         "BootSourceOverrideTarget" target: String,
         "BootSourceOverrideMode" mode: ModeWord,
         "HttpBootUri" http_boot_uri: String,
+        "BootOptions" options: Link,
     } lists {
+        "BootOrder" order: String,
         "BootSourceOverrideTarget@Redfish.AllowableValues" targets: String,
         "BootSourceOverrideEnabled@Redfish.AllowableValues" enabled_values: String,
         "BootSourceOverrideMode@Redfish.AllowableValues" mode_values: String,
@@ -339,6 +343,10 @@ pub struct LogIn {
     pub password: String,
     #[serde(rename = "Context", default, skip_serializing_if = "Option::is_none")]
     pub context: Option<String>,
+}
+
+resource! {
+    EventService { "ServiceEnabled" enabled: bool, "ServerSentEventUri" stream: String, } lists {}
 }
 
 resource! { AccountService {

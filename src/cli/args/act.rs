@@ -86,7 +86,9 @@ impl PowerVerb {
 EXAMPLES
     rackctl boot show --all
     rackctl boot set pxe n1
-    rackctl boot set disk n1 --persistent")]
+    rackctl boot set disk n1 --persistent
+    rackctl boot set cd n1 --url http://10.0.0.5/rescue.iso
+    rackctl boot set none n1          as ever: no override, order and media as they were")]
 pub struct Boot {
     #[command(subcommand)]
     pub verb: BootVerb,
@@ -103,6 +105,10 @@ pub enum BootVerb {
         /// Until it is set otherwise
         #[arg(long)]
         persistent: bool,
+        /// http: the file that UEFI HTTP boot fetches. cd: the image that is put into its virtual drive, and taken out by
+        /// `boot set none`
+        #[arg(long, value_name = "URL")]
+        url: Option<String>,
         /// Say what would be sent, send nothing
         #[arg(long)]
         dry_run: bool,

@@ -36,6 +36,8 @@ pub const TEST: [Need; 4] = [
     need("/usr/sbin/ipmipower", "freeipmi-tools", "drives the laboratory's BMC in tests"),
 ];
 
+pub const FUZZ: [Need; 1] = [need("c++", "g++", "builds libFuzzer")];
+
 /// Packages of the QEMU family, which must come from one release together.
 pub const FAMILY: [&str; 5] = ["qemu-system-x86", "ovmf", "seabios", "ipxe", "ipxe-qemu"];
 

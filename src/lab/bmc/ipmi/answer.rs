@@ -204,7 +204,8 @@ impl<C: Chassis> Service<C> {
                 let flags = Flags(reader.array("boot flags")?);
                 let mut state = self.bmc.state();
                 let Some(wanted) = boot::state(flags, state.boot) else { return Ok(refuse(Completion::INVALID_FIELD)) };
-                if state.has(Fault::IgnoreBootOverride) || state.has(Fault::IpmiBootIgnored) {
+                let ignored = state.effective.text(Fault::IgnoreBootOverride) == Some("all");
+                if ignored || state.has(Fault::IpmiBootIgnored) {
                     return Ok(done([]));
                 }
                 let stale = boot::stale(flags).filter(|_| state.has(Fault::IpmiBootInvalid));
