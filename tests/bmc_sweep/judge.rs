@@ -5,7 +5,7 @@ use serde_json::Value;
 use crate::{
     draw::{Case, Verb},
     floor::{After, Machine},
-    table::{self, End},
+    table::{self, Cause, End},
 };
 
 /// What the program said of one machine.
@@ -22,11 +22,12 @@ impl Told {
     }
 }
 
-/// The exit code of a command over machines that end so (`docs`: done 0, failed 1, some of both 4).
+/// The exit code of a command over machines that end so (done 0, failed 1, refused by a guard everywhere 3, some of both 4).
 pub fn exit_code(ends: &[End]) -> i32 {
     let done = ends.iter().filter(|e| **e == End::Recovered).count();
     match () {
         () if done == ends.len() => 0,
+        () if ends.iter().all(|e| *e == End::Fails(Cause::Guard)) => 3,
         () if done == 0 => 1,
         () => 4,
     }

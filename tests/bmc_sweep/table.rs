@@ -24,6 +24,7 @@ pub enum Cause {
     Refused,
     Busy,
     Malformed,
+    Guard,
 }
 
 impl Cause {
@@ -37,6 +38,7 @@ impl Cause {
             Cause::Refused => "refused",
             Cause::Busy => "busy",
             Cause::Malformed => "malformed",
+            Cause::Guard => "guard",
         }
     }
 }
@@ -70,7 +72,7 @@ const fn row(lie: &'static str, verbs: &'static [Verb], met: Met, cause: Cause) 
     Row { lie, verbs, met, cause }
 }
 
-use Cause::{AcceptedButIgnored, Busy, Deadline, Malformed, Refused, Unauthorized, Unreachable, Untrusted};
+use Cause::{AcceptedButIgnored, Busy, Deadline, Guard, Malformed, Refused, Unauthorized, Unreachable, Untrusted};
 use Met::{Act, After, Choice, Greeting, LogIn, Reach, System};
 use Verb::{Clear, Cycle, Off, On, Set, Shut, Status, Update};
 
@@ -99,6 +101,8 @@ const REDFISH: &[Row] = &[
     // Its connection breaks before the end that was announced.
     row("hostile-body=long-length", ALL, System, Unreachable),
     row("hostile-body=html", ALL, System, Malformed),
+    // An inventory of firmware without an item is none.
+    row("members-null", &[Update], System, Guard),
     // Not offered: nothing is sent.
     row("reset-types=On,ForceOff", &[Shut], Choice, Refused),
     row("reset-types=On,GracefulShutdown", &[Off, Cycle], Choice, Refused),

@@ -40,7 +40,9 @@ pub enum Fault {
     #[error("the session is gone: no answer to {0}, as when a BMC restarted or dropped it")]
     Dropped(&'static str),
     /// Every answer to this carried a number that the BMC had used before: taking one would be taking a replay.
-    #[error("the BMC numbers its packets wrongly: its answers to {0} carry a number that it used before, and are not taken")]
+    #[error(
+        "the BMC numbers its packets wrongly: its answers to {0} carry a number that it used before, and are not taken"
+    )]
     Misnumbered(&'static str),
     #[error("the answer was lost: whether it happened can only be seen, so it is not sent again")]
     AnswerLost,

@@ -254,7 +254,10 @@ mod tests {
         let known = known(&fleet);
         let names: Vec<_> = all.iter().map(|one| one.known(&known)).collect();
         assert_eq!(names, ["bmc-10-0-0-1", "bmc-10-0-0-2", "bmc-10-0-0-3", "bmc-fd00--3"].map(Some));
-        assert!(!known.contains_key("10.0.0.2:623"), "IPMI shows a hash of the password: only where there is nothing else");
+        assert!(
+            !known.contains_key("10.0.0.2:623"),
+            "IPMI shows a hash of the password: only where there is nothing else"
+        );
     }
 
     #[test]

@@ -10,7 +10,8 @@ use crate::{
         boot,
         client::Operation,
         ipmi::{
-            Fault, chassis::Control, completion::Completion, device, message::Command, options, options::Flags, rakp::Privilege, sel, user,
+            Fault, chassis::Control, completion::Completion, device, message::Command, options, options::Flags,
+            rakp::Privilege, sel, user,
         },
         settle::{self, Driven, Sent},
     },
