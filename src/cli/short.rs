@@ -40,6 +40,19 @@ use crate::{
 const FIRST_WORD: Duration = Duration::from_secs(5);
 const NEXT_WORD: Duration = Duration::from_secs(30);
 
+/// Less patience with a machine, for rehearsals and tests: `RACKCTL_PATIENCE=12s`, of each attempt of a step. `--timeout` is
+/// for the command as a whole.
+const PATIENCE_VAR: &str = "RACKCTL_PATIENCE";
+
+fn patience(most: Duration) -> Result<Duration, Failure> {
+    let Some(text) = std::env::var_os(PATIENCE_VAR) else { return Ok(most) };
+    let text = text.to_string_lossy();
+    let patience = super::args::values::duration(&text).ok().filter(|d| d.as_secs() >= 1);
+    patience.map(|patience| patience.min(most)).ok_or_else(|| {
+        Failure::new(Cause::Local, PATIENCE_VAR, format!("`{text}` is no time of a second or more, as in `60s`"))
+    })
+}
+
 /// How a short run is asked for and shown.
 pub struct Short {
     pub heading: &'static str,
@@ -223,6 +236,7 @@ async fn carry_out(
     let begun = draft(RecordKind::RunStarted, serde_json::json!({ "plan": plan.hash() }));
     session.store.append(id, clock::unix_ms(), fence, begun).map_err(|e| stop(&e))?;
     session.store.create_run(&record).map_err(|e| stop(&e))?;
+    let patience_with_machines = patience(short.patience)?;
     let world = Arc::new(World::new(WorldParts {
         fleet: session.fleet.clone(),
         plan,
@@ -240,7 +254,7 @@ async fn carry_out(
         first_table: 0,
         scratch: session.scratch()?,
         observer: session.observer(),
-        patience: short.patience,
+        patience: patience_with_machines,
         lease: session.lease,
         settles: None,
         approval: None,
@@ -250,7 +264,7 @@ async fn carry_out(
     background.spawn(conduct::signals(outside_in));
     let mut patience = Patience {
         hint: short.hint,
-        limit: short.patience,
+        limit: patience_with_machines,
         since: BTreeMap::new(),
         tasks: Progress::new(stdout::stderr_is_terminal()),
     };

@@ -104,6 +104,8 @@ pub struct World {
     /// Last reset time that the identity check read, per node: the mark by which a reset is known later.
     last_reset: Mutex<BTreeMap<String, Option<String>>>,
     voters: Mutex<BTreeMap<String, Vec<String>>>,
+    /// Since when a node's BMC could not be looked at, since boot; none: the last look went well.
+    unseen: Mutex<BTreeMap<String, Duration>>,
     /// When this process last restarted a voter of a cluster, since boot.
     restarted: Mutex<BTreeMap<String, Duration>>,
     /// What has become of firmware images, by step.
@@ -132,6 +134,7 @@ impl World {
             targets: Mutex::default(),
             last_reset: Mutex::default(),
             voters: Mutex::new(voters),
+            unseen: Mutex::default(),
             desk_changed: Notify::new(),
             permits: Arc::default(),
             fleet: parts.fleet,
@@ -313,6 +316,16 @@ impl World {
         if !list.iter().any(|m| m == member) {
             list.push(member.to_owned());
         }
+    }
+
+    /// A look at the node's BMC went well, or did not: for how long it could not be looked at by now.
+    pub fn note_look(&self, node: &str, went_well: bool) -> Duration {
+        let (mut unseen, now) = (unpoisoned(&self.unseen), clock::since_boot());
+        if went_well {
+            unseen.remove(node);
+            return Duration::ZERO;
+        }
+        now.saturating_sub(*unseen.entry(node.to_owned()).or_insert(now))
     }
 
     /// What this run and earlier ones changed of what the node boots from, beside its override, and did not undo.
