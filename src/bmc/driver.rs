@@ -20,7 +20,7 @@ use crate::model::{
 
 /// An open session at one endpoint.
 #[derive(Debug)]
-enum Way {
+pub(super) enum Way {
     Redfish(Box<client::Client>),
     Ipmi(Box<ipmi::Client>),
 }
@@ -125,6 +125,11 @@ impl Client {
             Way::Ipmi(client) => Way::Ipmi(Box::new(client.asking_first(leave))),
         };
         Client { way, ..self }
+    }
+
+    /// What is driven, where both ways have their own.
+    pub(super) fn way(&self) -> &Way {
+        &self.way
     }
 
     /// What only Redfish has. The failure says which endpoint is driven instead, and why.

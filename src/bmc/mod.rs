@@ -1,5 +1,5 @@
 //! Level 3: driving a machine through its BMC over Redfish or IPMI. Knows `model` only; reports, never decides, never
-//! prints. [`driver`] walks a node's endpoints and joins both ways behind one [`Client`].
+//! prints. [`driver`] walks a node's endpoints and joins both ways behind one [`Client`]; `either` is what both know of the BMC.
 //!
 //! Pure: [`boot`], [`order`] and [`reset`] (which request brings a wish about), [`ladder`] (which way comes next), [`read`] (resources → facts), [`identity`] (is this
 //! the machine of the inventory?), [`link`] (where a foreign link may lead), [`quirks`], [`proof`] (a password is tried at
@@ -13,6 +13,7 @@ pub mod boot;
 pub mod certificates;
 pub mod client;
 pub mod driver;
+mod either;
 pub mod events;
 pub mod firmware;
 pub mod fuzz;

@@ -107,7 +107,8 @@ fn digests(a: &image::Artifacts) -> Artifacts {
 
 /// Images that nodes without a system will need.
 fn images(session: &Session, names: &[String], goal: &Goal) -> Result<Vec<(String, Image, Arch)>, Failure> {
-    let reinstall = matches!(goal, Goal::Install { reinstall: true, .. });
+    // A look at an installed machine boots it as well.
+    let reinstall = matches!(goal, Goal::Install { reinstall: true, .. } | Goal::Inspect { .. });
     let records = session.store.node_records().map_err(|e| session::failure(&e))?;
     let installed = |name: &str| records.iter().any(|(n, r)| n == name && r.phase == InstallPhase::Installed);
     let mut wanted: BTreeMap<String, (Image, Arch)> = BTreeMap::new();
@@ -116,7 +117,8 @@ fn images(session: &Session, names: &[String], goal: &Goal) -> Result<Vec<(Strin
             Some(Install::Image { system }) => Some(system),
             _ => None,
         };
-        for name in node.image.iter().chain(system) {
+        let looks = matches!(goal, Goal::Inspect { .. }).then(|| plan::inspect::image(&session.fleet, node)).flatten();
+        for name in node.image.iter().chain(system).chain(looks) {
             if let Some(image @ (Image::Distro { .. } | Image::Files { .. })) = session.fleet.images.get(name) {
                 wanted.insert(name.clone(), (image.clone(), node.arch));
             }
@@ -129,7 +131,7 @@ fn images(session: &Session, names: &[String], goal: &Goal) -> Result<Vec<(Strin
 /// first time.
 pub fn build(session: &Session, names: &[String], goal: &Goal) -> Result<Built, Failure> {
     let mut built = Built::new();
-    if !goal.installs() {
+    if !goal.boots() {
         return Ok(built);
     }
     for (name, image, arch) in images(session, names, goal)? {

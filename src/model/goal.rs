@@ -33,6 +33,9 @@ pub enum Goal {
     /// Change something of the BMCs themselves, or by them. `lose_quorum`: also where a cluster stops serving by it.
     /// `installed`: also where data of an installed machine is lost.
     Bmc { nodes: Scope, change: BmcChange, lose_quorum: bool, installed: bool },
+    /// Look at machines from the installer, which writes to no disk, and leave them as they were. `installed`: also those
+    /// that rackctl installed. `lose_quorum`: also where a cluster stops serving meanwhile.
+    Inspect { nodes: Scope, installed: bool, lose_quorum: bool },
     /// The steps of a playbook, each a run of its own. `nodes`: all that they may touch.
     Playbook { name: String, parameters: BTreeMap<String, String>, nodes: Scope },
 }
@@ -47,13 +50,14 @@ impl Goal {
             | Goal::Power { nodes, .. }
             | Goal::Boot { nodes, .. }
             | Goal::Bmc { nodes, .. }
+            | Goal::Inspect { nodes, .. }
             | Goal::Playbook { nodes, .. } => nodes,
         }
     }
 
-    /// Whether it may lead to disks being written, and so to servers and images.
-    pub fn installs(&self) -> bool {
-        matches!(self, Goal::Apply { .. } | Goal::Install { .. })
+    /// Whether machines may boot from here, and so need servers and images.
+    pub fn boots(&self) -> bool {
+        matches!(self, Goal::Apply { .. } | Goal::Install { .. } | Goal::Inspect { .. })
     }
 
     /// `power`, `boot set` and what `bmc` changes: over in one step a node.
@@ -72,7 +76,12 @@ impl Goal {
 
     /// The operator wants it also where a cluster stops serving by it.
     pub fn may_lose_quorum(&self) -> bool {
-        matches!(self, Goal::Power { lose_quorum: true, .. } | Goal::Bmc { lose_quorum: true, .. })
+        matches!(
+            self,
+            Goal::Power { lose_quorum: true, .. }
+                | Goal::Bmc { lose_quorum: true, .. }
+                | Goal::Inspect { lose_quorum: true, .. }
+        )
     }
 
     /// Its steps hold what they touch; itself it holds nothing.
@@ -89,6 +98,7 @@ impl Goal {
             Goal::Power { .. } => "power",
             Goal::Boot { .. } => "boot set",
             Goal::Bmc { change, .. } => change.word(),
+            Goal::Inspect { .. } => "inspect",
             Goal::Playbook { .. } => "playbook",
         }
     }

@@ -8,6 +8,7 @@ pub mod approval;
 mod cluster;
 mod fit;
 mod hash;
+pub mod inspect;
 mod node;
 mod pools;
 mod power;
@@ -238,6 +239,7 @@ pub fn plan(fleet: &Fleet, facts: &Facts, goal: &Goal, known: &Known<'_>) -> Pla
         Goal::Power { .. } | Goal::Boot { .. } | Goal::Bmc { .. } => {
             power::tracks(fleet, facts, goal, known, &mut plan)
         }
+        Goal::Inspect { nodes, installed, .. } => inspect::tracks(fleet, facts, known, &nodes.0, *installed, &mut plan),
         // Its steps are planned, each when its turn comes.
         Goal::Playbook { .. } => {}
     }

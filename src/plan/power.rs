@@ -30,7 +30,7 @@ pub(super) fn tracks(fleet: &Fleet, facts: &Facts, goal: &Goal, known: &Known<'_
                 track.push(kind, "asked for by name".to_owned());
             }
             Goal::Bmc { change, .. } => {
-                track.push(StepKind::ChangeBmc(change.clone()), "asked for by name".to_owned());
+                track.push(StepKind::ChangeBmc(change.clone()), format!("asked for by name{}", change.detail()));
             }
             _ => continue,
         }

@@ -50,7 +50,7 @@ pub(super) fn note(left: &mut Left, node: &str, undo: Undo) {
 
 /// What runs up to this one left to undo on these nodes. `run`: empty for whoever only looks.
 pub fn left(store: &dyn Store, run: &str, nodes: &[String]) -> Result<Left, StoreError> {
-    let sets = |goal: &Goal| goal.installs() || matches!(goal, Goal::Boot { .. });
+    let sets = |goal: &Goal| goal.boots() || matches!(goal, Goal::Boot { .. });
     let heads = store.run_heads()?;
     let about = heads.iter().filter(|h| h.id != run && sets(&h.goal));
     let mut ids: Vec<&str> = about

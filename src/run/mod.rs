@@ -14,6 +14,7 @@ pub mod board;
 mod boots;
 pub mod clock;
 pub mod desk;
+pub mod inspect;
 mod journal;
 pub mod keys;
 mod loop_;
