@@ -170,10 +170,13 @@ fn verbs_do_what_they_say_or_say_what_is_missing() {
     assert_eq!(code, 0, "{err}");
     assert!(out.contains("off") || out.contains("on"), "{out}");
 
-    // This BMC makes every override a lasting one: read back, and said with both values.
-    let (code, _, err) = emulator.rackctl(&["boot", "set", "pxe", "n1"]);
-    assert_eq!(code, 1, "{err}");
-    assert!(err.contains("asked for pxe once") && err.contains("read back pxe persistent"), "{err}");
+    // This BMC makes every override a lasting one: read back, taken knowingly, and said with what clears it.
+    let (code, out, err) = emulator.rackctl(&["boot", "set", "pxe", "n1"]);
+    assert_eq!(code, 0, "{err}");
+    assert!(out.contains("pxe persistent") && out.contains("rackctl boot set none"), "{out}");
+    let (code, out, err) = emulator.rackctl(&["boot", "set", "none", "n1"]);
+    assert_eq!(code, 0, "{err}");
+    assert!(out.contains("no override"), "{out}");
     let (code, _, err) = emulator.rackctl(&["boot", "set", "pxe", "n1", "--persistent"]);
     assert_eq!(code, 0, "{err}");
     let (code, out, err) = emulator.rackctl(&["boot", "show", "n1"]);

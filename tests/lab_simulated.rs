@@ -184,6 +184,47 @@ fn lab_simulated_killed_in_the_middle_and_resumed() {
     counted(&lab, 2);
 }
 
+/// One BMC has no override, one ignores Redfish, one makes every override a lasting one: each machine is installed by the
+/// way that holds, and boots as ever afterwards, also where the run was killed between the change and the way back.
+// fault: F7 F52 invariant: I11 harness: K P
+#[test]
+fn lab_simulated_boots_by_the_way_that_holds_and_as_ever_afterwards() {
+    let faults = ["n1:cray-ex", "n2:ignore-boot-override=redfish", "n3:boot-once-lasts"];
+    let mut words = vec!["--nodes", "3", "--write-time", "1s"];
+    faults.iter().for_each(|fault| words.extend(["--bmc-fault", fault]));
+    let Some(lab) = bench("slad", &words) else { return };
+    let shown = |node: &str| lab.look(&["boot", "show", node]).exits(0).out;
+    assert!(shown("n1").contains("Boot0000 (Disk) first in the boot order"), "{}", shown("n1"));
+    let hash = lab.plan_hash(&["--allow", "data-loss"]);
+    let mut going = lab.start(&["apply", "--allow", "data-loss", "--approve", &hash]);
+    until("a disk is being written", BRING_UP, || {
+        let machines = lab.status().machines;
+        (going.ended() || machines.iter().any(|m| m.simulated.as_ref().unwrap().disk == DiskState::Dirty)).then_some(())
+    });
+    assert!(!going.ended(), "it ended before: {}", going.so_far());
+    going.kill();
+    // Nobody has put it back; what it was stands in the journal.
+    assert!(shown("n1").contains("PXE IPv4"), "{}", shown("n1"));
+    lab.rackctl(&["resume"], BRING_UP).exits(0);
+    let whole = lab.look(&["apply", "-o", "json"]).exits(0);
+    healthy(&whole.json(), &["n1", "n2", "n3"]);
+    counted(&lab, 2);
+    assert!(shown("n1").contains("Boot0000 (Disk) first in the boot order"), "{}", shown("n1"));
+    assert!(
+        shown("n2").contains("no override") && shown("n3").contains("no override"),
+        "{}{}",
+        shown("n2"),
+        shown("n3")
+    );
+    let run = lab.runs().into_iter().last().unwrap();
+    let facts: Vec<String> = lab.journal(&run.id).iter().map(|r| r.body.to_string()).collect();
+    for part in
+        [r#""bootLeft":{"what":"order""#, r#""bootLeft":{"what":"flags"}"#, r#""by":"IPMI boot flags""#, "bootUndone"]
+    {
+        assert!(facts.iter().any(|f| f.contains(part)), "{part}: {facts:#?}");
+    }
+}
+
 #[test]
 fn lab_simulated_without_a_run_nothing_boots_and_another_machine_is_not_wiped() {
     let Some(lab) = bench("snone", &["--nodes", "2", "--cluster-size", "1"]) else { return };

@@ -13,6 +13,7 @@ mod etcd;
 mod fetch;
 mod files;
 mod grubenv;
+mod hardware;
 mod hostkey;
 mod init;
 mod installer;

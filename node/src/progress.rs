@@ -3,7 +3,7 @@
 use crate::clock::{stage_name, uptime_ms};
 use crate::console::say;
 use crate::node_error::NodeError;
-use rackctl_wire::{Disk, PROTOCOL, Report, Stage, StageError};
+use rackctl_wire::{Disk, Hardware, PROTOCOL, Report, Stage, StageError};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::{Notify, watch};
 
@@ -14,6 +14,7 @@ struct State {
     stage: Stage,
     bytes: Option<(u64, Option<u64>)>,
     disks: Option<Vec<Disk>>,
+    hardware: Option<Hardware>,
     ticket: Option<String>,
     error: Option<StageError>,
     started: Vec<(Stage, u64)>,
@@ -35,6 +36,7 @@ impl Progress {
             stage: Stage::Claimed,
             bytes: None,
             disks: None,
+            hardware: None,
             ticket: None,
             error: None,
             started: vec![(Stage::Claimed, uptime_ms())],
@@ -69,8 +71,9 @@ impl Progress {
         self.lock().bytes = Some((done, total));
     }
 
-    pub fn found(&self, disks: Vec<Disk>) {
-        self.lock().disks = Some(disks);
+    pub fn found(&self, disks: Vec<Disk>, hardware: Hardware) {
+        let mut state = self.lock();
+        (state.disks, state.hardware) = (Some(disks), Some(hardware));
     }
 
     pub fn ticket(&self, id: &str) {
@@ -116,6 +119,7 @@ impl Progress {
             done_bytes: state.bytes.map(|(done, _)| done),
             total_bytes: state.bytes.and_then(|(_, total)| total),
             disks: state.disks.clone(),
+            hardware: state.hardware.clone(),
             ticket: state.ticket.clone(),
             error: state.error.clone(),
             uptime_ms: uptime_ms(),

@@ -18,25 +18,83 @@ pub struct Write {
     pub if_match: Option<String>,
 }
 
+/// A write, and the override that it asks for: not always the one that is wished.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Variant {
+    pub write: Write,
+    pub asks: BootOverride,
+}
+
+/// Variants of one wish, and of one override among them.
+pub const MAX_VARIANTS: usize = 14;
+const MAX_OF_ONE: usize = 7;
+
 /// The requests to try, best first: the next one only where the one before was refused. `Err` says why none can do.
-pub fn writes(view: &SystemView, want: BootOverride) -> Result<Vec<Write>, String> {
-    let full = patch(view, want)?;
-    let mut bare = full.clone();
-    bare.mode = None;
-    let main = |boot: &Boot, etag: Option<String>| write(&view.path, boot, etag);
-    let mut list = Vec::new();
-    let settings = |boot: &Boot| view.settings.as_ref().map(|s| write(&s.path, boot, s.etag.clone()));
-    if view.quirks.settings_first {
-        list.extend(settings(&full));
+pub fn writes(view: &SystemView, want: BootOverride, url: Option<&str>) -> Result<Vec<Write>, String> {
+    Ok(variants(view, want, false, url)?.into_iter().map(|v| v.write).collect())
+}
+
+/// As [`writes`], each with what it asks for. `lasting`: whoever asks clears the override afterwards, so that one that
+/// lasts does where the BMC knows no other, and PXE where it does not offer UEFI HTTP boot.
+pub fn variants(
+    view: &SystemView,
+    want: BootOverride,
+    lasting: bool,
+    url: Option<&str>,
+) -> Result<Vec<Variant>, String> {
+    let (mut list, mut refusal): (Vec<Variant>, Option<String>) = (Vec::new(), None);
+    for asks in asks(want, lasting, url) {
+        let bodies = match bodies(view, asks, url) {
+            Ok(bodies) => bodies,
+            Err(why) => {
+                refusal.get_or_insert(why);
+                continue;
+            }
+        };
+        let mut own = Vec::new();
+        let main = bodies.iter().map(|b| write(&view.path, b, view.etag.clone()));
+        let settings = view.settings.iter().flat_map(|s| {
+            let bodies = bodies.iter().take(2);
+            bodies.map(|b| write(&s.path, b, s.etag.clone())).collect::<Vec<_>>()
+        });
+        if view.quirks.settings_first {
+            own.extend(settings.chain(main));
+        } else {
+            own.extend(main.chain(settings));
+        }
+        // Taken with a tag and not applied, or the other way round: some mind it (OpenBMC, AMI).
+        if let (true, true, Some(first)) = (lasting, list.is_empty(), own.first().cloned()) {
+            let if_match = if first.if_match.is_some() { None } else { Some("*".to_owned()) };
+            own.push(Write { if_match, ..first });
+        }
+        let mut taken = 0;
+        for write in own {
+            if taken < MAX_OF_ONE && list.len() < MAX_VARIANTS && !list.iter().any(|v| v.write == write) {
+                taken += 1;
+                list.push(Variant { write, asks });
+            }
+        }
     }
-    list.push(main(&full, view.etag.clone()));
-    if full.mode.is_some() {
-        list.push(main(&bare, view.etag.clone()));
+    match refusal {
+        Some(why) if list.is_empty() => Err(why),
+        _ => Ok(list),
     }
-    if !view.quirks.settings_first {
-        list.extend(settings(&full));
+}
+
+/// The overrides that do, best first.
+fn asks(want: BootOverride, lasting: bool, url: Option<&str>) -> Vec<BootOverride> {
+    let mut list = vec![want];
+    if want.is_cleared() || !lasting {
+        return list;
     }
-    Ok(list)
+    if want.lasts == OverrideFor::Once {
+        list.push(BootOverride { lasts: OverrideFor::Persistent, ..want });
+    }
+    if want.target == BootTarget::Http && url.is_none() {
+        let pxe: Vec<_> = list.iter().map(|ask| BootOverride { target: BootTarget::Pxe, ..*ask }).collect();
+        list.extend(pxe);
+    }
+    list
 }
 
 fn write(path: &str, boot: &Boot, etag: Option<String>) -> Write {
@@ -44,10 +102,19 @@ fn write(path: &str, boot: &Boot, etag: Option<String>) -> Write {
     Write { method: "PATCH", path: path.to_owned(), body, if_match: etag }
 }
 
-/// The values to send. Target and Enabled always go together: Supermicro wants both (ironic management.py:168).
-fn patch(view: &SystemView, want: BootOverride) -> Result<Boot, String> {
-    let boot = view.system.boot.clone().or(view.settings.as_ref().and_then(|s| s.system.boot.clone()));
-    let boot = boot.ok_or("the BMC offers no boot override")?;
+/// Whether there is an override at all; some have an order alone (Cray EX).
+pub fn has_override(boot: &Boot) -> bool {
+    boot.enabled.is_some() || boot.target.is_some() || boot.targets.as_ref().is_some_and(|t| !t.is_empty())
+}
+
+/// The values to send, best first. Target and Enabled always go together: Supermicro wants both (ironic management.py:168);
+/// all three where AMI wants the full set (:96), Target alone where Enabled may not be sent unchanged (story 2007355).
+fn bodies(view: &SystemView, want: BootOverride, url: Option<&str>) -> Result<Vec<Boot>, String> {
+    let of = |boot: &Option<Boot>| boot.clone().filter(has_override);
+    let boot = of(&view.system.boot).or(view.settings.as_ref().and_then(|s| of(&s.system.boot)));
+    // What says nothing of an override may take one all the same, unless it has an order in its place.
+    let bare = || view.system.boot.clone().filter(|b| b.order.as_ref().is_none_or(Vec::is_empty));
+    let boot = boot.or_else(bare).ok_or("the BMC offers no boot override")?;
     let enabled = if want.is_cleared() {
         EnabledWord::Disabled
     } else {
@@ -70,13 +137,28 @@ fn patch(view: &SystemView, want: BootOverride) -> Result<Boot, String> {
         BootMode::Uefi => ModeWord::Uefi,
         BootMode::Bios => ModeWord::Legacy,
     });
-    let sends_mode = current.is_some() && !view.quirks.mode_read_only && !want.is_cleared();
-    let mode = match asked {
-        Some(mode) if sends_mode => Some(mode),
-        None if sends_mode && view.quirks.always_send_mode => current,
+    let writable = current.is_some() && !view.quirks.mode_read_only;
+    let mode = match asked.filter(|_| !want.is_cleared()) {
+        Some(mode) if writable => Some(mode),
+        None if writable && view.quirks.always_send_mode && !want.is_cleared() => current,
         _ => None,
     };
-    Ok(Boot { enabled: Some(enabled), target: Some(target), mode, ..Boot::default() })
+    let http_boot_uri = url.filter(|_| want.target == BootTarget::Http).map(str::to_owned);
+    let bare = Boot { enabled: Some(enabled), target: Some(target.clone()), http_boot_uri, ..Boot::default() };
+    let full = Boot { mode, ..bare.clone() };
+    let whole = Boot { mode: mode.or(current.filter(|_| writable)), ..bare.clone() };
+    let mut list =
+        if view.quirks.settings_first { vec![whole, full, bare.clone()] } else { vec![full, bare.clone(), whole] };
+    if boot.enabled == Some(enabled) && !want.is_cleared() {
+        list.push(Boot { enabled: None, ..bare });
+    }
+    let mut kept: Vec<Boot> = Vec::new();
+    for body in list {
+        if !kept.contains(&body) {
+            kept.push(body);
+        }
+    }
+    Ok(kept)
 }
 
 /// The BMC's word for a target: the first of ours that it offers; where it says nothing, Redfish's own word.
@@ -112,6 +194,68 @@ pub fn as_asked(want: BootOverride, read: BootOverride) -> bool {
     want.target == read.target && want.lasts == read.lasts && mode
 }
 
+/// What of `view` shows an override: the system, and the settings resource where that has one. `Err` holds a foreign word.
+pub fn reads(view: &SystemView) -> [Result<Option<BootOverride>, String>; 2] {
+    let of = |boot: Option<&Boot>| boot.map_or(Ok(None), |boot| read::boot(boot, &view.quirks));
+    let settings = view.settings.as_ref().and_then(|s| s.system.boot.as_ref()).filter(|b| has_override(b));
+    [of(view.system.boot.as_ref()), of(settings)]
+}
+
+/// Whether the override is there, in force or pending; both ways as it was read, in words.
+pub fn seen(view: &SystemView, want: BootOverride, url: Option<&str>) -> Result<String, String> {
+    let reads = reads(view);
+    let cleared = want.is_cleared() && is_cleared(view);
+    let found = reads.iter().flatten().flatten().find(|now| as_asked(want, **now));
+    let there = if want.is_cleared() { cleared.then_some(BootOverride::CLEARED) } else { found.copied() };
+    if let Some(now) = there {
+        let uri = |boot: Option<&Boot>| boot.and_then(|b| b.http_boot_uri.clone());
+        let settings = view.settings.as_ref().and_then(|s| s.system.boot.as_ref());
+        let kept = [uri(view.system.boot.as_ref()), uri(settings)];
+        return match url.filter(|_| want.target == BootTarget::Http) {
+            Some(url) if !kept.iter().flatten().any(|u| u == url) => {
+                let read = kept.into_iter().flatten().next().unwrap_or_else(|| "none".to_owned());
+                Err(format!("{} from {}", words(now), super::redfish::json::clean(&read)))
+            }
+            Some(url) => Ok(format!("{} from {url}", words(now))),
+            None => Ok(words(now)),
+        };
+    }
+    let shown = |value: &Result<Option<BootOverride>, String>| match value {
+        Ok(Some(value)) => Some(words(*value)),
+        Ok(None) => None,
+        Err(word) => Some(format!("`{word}`")),
+    };
+    let [main, settings] = reads.each_ref().map(shown);
+    Err(match (main, settings) {
+        (Some(main), Some(settings)) if main != settings => format!("{main} ({settings} pending)"),
+        (Some(one), _) | (None, Some(one)) => one,
+        (None, None) => "nothing".to_owned(),
+    })
+}
+
+/// `Enabled Once, Target Pxe, Mode UEFI to /redfish/v1/Systems/1`: for messages.
+pub fn sent(write: &Write) -> String {
+    let boot = write.body.get("Boot").and_then(serde_json::Value::as_object);
+    let one = |(name, value): (&String, &serde_json::Value)| {
+        let value = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+        format!("{} {value}", name.strip_prefix("BootSourceOverride").unwrap_or(name))
+    };
+    let values: Vec<String> = boot.into_iter().flatten().map(one).collect();
+    let with = if write.if_match.is_some() { " with If-Match" } else { "" };
+    format!("{} to {}{with}", values.join(", "), super::redfish::json::clean(&write.path))
+}
+
+/// Nothing is overridden, nothing is pending; a BMC that has no override has none set.
+pub fn is_cleared(view: &SystemView) -> bool {
+    let none = |value: &Result<Option<BootOverride>, String>| match value {
+        Ok(Some(now)) => now.is_cleared(),
+        Ok(None) => true,
+        Err(_) => false,
+    };
+    let silent = view.system.boot.as_ref().is_some_and(|b| has_override(b) && b.enabled.is_none());
+    reads(view).iter().all(none) && !silent
+}
+
 /// `pxe once (uefi)`: for messages.
 pub fn words(value: BootOverride) -> String {
     if value.is_cleared() {
@@ -139,95 +283,5 @@ pub fn words(value: BootOverride) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use serde_json::json;
-
-    use super::*;
-    use crate::bmc::{quirks, read::SettingsView, redfish::wire::parse};
-
-    fn view(vendor: &str, boot: serde_json::Value) -> SystemView {
-        let system = parse(json!({"Manufacturer": vendor, "Boot": boot}));
-        let quirks = quirks::classify(&Default::default(), &system);
-        SystemView {
-            path: "/s/1".into(),
-            system,
-            etag: Some("\"a\"".into()),
-            settings: None,
-            reset_types: vec![],
-            quirks,
-        }
-    }
-    fn pxe(lasts: OverrideFor) -> BootOverride {
-        BootOverride { target: BootTarget::Pxe, lasts, mode: Some(BootMode::Uefi) }
-    }
-
-    #[test]
-    fn target_and_enabled_go_together_and_mode_only_where_it_exists() {
-        let list =
-            writes(&view("Contoso", json!({"BootSourceOverrideMode": "Legacy"})), pxe(OverrideFor::Once)).unwrap();
-        let full = json!({"Boot": {"BootSourceOverrideEnabled": "Once", "BootSourceOverrideTarget": "Pxe", "BootSourceOverrideMode": "UEFI"}});
-        let bare = json!({"Boot": {"BootSourceOverrideEnabled": "Once", "BootSourceOverrideTarget": "Pxe"}});
-        assert_eq!(list.iter().map(|w| &w.body).collect::<Vec<_>>(), [&full, &bare]);
-        assert_eq!(list[0].if_match.as_deref(), Some("\"a\""));
-        assert_eq!(writes(&view("Contoso", json!({})), pxe(OverrideFor::Once)).unwrap()[0].body, bare);
-        assert_eq!(
-            writes(&view("HPE", json!({"BootSourceOverrideMode": "UEFI"})), pxe(OverrideFor::Once)).unwrap()[0].body,
-            bare
-        );
-    }
-
-    #[test]
-    fn supermicro_gets_its_mode_every_time() {
-        let want = BootOverride { mode: None, ..pxe(OverrideFor::Once) };
-        let list = writes(&view("Supermicro", json!({"BootSourceOverrideMode": "UEFI"})), want).unwrap();
-        assert_eq!(list[0].body["Boot"]["BootSourceOverrideMode"], "UEFI");
-    }
-
-    #[test]
-    fn ami_takes_it_in_the_settings_resource_first() {
-        let mut ami = view("AMI", json!({}));
-        let system = parse(json!({"Boot": {"BootSourceOverrideTarget@Redfish.AllowableValues": ["Pxe"]}}));
-        ami.settings = Some(SettingsView { path: "/s/1/SD".into(), system, etag: None });
-        let paths: Vec<_> = writes(&ami, pxe(OverrideFor::Once)).unwrap().into_iter().map(|w| w.path).collect();
-        assert_eq!(paths, ["/s/1/SD", "/s/1"]);
-        assert!(writes(&ami, BootOverride { target: BootTarget::Http, ..pxe(OverrideFor::Once) }).is_err());
-    }
-
-    #[test]
-    fn what_is_not_offered_is_refused_before_it_is_sent() {
-        let xcc = view("Lenovo", json!({"BootSourceOverrideEnabled@Redfish.AllowableValues": ["Once", "Disabled"]}));
-        assert!(
-            writes(&xcc, pxe(OverrideFor::Persistent))
-                .is_err_and(|e| e.contains("Continuous") && e.contains("Once, Disabled"))
-        );
-        let old = view("X", json!({"BootSourceOverrideTarget@Redfish.AllowableValues": ["Hdd", "CD/DVD"]}));
-        assert!(writes(&old, pxe(OverrideFor::Once)).is_err_and(|e| e.contains("Pxe") && e.contains("CD/DVD")));
-        let cd = BootOverride { target: BootTarget::Cd, ..pxe(OverrideFor::Once) };
-        assert_eq!(writes(&old, cd).unwrap()[0].body["Boot"]["BootSourceOverrideTarget"], "CD/DVD");
-    }
-
-    #[test]
-    fn clearing_sends_disabled_and_is_read_leniently() {
-        let list = writes(&view("X", json!({})), BootOverride::CLEARED).unwrap();
-        assert_eq!(
-            list[0].body,
-            json!({"Boot": {"BootSourceOverrideEnabled": "Disabled", "BootSourceOverrideTarget": "None"}})
-        );
-        assert!(as_asked(
-            BootOverride::CLEARED,
-            BootOverride { lasts: OverrideFor::Disabled, ..pxe(OverrideFor::Once) }
-        ));
-        assert!(!as_asked(BootOverride::CLEARED, pxe(OverrideFor::Once)));
-    }
-
-    // fault: F7 harness: D
-    #[test]
-    fn read_back_must_agree_in_target_duration_and_mode() {
-        let want = pxe(OverrideFor::Once);
-        assert!(as_asked(want, want));
-        assert!(!as_asked(want, pxe(OverrideFor::Persistent)));
-        assert!(!as_asked(want, BootOverride { mode: Some(BootMode::Bios), ..want }));
-        assert!(as_asked(want, BootOverride { mode: None, ..want }));
-        assert!(!as_asked(want, BootOverride { target: BootTarget::Disk, ..want }));
-    }
-}
+#[path = "boot_tests.rs"]
+mod tests;

@@ -1,6 +1,10 @@
 //! One machine's BMC, whatever it speaks: the first endpoint of the node that answers decides.
 
+mod climb;
+
 use std::time::Duration;
+
+pub use climb::Keep;
 
 use super::{
     client::{self, Leave, Leftover, ManagerFacts, Operation, Options, Passwords},
@@ -16,7 +20,7 @@ use crate::model::{
 
 /// An open session at one endpoint.
 #[derive(Debug)]
-enum Way {
+pub(super) enum Way {
     Redfish(Box<client::Client>),
     Ipmi(Box<ipmi::Client>),
 }
@@ -25,6 +29,7 @@ enum Way {
 pub struct Client {
     way: Way,
     skipped: Vec<String>,
+    spare: Option<climb::Spare>,
 }
 
 /// Both ways have it under the same name.
@@ -89,7 +94,8 @@ impl Client {
                     {
                         skipped.push(format!("{name} in process, now by ipmitool: {why}"));
                     }
-                    return Ok(Client { way, skipped });
+                    let beside = matches!(way, Way::Redfish(_)).then(|| climb::Spare::of(node, passwords, &options));
+                    return Ok(Client { way, skipped, spare: beside.flatten() });
                 }
                 Err(failure) if goes_on(&failure) => {
                     skipped.push(format!("{name}: {}", failure.why));
@@ -119,6 +125,11 @@ impl Client {
             Way::Ipmi(client) => Way::Ipmi(Box::new(client.asking_first(leave))),
         };
         Client { way, ..self }
+    }
+
+    /// What is driven, where both ways have their own.
+    pub(super) fn way(&self) -> &Way {
+        &self.way
     }
 
     /// What only Redfish has. The failure says which endpoint is driven instead, and why.

@@ -44,11 +44,17 @@ pub fn compare(expected: &Identity, facts: &BmcFacts) -> Result<Matched, Vec<Mis
             SerialFrom::SerialNumber => &facts.serial,
             SerialFrom::Sku => &facts.sku,
         };
-        let seen = seen.as_deref().map(str::trim).filter(|s| !placeholder(s));
-        if seen.is_some_and(|s| s.eq_ignore_ascii_case(serial)) {
+        let real =
+            |text: &Option<String>| text.as_deref().map(str::trim).filter(|s| !placeholder(s)).map(str::to_owned);
+        let same = |seen: &Option<String>| seen.as_deref().is_some_and(|s| s.eq_ignore_ascii_case(serial));
+        let seen = real(seen);
+        // Dell's service tag stands in SKU, whatever the inventory says of where to look: SerialNumber is a board's.
+        let maker = facts.manufacturer.as_deref().unwrap_or_default().to_lowercase();
+        let tag = maker.starts_with("dell").then(|| real(&facts.sku)).flatten();
+        if same(&seen) || same(&tag) {
             matched.fields.push("serial");
         } else {
-            let (expected, seen) = (serial.to_owned(), seen.map(str::to_owned));
+            let (expected, seen) = (serial.to_owned(), tag.or(seen));
             mismatches.push(Mismatch { field: "serial", expected, seen });
         }
     }
@@ -109,6 +115,28 @@ mod tests {
         let wrong = compare(&identity("7ABC123", SerialFrom::SerialNumber), &facts).unwrap_err();
         assert_eq!(wrong.len(), 1);
         assert_eq!(wrong[0].to_string(), "serial: the inventory says 7ABC123, the BMC says CNFCP0012345");
+    }
+
+    #[test]
+    fn a_service_tag_is_found_where_the_maker_keeps_it() {
+        let dell = BmcFacts { manufacturer: Some("Dell Inc.".into()), ..facts("CNFCP0012345", "7ABC123", UUID) };
+        let tag = identity("7ABC123", SerialFrom::SerialNumber);
+        assert!(compare(&tag, &dell).is_ok());
+        let other = BmcFacts { sku: Some("7XYZ999".into()), ..dell };
+        let wrong = compare(&tag, &other).unwrap_err();
+        assert_eq!(wrong[0].to_string(), "serial: the inventory says 7ABC123, the BMC says 7XYZ999");
+        // A SKU of anybody else is a kind of machine: it stands for many.
+        let hpe = BmcFacts { manufacturer: Some("HPE".into()), ..facts("MXQ1", "P18606-B21", UUID) };
+        assert!(compare(&identity("P18606-B21", SerialFrom::SerialNumber), &hpe).is_err());
+    }
+
+    #[test]
+    fn a_uuid_of_zeros_and_an_address_is_one_machines() {
+        let made = "00000000-0000-0000-0000-7cc25550a8ff";
+        let smc = facts("S1", "", made);
+        let of = |uuid: &str| Identity { serial: None, uuid: Uuid::parse_str(uuid).ok(), ..Identity::default() };
+        assert_eq!(compare(&of(made), &smc).map(|m| m.fields), Ok(vec!["uuid"]));
+        assert!(compare(&of("00000000-0000-0000-0000-7cc25550a8fe"), &smc).is_err());
     }
 
     #[test]

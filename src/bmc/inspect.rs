@@ -1,15 +1,20 @@
-//! What a BMC's facts add to a node of the inventory, and where the two differ. Pure; nothing that stands is replaced.
+//! What a BMC, or the installer, adds to a node of the inventory, and where the two differ. Pure; nothing that stands is replaced.
 
+use rackctl_wire::Nic;
 use serde_json::{Map, Value, json};
 
 use super::{
     identity,
     quirks::{self, Vendor},
-    redfish::wire::{ComputerSystem, ServiceRoot},
+    redfish::{
+        json::clean,
+        wire::{ComputerSystem, ServiceRoot},
+    },
 };
 use crate::model::{
-    facts::{BmcFacts, DriveFacts},
-    fleet::{Node, SerialFrom},
+    facts::{BmcFacts, DriveFacts, HardwareFacts},
+    fleet::{BootMode, Node, SerialFrom},
+    power::PowerState,
 };
 
 #[derive(Clone, Debug, PartialEq)]
@@ -22,11 +27,68 @@ pub struct Findings {
     pub hints: Vec<String>,
 }
 
+/// Of what a BMC says.
 pub fn findings(node: &Node, facts: &BmcFacts) -> Findings {
-    let (mut spec, mut differs, mut hints) = (Map::new(), Vec::new(), Vec::new());
-    if let Err(mismatches) = identity::compare(&node.identity, facts) {
-        differs.extend(mismatches.iter().map(ToString::to_string));
+    let mismatches = identity::compare(&node.identity, facts).err().unwrap_or_default();
+    compared(node, facts, "the BMC", mismatches.iter().map(ToString::to_string).collect())
+}
+
+/// Of what the installer saw on the machine itself.
+pub fn hardware(node: &Node, seen: &HardwareFacts) -> Findings {
+    let drives = seen.disks.iter().map(|disk| DriveFacts {
+        name: disk.name.clone(),
+        serial: disk.serial.clone(),
+        wwn: disk.wwn.clone(),
+        model: disk.model.clone(),
+        size_bytes: Some(disk.size_bytes),
+    });
+    let facts = BmcFacts {
+        endpoint: String::new(),
+        manufacturer: None,
+        model: None,
+        serial: seen.machine.serial.clone(),
+        sku: None,
+        uuid: seen.machine.uuid,
+        power: PowerState::On,
+        boot: None,
+        boot_targets: Vec::new(),
+        drives: drives.collect(),
+        macs: seen.machine.macs.iter().filter_map(|mac| mac.parse().ok()).collect(),
+        cores: Some(seen.cores),
+        memory_bytes: Some(seen.memory_bytes),
+        bios_version: None,
+        bmc_version: None,
+    };
+    // Its identity was held against the inventory when it claimed.
+    let mut all = compared(node, &facts, "the installer", Vec::new());
+    let Some(hardware) = &seen.hardware else { return all };
+    let firmware = if hardware.uefi { BootMode::Uefi } else { BootMode::Bios };
+    if firmware != node.boot_mode {
+        let word = |mode| if mode == BootMode::Uefi { "uefi" } else { "bios" };
+        let (said, is) = (word(node.boot_mode), word(firmware));
+        all.differs.push(format!("bootMode: the inventory says {said}, the machine booted as {is}"));
     }
+    let known = |mac: &str| node.interfaces.iter().any(|i| i.mac.to_string().eq_ignore_ascii_case(mac));
+    for nic in hardware.interfaces.iter().filter(|nic| !known(&nic.mac)) {
+        all.hints.push(format!("an interface that the inventory does not have: {}", nic_words(nic)));
+    }
+    all
+}
+
+fn nic_words(nic: &Nic) -> String {
+    let link = match (nic.link, nic.speed_mbps) {
+        (Some(true), Some(speed)) => format!("link at {speed} Mb/s"),
+        (Some(true), None) => "link".to_owned(),
+        (Some(false), _) => "no link".to_owned(),
+        (None, _) => "link unknown".to_owned(),
+    };
+    let driver = nic.driver.as_deref().map(|d| format!(", {}", clean(d))).unwrap_or_default();
+    format!("{} {} ({link}{driver})", clean(&nic.name), clean(&nic.mac))
+}
+
+/// `by`: who knows, as messages name it.
+fn compared(node: &Node, facts: &BmcFacts, by: &str, mut differs: Vec<String>) -> Findings {
+    let (mut spec, mut hints) = (Map::new(), Vec::new());
     let identity = missing_identity(node, facts);
     if !identity.is_empty() {
         spec.insert("identity".into(), Value::Object(identity));
@@ -45,20 +107,20 @@ pub fn findings(node: &Node, facts: &BmcFacts) -> Findings {
         && !facts.macs.contains(&boots.mac)
     {
         let seen: Vec<String> = facts.macs.iter().map(ToString::to_string).collect();
-        differs.push(format!("interface: the inventory says {}, the BMC knows {}", boots.mac, seen.join(", ")));
+        differs.push(format!("interface: the inventory says {}, {by} knows {}", boots.mac, seen.join(", ")));
     }
     if node.root_disk().is_none() {
         match facts.drives.as_slice() {
-            [] => hints.push("the BMC shows no disk (many do so while the machine is off)".into()),
+            [] => hints.push(format!("{by} shows no disk (many BMCs do so while the machine is off)")),
             [one] => {
                 if let Some(rule) = rule(one) {
-                    spec.insert("disks".into(), json!({ "root": { "match": rule } }));
+                    spec.insert("disks".into(), json!({ "root": { "match": rule, "use": "root" } }));
                 }
             }
             many => {
                 let list: Vec<String> = many.iter().map(shown).collect();
                 hints.push(format!(
-                    "choose the disk of the system, disks: {{ root: {{ match: … }} }}: {}",
+                    "choose the disk of the system, disks: {{ root: {{ match: …, use: root }} }}: {}",
                     list.join("; ")
                 ));
             }
@@ -67,12 +129,12 @@ pub fn findings(node: &Node, facts: &BmcFacts) -> Findings {
     if let (Some(least), Some(seen)) = (node.minimum.cores, facts.cores)
         && seen < least
     {
-        differs.push(format!("cores: at least {least} are wanted, the BMC knows {seen}"));
+        differs.push(format!("cores: at least {least} are wanted, {by} knows {seen}"));
     }
     if let (Some(least), Some(seen)) = (node.minimum.memory_bytes, facts.memory_bytes)
         && seen < least
     {
-        differs.push(format!("memory: at least {} GiB are wanted, the BMC knows {} GiB", least >> 30, seen >> 30));
+        differs.push(format!("memory: at least {} GiB are wanted, {by} knows {} GiB", least >> 30, seen >> 30));
     }
     let patch = (!spec.is_empty()).then(|| {
         json!({
@@ -204,6 +266,54 @@ mod tests {
         let spec = &findings(&node(), &one).patch.unwrap()["spec"];
         assert_eq!(spec["disks"]["root"]["match"]["serial"], "S1");
         assert_eq!((&spec["identity"]["serial"], spec["identity"].get("serialFrom")), (&json!("CNFCP0012345"), None));
+    }
+
+    #[test]
+    fn the_installer_sees_disks_links_and_firmware() {
+        let disk = |serial: &str| rackctl_wire::Disk {
+            name: "vda".into(),
+            serial: Some(serial.into()),
+            wwn: None,
+            model: None,
+            size_bytes: 4 << 30,
+            content: rackctl_wire::Content::default(),
+        };
+        let nic = |mac: &str| Nic {
+            name: "eth0".into(),
+            mac: mac.into(),
+            driver: Some("ixgbe".into()),
+            link: Some(true),
+            speed_mbps: Some(10_000),
+        };
+        let machine =
+            rackctl_wire::MachineIds { macs: vec!["52:54:00:00:00:01".into()], ..rackctl_wire::MachineIds::default() };
+        let interfaces = vec![nic("52:54:00:00:00:01"), nic("52:54:00:00:00:02")];
+        let seen = HardwareFacts {
+            machine,
+            cores: 4,
+            memory_bytes: 8 << 30,
+            disks: vec![disk("D1")],
+            hardware: Some(rackctl_wire::Hardware { uefi: false, cpu: None, interfaces }),
+        };
+        let own = fleet::Interface {
+            name: None,
+            mac: "52:54:00:00:00:01".parse().unwrap(),
+            network: None,
+            role: None,
+            addresses: vec![],
+        };
+        let known = Node { interfaces: vec![own], ..node() };
+        let found = hardware(&known, &seen);
+        assert_eq!(
+            found.patch.unwrap()["spec"],
+            json!({"disks": {"root": {"match": {"serial": "D1"}, "use": "root"}}})
+        );
+        assert_eq!(found.differs, ["bootMode: the inventory says uefi, the machine booted as bios"]);
+        let hint = "an interface that the inventory does not have: eth0 52:54:00:00:00:02 (link at 10000 Mb/s, ixgbe)";
+        assert_eq!(found.hints, [hint]);
+        let two = HardwareFacts { disks: vec![disk("D1"), disk("D2")], ..seen };
+        let found = hardware(&known, &two);
+        assert!(found.patch.is_none() && found.hints[0].contains("D1 (vda, 4 GB); D2"), "{:?}", found.hints);
     }
 
     #[test]

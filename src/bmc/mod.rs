@@ -1,7 +1,7 @@
 //! Level 3: driving a machine through its BMC over Redfish or IPMI. Knows `model` only; reports, never decides, never
-//! prints. [`driver`] walks a node's endpoints and joins both ways behind one [`Client`].
+//! prints. [`driver`] walks a node's endpoints and joins both ways behind one [`Client`]; `either` is what both know of the BMC.
 //!
-//! Pure: [`boot`] and [`reset`] (which request brings a wish about), [`read`] (resources → facts), [`identity`] (is this
+//! Pure: [`boot`], [`order`] and [`reset`] (which request brings a wish about), [`ladder`] (which way comes next), [`read`] (resources → facts), [`identity`] (is this
 //! the machine of the inventory?), [`link`] (where a foreign link may lead), [`quirks`], [`proof`] (a password is tried at
 //! one machine first), [`tls_offer`] (what an old BMC has); and a noun a file what else a BMC holds: [`logs`],
 //! [`events`], [`sensors`], [`bios`], [`firmware`], [`media`], [`accounts`], [`certificates`], [`volumes`], [`neighbours`]. I/O:
@@ -13,16 +13,19 @@ pub mod boot;
 pub mod certificates;
 pub mod client;
 pub mod driver;
+mod either;
 pub mod events;
 pub mod firmware;
 pub mod fuzz;
 pub mod identity;
 pub mod inspect;
 pub mod ipmi;
+pub mod ladder;
 pub mod link;
 pub mod logs;
 pub mod media;
 pub mod neighbours;
+pub mod order;
 pub mod proof;
 pub mod quirks;
 pub mod read;
@@ -35,4 +38,4 @@ pub mod tls_offer;
 pub mod volumes;
 
 pub use client::{Leave, Leftover, Login, NoLedger, Options, Passwords, RequestLine, SessionLedger};
-pub use driver::Client;
+pub use driver::{Client, Keep};

@@ -43,6 +43,8 @@ pub fn placeholder(text: &str) -> bool {
     let filler = |c: char| matches!(c, '0' | '.' | '-' | ' ' | 'x' | '_' | '*' | '?');
     lower.is_empty()
         || lower.chars().all(filler)
+        // `01234567890123456789AB` (Gigabyte).
+        || lower.starts_with("0123456789")
         || matches!(
             lower.as_str(),
             "to be filled by o.e.m."
@@ -54,7 +56,6 @@ pub fn placeholder(text: &str) -> bool {
                 | "null"
                 | "unknown"
                 | "system serial number"
-                | "0123456789"
                 | "1234567890"
                 | "123456789"
                 | "not available"
@@ -204,7 +205,16 @@ mod tests {
 
     #[test]
     fn placeholders_are_nothing() {
-        for text in ["", "  ", "To Be Filled By O.E.M.", "0000000", "N/A", "Default string", "........"] {
+        for text in [
+            "",
+            "  ",
+            "To Be Filled By O.E.M.",
+            "0000000",
+            "N/A",
+            "Default string",
+            "........",
+            "01234567890123456789AB",
+        ] {
             assert!(placeholder(text), "{text:?}");
         }
         for text in ["LAB-0001", "7CE0123", "0x5002538f00000001"] {

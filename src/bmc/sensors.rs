@@ -21,8 +21,22 @@ pub struct Readings {
     /// What the whole machine draws, in watts.
     pub power_watts: Option<f64>,
     pub sensors: Vec<Reading>,
+    /// Sensors that are in a state and have no value; IPMI's alone.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub states: Vec<Stated>,
     /// Sensors that are named and give no reading: absent parts, a machine that is off.
     pub silent: u32,
+}
+
+/// A discrete sensor.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Stated {
+    pub name: String,
+    /// `power supply`, `memory`, …: IPMI's words.
+    pub kind: String,
+    /// None of them: nothing to tell.
+    pub states: Vec<String>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize)]

@@ -133,6 +133,8 @@ pub struct Order<'a> {
     pub limits: &'a Limits,
     pub kept: Option<&'a Plan>,
     pub step: Option<Step<'a>>,
+    /// The name of the run, where it was chosen before.
+    pub id: Option<&'a str>,
 }
 
 /// The run of a playbook's step: its id follows from the playbook's, and so do the approvals.
@@ -147,12 +149,12 @@ pub struct Step<'a> {
 }
 
 impl<'a> Order<'a> {
-    fn of(goal: &'a Goal, limits: &'a Limits) -> Order<'a> {
-        Order { goal, limits, kept: None, step: None }
+    pub fn of(goal: &'a Goal, limits: &'a Limits) -> Order<'a> {
+        Order { goal, limits, kept: None, step: None, id: None }
     }
 
     fn id(&self) -> String {
-        self.step.as_ref().map_or_else(run_id, |step| step.run.to_owned())
+        self.step.as_ref().map(|step| step.run).or(self.id).map_or_else(run_id, str::to_owned)
     }
 }
 
@@ -164,7 +166,7 @@ pub fn run(globals: &Globals, session: &Session, order: &Order<'_>) -> Result<Ex
     let space = session.enter(names)?;
     let dry = limits.dry_run || session.read_only;
     // From the main thread: its death is what the child waits for.
-    let child = if dry || !goal.installs() { None } else { Some(Servers::spawn(space.as_deref())?) };
+    let child = if dry || !goal.boots() { None } else { Some(Servers::spawn(space.as_deref())?) };
     block_on(async {
         let id = order.id();
         let mut locks: Vec<String> = names.iter().map(|n| format!("node/{n}")).collect();
@@ -352,7 +354,7 @@ fn too_many_wipes(plan: &Plan, max: Option<u32>) -> Result<(), Failure> {
 
 /// 3 when everything was refused, 4 when some was. A node whose cluster is refused is not done because it needs no step
 /// of its own.
-fn refusal_exit(fleet: &Fleet, plan: &Plan) -> Exit {
+pub(super) fn refusal_exit(fleet: &Fleet, plan: &Plan) -> Exit {
     let refused = |name: &String| {
         plan.refusals.iter().any(|refusal| match &refusal.subject {
             crate::plan::Subject::Node(node) => node == name,
@@ -375,7 +377,7 @@ fn refusal_exit(fleet: &Fleet, plan: &Plan) -> Exit {
 /// Reversible plans need `--yes` or a yes; destroying ones the hash, or the fleet's word typed at a terminal.
 fn confirm(plan: &Plan, order: &Order<'_>, place: &output::plan::Place) -> Result<(), Stop> {
     let hash = plan.hash();
-    let limits = order.limits;
+    let Order { goal, limits, .. } = *order;
     if order.step.as_ref().is_some_and(|s| s.approvals.iter().any(|a| hash.starts_with(a.as_str()))) {
         return Ok(());
     }
@@ -396,7 +398,10 @@ fn confirm(plan: &Plan, order: &Order<'_>, place: &output::plan::Place) -> Resul
             if destroys { ", for it destroys data" } else { "" }
         );
         let again = order.step.as_ref().map_or_else(|| "apply …".to_owned(), |s| format!("resume {}", s.parent));
-        let next = format!("rackctl {again} --approve {}", plan.short_hash());
+        let next = match goal {
+            Goal::Inspect { .. } => "rackctl inspect … --boot --yes".to_owned(),
+            _ => format!("rackctl {again} --approve {}", plan.short_hash()),
+        };
         return Err(Stop::with(Exit::NeedsApproval, Failure::new(Cause::Guard, "approval", why).next(next)));
     }
     let word = if destroys {

@@ -38,6 +38,14 @@ impl Drop for Quiet {
     }
 }
 
+/// Whether a person may be asked instead of a source that failed so: there is one, at both ends of the terminal, and no
+/// pipeline whose runner has a terminal for show.
+pub fn may_ask(cause: Cause) -> bool {
+    let absent = matches!(cause, Cause::Local | Cause::Deadline);
+    let automatic = std::env::var_os("CI").is_some_and(|v| !v.is_empty() && v != "false");
+    absent && !automatic && stdout::stdin_is_terminal() && stdout::stderr_is_terminal()
+}
+
 /// Asked at the terminal, else one line of standard input where that is what was said (`--password-stdin`).
 ///
 /// # Errors

@@ -23,6 +23,7 @@ use crate::{
         clock::utc,
         failure::Cause,
         fleet::ClusterDriver,
+        goal::Goal,
     },
     netboot::servers::Servers,
     output::{
@@ -295,7 +296,9 @@ async fn finish(
     let members = member_rows(session, &world.plan).await;
     let report =
         Report { run: &world.run, outcome, timeline: &timeline, failures: &failures, members: &members, head: &head };
-    if globals.format.is_for_people() {
+    if matches!(world.plan.goal, Goal::Inspect { .. }) {
+        super::inspect::tell(globals, &session.fleet, &world.plan, &records)?;
+    } else if globals.format.is_for_people() {
         let mut text = String::new();
         text.push_str(&report::times(&report).render(stdout::width()));
         if let Some(table) = report::members(&report) {

@@ -16,7 +16,8 @@ pub fn start(after: Duration, verb: &Verb, color: bool) {
     let runs = matches!(
         verb,
         Verb::Apply(_) | Verb::Install(_) | Verb::Join(_) | Verb::Run(_) | Verb::Playbook(_) | Verb::Resume(_)
-    ) || matches!(verb, Verb::Bmc(args) if args.verb.minds_interrupts());
+    ) || matches!(verb, Verb::Inspect(args) if args.boot)
+        || matches!(verb, Verb::Bmc(args) if args.verb.minds_interrupts());
     let grace = if matches!(verb, Verb::Power(_)) { LAST_WORDS } else { Duration::ZERO };
     thread::spawn(move || {
         thread::sleep(after + grace);

@@ -33,6 +33,7 @@ pub mod limit;
 pub mod lock;
 pub mod logs;
 pub mod man;
+mod manifest;
 pub mod opened;
 pub mod paths;
 pub mod play;

@@ -92,11 +92,12 @@ fn no_action() -> Stop {
 
 pub fn boot(globals: &Globals, args: &Boot) -> Result<Exit, Stop> {
     match &args.verb {
-        BootVerb::Show { targets } => over(globals, targets, Work::looking("BOOT", "boot"), |client| {
-            Box::pin(async move { Ok(bmc::boot::words(client.boot().await?)) })
-        }),
-        BootVerb::Set { target, targets, persistent, dry_run } => {
+        BootVerb::Show { targets } => boot_show(globals, targets),
+        BootVerb::Set { target, targets, persistent, url, dry_run } => {
             let target: crate::model::power::BootTarget = (*target).into();
+            if let Some(url) = url {
+                fit(target, url)?;
+            }
             if *dry_run {
                 let lasts = if *persistent { OverrideFor::Persistent } else { OverrideFor::Once };
                 let wanted = match target {
@@ -105,7 +106,7 @@ pub fn boot(globals: &Globals, args: &Boot) -> Result<Exit, Stop> {
                 };
                 return preview(globals, targets, bmc::client::Operation::SetBoot(wanted));
             }
-            let goal = |nodes| Goal::Boot { nodes, target, persistent: *persistent };
+            let goal = |nodes| Goal::Boot { nodes, target, persistent: *persistent, url: url.clone() };
             let short = Short {
                 heading: "BOOT",
                 field: "boot",
@@ -117,6 +118,49 @@ pub fn boot(globals: &Globals, args: &Boot) -> Result<Exit, Stop> {
             };
             short::run(globals, targets, Nothing::IsRefused, &short, &goal)
         }
+    }
+}
+
+/// What the BMCs show, and what of rackctl's own doing is still to be undone beside it.
+fn boot_show(globals: &Globals, targets: &Targets) -> Result<Exit, Stop> {
+    let session = Session::open(globals)?;
+    let status = seen::status_for(globals, &session.fleet, targets)?;
+    let names = targets::nodes(&session.fleet, &status, targets, Nothing::MeansAll)?;
+    session.enter(&names)?;
+    let left = crate::run::boot_left(session.store.as_ref(), "", &names).map_err(|e| stop(&e))?;
+    block_on(async {
+        let passwords = session.passwords(&names).await?;
+        let rows = rows(&session, &names, async |node| {
+            let client = session.bmc(node, &passwords, LOOK).await?;
+            let shown = client.boot_shown().await;
+            let _ = client.close().await;
+            let undo: Vec<String> = left.get(&node.name).into_iter().flatten().map(bmc::ladder::Undo::words).collect();
+            match undo.is_empty() {
+                true => shown,
+                false => Ok(format!("{}; changed by rackctl: {}", shown?, undo.join(", "))),
+            }
+        })
+        .await;
+        show(globals, rows, "BOOT", "boot")
+    })
+}
+
+/// Longest address that BMCs are asked to keep.
+const MAX_URL: usize = 1_024;
+
+/// An address is for what is fetched, and for nothing else.
+fn fit(target: crate::model::power::BootTarget, url: &str) -> Result<(), Stop> {
+    use crate::model::power::BootTarget::{Cd, Http};
+    let wrong = |why: String| Stop::usage(Failure::new(Cause::Refused, "boot set --url", why));
+    if !matches!(target, Http | Cd) {
+        return Err(wrong("only `http` and `cd` take an address".into()));
+    }
+    let known = url.starts_with("http://") || url.starts_with("https://");
+    let plain = url.len() <= MAX_URL && !url.chars().any(|c| c.is_control() || c.is_whitespace());
+    if known && plain {
+        Ok(())
+    } else {
+        Err(wrong(format!("`{}` is no address of the form http://… or https://…", bmc::redfish::json::clean(url))))
     }
 }
 

@@ -43,7 +43,7 @@ pub async fn prepare(
 ) -> Result<Prepared, Failure> {
     let names = &goal.scope().0;
     let mut asking = session.asking(passwords, true)?;
-    asking.baselines = !matches!(goal, Goal::Join { .. });
+    asking.baselines = matches!(goal, Goal::Apply { .. } | Goal::Install { .. } | Goal::Baseline { .. });
     let fleet = &session.fleet;
     let mut facts = observe::facts(fleet, names, &asking).await?;
     let built = match built {
@@ -108,7 +108,8 @@ fn digests(a: &image::Artifacts) -> Artifacts {
 
 /// Images that nodes without a system will need.
 fn images(session: &Session, names: &[String], goal: &Goal) -> Result<Vec<(String, Image, Arch)>, Failure> {
-    let reinstall = matches!(goal, Goal::Install { reinstall: true, .. });
+    // A look at an installed machine boots it as well.
+    let reinstall = matches!(goal, Goal::Install { reinstall: true, .. } | Goal::Inspect { .. });
     let records = session.store.node_records().map_err(|e| session::failure(&e))?;
     let installed = |name: &str| records.iter().any(|(n, r)| n == name && r.phase == InstallPhase::Installed);
     let mut wanted: BTreeMap<String, (Image, Arch)> = BTreeMap::new();
@@ -117,7 +118,8 @@ fn images(session: &Session, names: &[String], goal: &Goal) -> Result<Vec<(Strin
             Some(Install::Image { system }) => Some(system),
             _ => None,
         };
-        for name in node.image.iter().chain(system) {
+        let looks = matches!(goal, Goal::Inspect { .. }).then(|| plan::inspect::image(&session.fleet, node)).flatten();
+        for name in node.image.iter().chain(system).chain(looks) {
             if let Some(image @ (Image::Distro { .. } | Image::Files { .. })) = session.fleet.images.get(name) {
                 wanted.insert(name.clone(), (image.clone(), node.arch));
             }
@@ -130,7 +132,7 @@ fn images(session: &Session, names: &[String], goal: &Goal) -> Result<Vec<(Strin
 /// first time.
 pub fn build(session: &Session, names: &[String], goal: &Goal) -> Result<Built, Failure> {
     let mut built = Built::new();
-    if !goal.installs() {
+    if !goal.boots() {
         return Ok(built);
     }
     for (name, image, arch) in images(session, names, goal)? {

@@ -11,6 +11,7 @@ use futures_util::{StreamExt, stream};
 
 pub(super) use super::opened::{named, store_path};
 use super::{
+    ask,
     globals::Globals,
     opened::{self, Opened},
 };
@@ -18,7 +19,7 @@ use crate::{
     bmc,
     inventory::template::credential_for,
     model::{
-        Failure, Fleet,
+        Failure, Fleet, Secret,
         failure::Cause,
         fleet::{Credential, Node},
         power::PowerState,
@@ -42,6 +43,8 @@ const SWEEP: std::time::Duration = std::time::Duration::from_secs(15);
 /// Password helpers that run at the same time.
 const HELPERS_AT_ONCE: usize = 8;
 
+pub(super) type Told = Arc<tokio::sync::Mutex<BTreeMap<String, Arc<Secret>>>>;
+
 #[derive(Clone)]
 pub struct Session {
     pub fleet: Fleet,
@@ -53,6 +56,8 @@ pub struct Session {
     pub verbose: u8,
     /// How long its locks are good for without a renewal.
     pub lease: std::time::Duration,
+    /// Passwords that a person gave to this command, by credential.
+    pub(super) told: Told,
 }
 
 /// How long a lock outlives its last renewal: twice what the slowest BMC may take to answer one request.
@@ -110,6 +115,7 @@ impl Session {
             concurrency: globals.concurrency.unwrap_or(CONCURRENCY),
             verbose: globals.verbose,
             lease: lease()?,
+            told: Arc::default(),
         })
     }
 
@@ -180,8 +186,23 @@ impl Session {
                 }
             }
         }
+        // A person is asked for what is needed first: a second endpoint may never have its turn.
+        let first = |name: &String| {
+            let endpoints = names.iter().filter_map(|n| self.fleet.nodes.get(n)?.bmc.as_ref()?.endpoints.first());
+            endpoints.into_iter().any(|endpoint| endpoint.credential == *name)
+        };
         for name in shared {
-            passwords.put(name, login(name, &self.fleet.credentials[name]).await);
+            let credential = &self.fleet.credentials[name];
+            let login =
+                if first(name) { self.login_or_ask(name, credential).await } else { login(name, credential).await };
+            passwords.put(name, login);
+        }
+        // Of sources that differ from machine to machine, a person is asked for one at most.
+        if let [(node, name, credential)] = own.as_slice()
+            && first(name)
+        {
+            passwords.put_for(node, name, self.login_or_ask(name, credential).await);
+            own.clear();
         }
         // A helper program for each node: some at a time, for each may take seconds.
         let mut asked = stream::iter(own.into_iter().map(|(node, name, credential)| async move {
@@ -193,6 +214,32 @@ impl Session {
             passwords.put_for(node, name, login);
         }
         Ok(Arc::new(passwords))
+    }
+
+    /// The last source is the person at the terminal, asked once a command. A source that says what is wrong with itself
+    /// (a file that others can read) is not passed over by that.
+    async fn login_or_ask(&self, name: &str, credential: &Credential) -> Result<bmc::Login, Failure> {
+        let failure = match login(name, credential).await {
+            Err(failure) if ask::may_ask(failure.cause) => failure,
+            other => return other,
+        };
+        let mut told = self.told.lock().await;
+        let password = match told.get(name) {
+            Some(password) => Arc::clone(password),
+            None => {
+                stdout::note(&format!("credential `{name}`: {}", failure.why));
+                let prompt = format!("password of `{}` ({name})", credential.username);
+                // A refusal to answer leaves what was wrong before.
+                let password = ask::password(&prompt, false).map_err(|asked| match asked.cause {
+                    Cause::Interrupted => asked,
+                    _ => Failure { why: format!("{}; {}", failure.why, asked.why), ..failure },
+                })?;
+                let password = Arc::new(password);
+                told.insert(name.to_owned(), Arc::clone(&password));
+                password
+            }
+        };
+        Ok(bmc::Login::new(&credential.username, password))
     }
 
     /// With `-v` every request to a BMC is a line on standard error.

@@ -27,7 +27,7 @@ use crate::{
         power::PowerState,
     },
     output::{
-        Exit, Stop,
+        self, Exit, Stop,
         progress::{Progress, Update},
         resource, stdout,
     },
@@ -76,6 +76,47 @@ pub fn run(
     begin(globals, &session, &goal, short, &apply::run_id())
 }
 
+/// `--dry-run`: what would be done, and what would be refused; nothing is locked, written or sent but reads.
+pub fn plan_alone(
+    globals: &Globals,
+    targets: &Targets,
+    nothing: Nothing,
+    goal: &dyn Fn(Scope) -> Goal,
+) -> Result<Exit, Stop> {
+    let session = Session { read_only: true, ..Session::open(globals)? };
+    let status = seen::status_for(globals, &session.fleet, targets)?;
+    let names = targets::nodes(&session.fleet, &status, targets, nothing)?;
+    let goal = goal(Scope(names));
+    let names = &goal.scope().0;
+    session.enter(names)?;
+    block_on(async {
+        let passwords = session.passwords(names).await?;
+        let plan = planned(&session, names, &goal, &passwords).await?;
+        let place = session.place(globals, names);
+        let text = || output::plan::text(&place, &plan);
+        if globals.format.is_for_people() {
+            stdout::print(&text())?;
+        } else {
+            stdout::print(&globals.format.render_one(&output::plan::value(&place, &plan), |_| text()))?;
+        }
+        Ok(apply::refusal_exit(&session.fleet, &plan))
+    })
+}
+
+async fn planned(
+    session: &Session,
+    names: &[String],
+    goal: &Goal,
+    passwords: &Arc<bmc::Passwords>,
+) -> Result<Plan, Stop> {
+    let facts = facts(session, names, goal, passwords).await?;
+    let nothing = BTreeMap::new();
+    let generations = store::cluster_generations(session.store.as_ref(), session.fleet.clusters.keys())
+        .map_err(|e| super::session::stop(&e))?;
+    let known = Known { artifacts: &nothing, cluster_generations: &generations };
+    Ok(plan::plan(&session.fleet, &facts, goal, &known))
+}
+
 /// The run itself, under a name that was chosen. On the thread that is to be in the machines' namespace.
 pub fn begin(globals: &Globals, session: &Session, goal: &Goal, short: &Short, id: &str) -> Result<Exit, Stop> {
     let names = &goal.scope().0;
@@ -113,12 +154,7 @@ async fn go(
         all.insert(run::HANDED, "", Arc::clone(handed));
     }
     session.sweep(&passwords).await?;
-    let facts = facts(session, names, goal, &passwords).await?;
-    let nothing = BTreeMap::new();
-    let generations = store::cluster_generations(session.store.as_ref(), session.fleet.clusters.keys())
-        .map_err(|e| super::session::stop(&e))?;
-    let known = Known { artifacts: &nothing, cluster_generations: &generations };
-    let plan = plan::plan(&session.fleet, &facts, goal, &known);
+    let plan = planned(session, names, goal, &passwords).await?;
     let mut rows: BTreeMap<String, Result<String, Failure>> = BTreeMap::new();
     for refusal in &plan.refusals {
         let failure = Failure {

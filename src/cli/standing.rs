@@ -338,6 +338,10 @@ fn machine_by_hand(kind: &StepKind, node: &str) -> Vec<String> {
         StepKind::RebootToDisk => vec![boot("none"), format!("rackctl power reset {node} --force"), console],
         StepKind::AwaitInstalled { .. } => vec![console, format!("rackctl ssh {node} -- rackctl-node status")],
         StepKind::PowerOn => vec![format!("rackctl power on {node}"), console],
+        StepKind::LeaveInstaller { on: true } => {
+            vec![boot("none"), format!("rackctl power cycle {node} --force"), console]
+        }
+        StepKind::LeaveInstaller { on: false } => vec![boot("none"), format!("rackctl power off {node} --force")],
         _ => vec![format!("rackctl power status {node}"), console],
     }
 }

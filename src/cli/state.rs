@@ -109,6 +109,7 @@ fn rebuild(globals: &Globals, order: &Order<'_>) -> Result<Exit, Stop> {
         concurrency: globals.concurrency.unwrap_or(CONCURRENCY),
         verbose: globals.verbose,
         lease: LEASE,
+        told: Arc::default(),
     };
     session.enter(&names)?;
     let run = format!("rebuild-{}", clock::unix_ms());

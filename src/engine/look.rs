@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use rackctl_wire::{Claim, Disk, NodeStatus, Report, Stage};
+use rackctl_wire::{Claim, Disk, Hardware, NodeStatus, Report, Stage};
 
 use super::Found;
 use crate::{
@@ -43,6 +43,15 @@ pub fn disks_seen(report: Option<&Report>, failed: Option<Failure>) -> Option<Re
         return Some(Err(failure));
     }
     report.filter(|r| r.stage >= Stage::Ready).and_then(|r| r.disks.clone()).map(Ok)
+}
+
+/// Its disks, and the machine beside them where the installer tells.
+pub type Looked = (Vec<Disk>, Option<Hardware>);
+
+/// What the installer sees of its machine, once it has looked.
+pub fn hardware_seen(report: Option<&Report>, failed: Option<Failure>) -> Option<Result<Looked, Failure>> {
+    let disks = disks_seen(report, failed)?;
+    Some(disks.map(|disks| (disks, report.and_then(|r| r.hardware.clone()))))
 }
 
 /// The disk that may be written on the machine that made `claim`: hardware minimum and wipe guard.

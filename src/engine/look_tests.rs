@@ -13,6 +13,7 @@ fn report(stage: Stage, ticket: Option<&str>) -> Report {
         done_bytes: None,
         total_bytes: None,
         disks: (stage >= Stage::Ready).then(Vec::new),
+        hardware: None,
         ticket: ticket.map(str::to_owned),
         error: (stage == Stage::Failed).then(|| StageError { stage, kind: "io".into(), message: "m".into() }),
         uptime_ms: 1,

@@ -30,7 +30,7 @@ pub const RULES: &[Rule] = &[
     },
     // A BMC that took the request and did nothing is asked once more, later.
     Rule {
-        steps: &["boot-installer", "withdraw-netboot", "power-on", "set-power", "set-boot"],
+        steps: &["boot-installer", "withdraw-netboot", "leave-installer", "power-on", "set-power", "set-boot"],
         causes: &[Cause::AcceptedButIgnored],
         attempts: 2,
         from: None,
@@ -39,6 +39,7 @@ pub const RULES: &[Rule] = &[
     Rule {
         steps: &[
             "withdraw-netboot",
+            "leave-installer",
             "power-on",
             "check-identity",
             "set-boot",

@@ -2,6 +2,7 @@
 
 mod kept;
 mod list;
+pub mod rewrite;
 
 use std::{
     collections::BTreeMap,

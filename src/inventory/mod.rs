@@ -5,6 +5,7 @@
 //! `resolve` (→ `Fleet`). Only `load` does I/O.
 
 mod check;
+pub mod edit;
 mod effective;
 pub mod explain;
 pub mod fault;

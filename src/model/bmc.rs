@@ -75,6 +75,32 @@ impl BmcChange {
         }
     }
 
+    /// What is wished, behind the word: `: BootMode=Uefi`; empty where the word says it all.
+    pub fn detail(&self) -> String {
+        let of = |name: &Option<String>| name.as_ref().map(|n| format!(": {n}")).unwrap_or_default();
+        match self {
+            BmcChange::ClearLog { log } => of(log),
+            BmcChange::EjectMedia { slot } => of(slot),
+            BmcChange::SetBios { attributes } => {
+                let all: Vec<String> = attributes.iter().map(|(name, value)| format!("{name}={value}")).collect();
+                format!(": {}", all.join(", "))
+            }
+            BmcChange::InsertMedia { image, slot } => match slot {
+                Some(slot) => format!(": {image} into slot {slot}"),
+                None => format!(": {image}"),
+            },
+            BmcChange::SetPassword { user } => format!(": of user {user}"),
+            BmcChange::ReplaceCertificate { pin } => format!(": by the one with key {pin}"),
+            BmcChange::UpdateFirmware { image, target } => match target {
+                Some(target) => format!(": {target} by {image}"),
+                None => format!(": {image}"),
+            },
+            BmcChange::CreateVolume { raid, drives, .. } => format!(": {raid} of {}", drives.join(", ")),
+            BmcChange::DeleteVolume { volume } => format!(": {volume}"),
+            BmcChange::ClearPendingBios | BmcChange::RestartBmc | BmcChange::Nmi => String::new(),
+        }
+    }
+
     /// The verb that shows what it changes.
     pub const fn verb(&self) -> &'static str {
         match self {

@@ -71,6 +71,22 @@ pub struct BmcFacts {
     pub bmc_version: Option<String>,
 }
 
+/// The machine as its installer saw it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct HardwareFacts {
+    /// What its firmware says of it (SMBIOS).
+    pub machine: rackctl_wire::MachineIds,
+    /// Logical processors.
+    pub cores: u32,
+    /// As far as its kernel has it.
+    pub memory_bytes: u64,
+    pub disks: Vec<rackctl_wire::Disk>,
+    /// `None`: an older installer, which does not tell.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hardware: Option<rackctl_wire::Hardware>,
+}
+
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct DriveFacts {

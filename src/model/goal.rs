@@ -23,13 +23,23 @@ pub enum Goal {
     /// `wait`: until it is seen to hold. `lose_quorum`: also where a cluster stops serving by it.
     Power { nodes: Scope, action: PowerAction, force: bool, wait: bool, lose_quorum: bool },
     /// What machines boot from, the next time or from now on.
-    Boot { nodes: Scope, target: BootTarget, persistent: bool },
+    /// `url`: where UEFI HTTP boot goes, or the image that is put in for a boot from `cd`.
+    Boot {
+        nodes: Scope,
+        target: BootTarget,
+        persistent: bool,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        url: Option<String>,
+    },
     /// Change something of the BMCs themselves, or by them. `lose_quorum`: also where a cluster stops serving by it.
     /// `installed`: also where data of an installed machine is lost.
     Bmc { nodes: Scope, change: BmcChange, lose_quorum: bool, installed: bool },
     /// Bring firmware and BIOS of machines to their baseline, restarting them. `rollout`: how, for machines of no
     /// cluster, and stricter than their clusters' own rules for the others.
     Baseline { nodes: Scope, rollout: RolloutWish, lose_quorum: bool },
+    /// Look at machines from the installer, which writes to no disk, and leave them as they were. `installed`: also those
+    /// that rackctl installed. `lose_quorum`: also where a cluster stops serving meanwhile.
+    Inspect { nodes: Scope, installed: bool, lose_quorum: bool },
     /// The steps of a playbook, each a run of its own. `nodes`: all that they may touch.
     Playbook { name: String, parameters: BTreeMap<String, String>, nodes: Scope },
 }
@@ -45,13 +55,14 @@ impl Goal {
             | Goal::Boot { nodes, .. }
             | Goal::Bmc { nodes, .. }
             | Goal::Baseline { nodes, .. }
+            | Goal::Inspect { nodes, .. }
             | Goal::Playbook { nodes, .. } => nodes,
         }
     }
 
-    /// Whether it may lead to disks being written, and so to servers and images.
-    pub fn installs(&self) -> bool {
-        matches!(self, Goal::Apply { .. } | Goal::Install { .. })
+    /// Whether machines may boot from here, and so need servers and images.
+    pub fn boots(&self) -> bool {
+        matches!(self, Goal::Apply { .. } | Goal::Install { .. } | Goal::Inspect { .. })
     }
 
     /// `power`, `boot set` and what `bmc` changes: over in one step a node.
@@ -76,6 +87,7 @@ impl Goal {
             Goal::Power { lose_quorum: true, .. }
                 | Goal::Bmc { lose_quorum: true, .. }
                 | Goal::Baseline { lose_quorum: true, .. }
+                | Goal::Inspect { lose_quorum: true, .. }
         )
     }
 
@@ -94,6 +106,7 @@ impl Goal {
             Goal::Boot { .. } => "boot set",
             Goal::Bmc { change, .. } => change.word(),
             Goal::Baseline { .. } => "upgrade firmware",
+            Goal::Inspect { .. } => "inspect",
             Goal::Playbook { .. } => "playbook",
         }
     }

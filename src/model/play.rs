@@ -175,7 +175,7 @@ impl Act {
                     BootWord::Cd => BootTarget::Cd,
                     BootWord::Setup => BootTarget::Setup,
                 };
-                Goal::Boot { nodes, target, persistent }
+                Goal::Boot { nodes, target, persistent, url: None }
             }
             _ => return None,
         })

@@ -9,6 +9,7 @@ pub mod baseline;
 mod cluster;
 mod fit;
 mod hash;
+pub mod inspect;
 mod node;
 mod pools;
 mod power;
@@ -241,6 +242,7 @@ pub fn plan(fleet: &Fleet, facts: &Facts, goal: &Goal, known: &Known<'_>) -> Pla
             power::tracks(fleet, facts, goal, known, &mut plan)
         }
         Goal::Baseline { .. } => baseline::tracks(fleet, facts, known, &mut plan),
+        Goal::Inspect { nodes, installed, .. } => inspect::tracks(fleet, facts, known, &nodes.0, *installed, &mut plan),
         // Its steps are planned, each when its turn comes.
         Goal::Playbook { .. } => {}
     }

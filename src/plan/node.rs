@@ -281,12 +281,12 @@ fn installed(seen: &NodeFacts) -> Option<String> {
     })
 }
 
-struct Bmc<'a> {
-    facts: Option<&'a BmcFacts>,
-    mismatches: Vec<String>,
+pub(super) struct Bmc<'a> {
+    pub facts: Option<&'a BmcFacts>,
+    pub mismatches: Vec<String>,
 }
 
-fn bmc_facts(seen: &NodeFacts) -> Result<Bmc<'_>, String> {
+pub(super) fn bmc_facts(seen: &NodeFacts) -> Result<Bmc<'_>, String> {
     match &seen.bmc {
         None => Err("it was not asked".into()),
         Some(observed) => match &observed.value {
@@ -309,14 +309,14 @@ fn known_disk_agrees(rule: &crate::model::fleet::DiskRule, bmc: Option<&BmcFacts
     Err(format!("the inventory's root disk is {want}, the BMC shows {}", shown.join(", ")))
 }
 
-fn identity_words(node: &Node) -> String {
+pub(super) fn identity_words(node: &Node) -> String {
     let mut words = Vec::new();
     words.extend(node.identity.serial.clone());
     words.extend(node.identity.uuid.map(|u| u.to_string()));
     words.join(" and ")
 }
 
-fn word(management: Management) -> &'static str {
+pub(super) fn word(management: Management) -> &'static str {
     match management {
         Management::Full => "full",
         Management::Power => "power",
@@ -324,7 +324,7 @@ fn word(management: Management) -> &'static str {
     }
 }
 
-fn place(fleet: &Fleet, node: &str) -> Option<String> {
+pub(super) fn place(fleet: &Fleet, node: &str) -> Option<String> {
     fleet.places.get(&format!("Node/{node}")).cloned()
 }
 

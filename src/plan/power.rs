@@ -25,12 +25,12 @@ pub(super) fn tracks(fleet: &Fleet, facts: &Facts, goal: &Goal, known: &Known<'_
                 let kind = StepKind::SetPower { action: *action, force: *force, wait: *wait };
                 track.push(kind, "asked for by name".to_owned());
             }
-            Goal::Boot { target, persistent, .. } => {
-                let kind = StepKind::SetBoot { target: *target, persistent: *persistent };
+            Goal::Boot { target, persistent, url, .. } => {
+                let kind = StepKind::SetBoot { target: *target, persistent: *persistent, url: url.clone() };
                 track.push(kind, "asked for by name".to_owned());
             }
             Goal::Bmc { change, .. } => {
-                track.push(StepKind::ChangeBmc(change.clone()), "asked for by name".to_owned());
+                track.push(StepKind::ChangeBmc(change.clone()), format!("asked for by name{}", change.detail()));
             }
             _ => continue,
         }

@@ -77,6 +77,12 @@ pub enum StepKind {
     },
     /// An installed machine that is off is started; nothing is written.
     PowerOn,
+    /// What the installer sees of the machine, for the inventory.
+    ReadHardware,
+    /// Out of the installer, and back to how the machine was found: `on` or off.
+    LeaveInstaller {
+        on: bool,
+    },
     /// What `power` asks for. `force`: the operating system is not asked first. `wait`: seen to hold.
     SetPower {
         action: PowerAction,
@@ -87,6 +93,8 @@ pub enum StepKind {
     SetBoot {
         target: BootTarget,
         persistent: bool,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        url: Option<String>,
     },
     /// What `bmc` changes, read back as far as it can be.
     ChangeBmc(BmcChange),
@@ -125,11 +133,15 @@ impl StepKind {
             StepKind::CheckIdentity
             | StepKind::AwaitClaim
             | StepKind::CheckDisks
+            | StepKind::ReadHardware
             | StepKind::AwaitInstalled { .. }
             | StepKind::Baseline(BaselinePart::AwaitService { .. })
             | StepKind::AwaitSynced { .. }
             | StepKind::VerifyMember { .. } => Class::Observe,
-            StepKind::WithdrawNetboot | StepKind::StartMember { .. } | StepKind::SetBoot { .. } => Class::Set,
+            StepKind::WithdrawNetboot
+            | StepKind::StartMember { .. }
+            | StepKind::SetBoot { .. }
+            | StepKind::LeaveInstaller { .. } => Class::Set,
             // The same state is asked for again; a restart is not the same as none.
             StepKind::SetPower {
                 action: PowerAction::On | PowerAction::ForceOff | PowerAction::GracefulShutdown,
@@ -177,6 +189,8 @@ impl StepKind {
             StepKind::RebootToDisk => "reboot-to-disk",
             StepKind::AwaitInstalled { .. } => "await-installed",
             StepKind::PowerOn => "power-on",
+            StepKind::ReadHardware => "read-hardware",
+            StepKind::LeaveInstaller { .. } => "leave-installer",
             StepKind::SetPower { .. } => "set-power",
             StepKind::SetBoot { .. } => "set-boot",
             StepKind::ChangeBmc(change) => change.word(),
@@ -236,7 +250,9 @@ impl StepKind {
             StepKind::ChangeBmc(change) => change.deadline_s(),
             StepKind::Baseline(part) => part.deadline_s(),
             StepKind::AwaitClaim => 420,
-            StepKind::CheckDisks => 300,
+            StepKind::CheckDisks | StepKind::ReadHardware => 300,
+            // Off, and on again.
+            StepKind::LeaveInstaller { .. } => 360,
             StepKind::WriteDisk { .. } => 1_800,
             StepKind::RebootToDisk => 120,
             StepKind::AwaitInstalled { .. } => 420,

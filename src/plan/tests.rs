@@ -34,7 +34,7 @@ fn node(name: &str) -> Node {
     .unwrap()
 }
 
-fn fleet(names: &[&str]) -> Fleet {
+pub(super) fn fleet(names: &[&str]) -> Fleet {
     let mut fleet = Fleet { id: "f".into(), ..Fleet::default() };
     fleet.networks.insert(
         "prov".into(),
@@ -62,7 +62,7 @@ fn fleet(names: &[&str]) -> Fleet {
     fleet
 }
 
-fn bmc(name: &str) -> NodeFacts {
+pub(super) fn bmc(name: &str) -> NodeFacts {
     NodeFacts {
         bmc: Some(Observed {
             at: 1,
@@ -94,7 +94,7 @@ fn bmc(name: &str) -> NodeFacts {
     }
 }
 
-fn installed(name: &str) -> NodeFacts {
+pub(super) fn installed(name: &str) -> NodeFacts {
     let config = NodeConfig {
         protocol: PROTOCOL,
         node: name.into(),

@@ -49,37 +49,38 @@ pub(super) async fn act(world: &World, node: &str, kind: &StepKind, change: &Bmc
         }
     }
     let client = if change.takes_away() { world.bmc_taking(node, kind).await? } else { world.bmc(node).await? };
-    let done = match client.redfish(change.word()) {
-        Ok(redfish) => carry_out(world, redfish, node, kind, change, limit).await,
-        Err(failure) => Err(failure),
-    };
+    let done = carry_out(world, &client, node, kind, change, limit).await;
     close(client).await;
     done
 }
 
 async fn carry_out(
     world: &World,
-    client: &bmc::client::Client,
+    bmc: &bmc::Client,
     node: &str,
     kind: &StepKind,
     change: &BmcChange,
     limit: Duration,
 ) -> Result<(), Failure> {
+    // What the others need; logs, passwords and the restart are IPMI's too.
+    let redfish = || bmc.redfish(change.word());
     match change {
-        BmcChange::ClearLog { log } => client.clear_logs(log.as_deref()).await.map(drop),
-        BmcChange::SetBios { attributes } => client.set_bios(attributes).await.map(drop),
-        BmcChange::ClearPendingBios => client.clear_pending_bios().await.map(drop),
-        BmcChange::InsertMedia { image, slot } => client.insert_media(slot.as_deref(), image, limit).await.map(drop),
-        BmcChange::EjectMedia { slot } => client.eject_media(slot.as_deref(), limit).await.map(drop),
-        BmcChange::RestartBmc => client.restart_bmc(limit).await,
-        BmcChange::Nmi => client.nmi().await,
+        BmcChange::ClearLog { log } => bmc.clear_logs(log.as_deref()).await.map(drop),
+        BmcChange::SetBios { attributes } => redfish()?.set_bios(attributes).await.map(drop),
+        BmcChange::ClearPendingBios => redfish()?.clear_pending_bios().await.map(drop),
+        BmcChange::InsertMedia { image, slot } => {
+            redfish()?.insert_media(slot.as_deref(), image, limit).await.map(drop)
+        }
+        BmcChange::EjectMedia { slot } => redfish()?.eject_media(slot.as_deref(), limit).await.map(drop),
+        BmcChange::RestartBmc => bmc.restart_bmc(limit).await,
+        BmcChange::Nmi => redfish()?.nmi().await,
         BmcChange::SetPassword { user } => {
             let new = handed(world, node, change)?;
-            client.set_password(user, &new).await
+            bmc.set_password(user, &new).await
         }
         BmcChange::ReplaceCertificate { .. } => {
             let pem = handed(world, node, change)?;
-            client.replace_certificate(&pem).await
+            redfish()?.replace_certificate(&pem).await
         }
         BmcChange::UpdateFirmware { image, target } => {
             let progress = |percent: u32| {
@@ -91,7 +92,7 @@ async fn carry_out(
                 true => bmc::client::Image::File(image.into()),
                 false => bmc::client::Image::Address(image.clone()),
             };
-            let updated = client.update_firmware(&image, target.as_deref(), limit, &progress).await;
+            let updated = redfish()?.update_firmware(&image, target.as_deref(), limit, &progress).await;
             world.end_progress(node);
             let updated = updated?;
             let body = json!({ "changes": updated.changes, "taskSeenToEnd": updated.task_seen_to_end });
@@ -105,9 +106,9 @@ async fn carry_out(
         }
         BmcChange::CreateVolume { raid, drives, name } => {
             let wish = Wish { raid: raid.clone(), drives: drives.clone(), name: name.clone() };
-            client.create_volume(&wish, limit).await.map(drop)
+            redfish()?.create_volume(&wish, limit).await.map(drop)
         }
-        BmcChange::DeleteVolume { volume } => client.delete_volume(volume, limit).await,
+        BmcChange::DeleteVolume { volume } => redfish()?.delete_volume(volume, limit).await,
     }
 }
 
@@ -142,15 +143,13 @@ pub(super) async fn verify(world: &World, node: &str, change: &BmcChange) -> Res
         return served(world, node, pin).await;
     }
     let client = world.bmc(node).await?;
-    let seen = match client.redfish(change.word()) {
-        Ok(redfish) => said(redfish, change).await,
-        Err(failure) => Err(failure),
-    };
+    let seen = said(&client, change).await;
     close(client).await;
     Ok(json!({ "said": seen?, "at": clock::unix_ms() }))
 }
 
-async fn said(client: &bmc::client::Client, change: &BmcChange) -> Result<String, Failure> {
+async fn said(client: &bmc::Client, change: &BmcChange) -> Result<String, Failure> {
+    let redfish = || client.redfish(change.word());
     Ok(match change {
         BmcChange::ClearLog { log } => {
             let logs = client.logs(log.as_deref()).await?;
@@ -162,7 +161,7 @@ async fn said(client: &bmc::client::Client, change: &BmcChange) -> Result<String
             told.join(", ")
         }
         BmcChange::SetBios { attributes } => {
-            let bios = client.bios().await?;
+            let bios = redfish()?.bios().await?;
             let waits = attributes.keys().filter(|name| bios.pending.contains_key(*name)).count();
             match waits {
                 0 => "in force".to_owned(),
@@ -171,7 +170,7 @@ async fn said(client: &bmc::client::Client, change: &BmcChange) -> Result<String
         }
         BmcChange::ClearPendingBios => "nothing is pending".to_owned(),
         BmcChange::InsertMedia { image, .. } => {
-            let slots = client.media().await?;
+            let slots = redfish()?.media().await?;
             let holding = slots.iter().find(|s| bmc::media::holds(s, image));
             holding.map_or("inserted".to_owned(), |s| format!("{} in slot {}", image, s.id))
         }
@@ -222,7 +221,7 @@ async fn prove(world: &World, node: &str, user: &str, change: &BmcChange) -> Res
     let new = handed(world, node, change)?;
     let spec = world.node(node)?;
     let mut passwords = bmc::Passwords::new();
-    for endpoint in spec.bmc.iter().flat_map(|b| &b.endpoints).filter(|e| matches!(e.at, EndpointAt::Redfish(_))) {
+    for endpoint in spec.bmc.iter().flat_map(|b| &b.endpoints) {
         let login = bmc::Login::new(user, Arc::clone(&new));
         passwords.put_for(node, &endpoint.credential, Ok(login));
     }

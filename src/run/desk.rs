@@ -284,6 +284,7 @@ mod tests {
             done_bytes: None,
             total_bytes: None,
             disks: None,
+            hardware: None,
             ticket: None,
             error: None,
             uptime_ms: 1,

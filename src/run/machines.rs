@@ -22,6 +22,7 @@ use crate::{
         Failure,
         facts::{InstallPhase, NodeRecord},
         failure::Cause,
+        goal::Goal,
         power::{BootOverride, OverrideFor, PowerAction, PowerState},
     },
     plan::{StepKind, approval, wipe_guard},
@@ -110,6 +111,9 @@ async fn look(
                 tokio::time::timeout(LISTEN, world.until_desk(POLL, |desk| desk.report_of(node).cloned())).await;
             Ok((look::rebooted(heard.ok().as_ref()), Value::Null))
         }
+        StepKind::LeaveInstaller { on } if resumed => {
+            Ok((super::inspect::look_left(world, node, *on, LISTEN).await?, Value::Null))
+        }
         StepKind::SetPower { action, .. } => super::power::look(world, node, *action, resumed, intent).await,
         StepKind::ChangeBmc(change) => Ok((super::bmcs::look(world, node, change, resumed).await, Value::Null)),
         StepKind::Baseline(part) => super::baselines::look(world, node, kind, part, resumed, intent).await,
@@ -137,6 +141,10 @@ async fn may_wipe(world: &World, node: &str) -> Result<Found, Failure> {
 
 /// Installed before: its data, and its vote, may be what a cluster's quorum stands on.
 async fn may_take(world: &World, node: &str) -> Result<Found, Failure> {
+    // A look takes its service away, and its data not.
+    if matches!(world.plan.goal, Goal::Inspect { .. }) {
+        return Ok(super::power::may_go(world, node).await);
+    }
     // Of one that is unknown since the state was lost, its cluster may know more.
     let Some(record) = world.record(node)?.filter(NodeRecord::may_serve) else {
         return Ok(Found::NotDone);
@@ -180,7 +188,8 @@ pub(super) async fn act(world: &World, node: &str, kind: &StepKind, attempt: u32
                 world.desk().offer(node, attempt, until);
                 world.set_offer(node, Some(attempt)).await?;
                 // The override last, so that nothing else consumes it.
-                client.set_boot(wanted).await?;
+                let surer = attempt >= StepKind::BOOT_ATTEMPTS;
+                super::boots::set(world, node, &client, wanted, None, surer).await?;
                 client.set_power(true, false, POWER_DEADLINE).await
             };
             let done = done.await;
@@ -211,8 +220,9 @@ pub(super) async fn act(world: &World, node: &str, kind: &StepKind, attempt: u32
         StepKind::WithdrawNetboot => {
             world.desk().withdraw(node);
             world.set_offer(node, None).await?;
-            clear_override(world, node).await
+            super::boots::clear(world, node).await
         }
+        StepKind::LeaveInstaller { on } => super::inspect::leave(world, node, *on, attempt > 1).await,
         StepKind::RebootToDisk => {
             world.desk().order(node, Order::Reboot);
             Ok(())
@@ -236,6 +246,8 @@ pub(super) async fn verify(world: &World, node: &str, kind: &StepKind) -> Result
         StepKind::SetPower { .. } | StepKind::SetBoot { .. } => super::power::verify(world, node, kind).await,
         StepKind::ChangeBmc(change) => super::bmcs::verify(world, node, change).await,
         StepKind::Baseline(part) => super::baselines::verify(world, node, kind, part).await,
+        StepKind::ReadHardware => super::inspect::read(world, node).await,
+        StepKind::LeaveInstaller { on } => super::inspect::left(world, node, *on).await.map(|()| Value::Null),
         _ => proof(world, node, kind).await.map(|()| Value::Null),
     }
 }
@@ -318,8 +330,10 @@ pub(super) async fn finalize(world: &World, node: &str, reason: &str) -> Result<
     world.desk().order(node, Order::Stop(reason.to_owned()));
     world.set_offer(node, None).await?;
     // Both, whatever comes of the first: a BMC that has no override leaves no machine in the dark.
-    let cleared = clear_override(world, node).await;
-    bring_back(world, node).await.and(cleared)
+    let cleared = super::boots::clear(world, node).await;
+    // First the override: what is switched on again must not find the installer.
+    let left = super::inspect::bring_back(world, node).await;
+    bring_back(world, node).await.and(left).and(cleared)
 }
 
 /// A restart that was broken off between its halves left the machine off.
@@ -340,18 +354,9 @@ async fn bring_back(world: &World, node: &str) -> Result<(), Failure> {
     done
 }
 
-async fn clear_override(world: &World, node: &str) -> Result<(), Failure> {
-    let client = world.bmc(node).await?;
-    let done =
-        async { if client.boot().await?.is_cleared() { Ok(()) } else { client.set_boot(BootOverride::CLEARED).await } }
-            .await;
-    close(client).await;
-    done
-}
-
 /// Off, if it is on. Nothing that is kept runs on it: asking an installer or an empty disk to shut down only costs a
 /// minute.
-async fn cut(client: &bmc::Client) -> Result<(), Failure> {
+pub(super) async fn cut(client: &bmc::Client) -> Result<(), Failure> {
     if client.power().await? == PowerState::Off {
         return Ok(());
     }
@@ -366,7 +371,7 @@ async fn cut(client: &bmc::Client) -> Result<(), Failure> {
     })?
 }
 
-async fn wait_until(client: &bmc::Client, wanted: PowerState) -> Result<(), Failure> {
+pub(super) async fn wait_until(client: &bmc::Client, wanted: PowerState) -> Result<(), Failure> {
     while client.power().await? != wanted {
         tokio::time::sleep(POLL).await;
     }
@@ -394,7 +399,7 @@ async fn check_disks(world: &World, node: &str) -> Result<(), Failure> {
         .await?;
     let spec = world.node(node)?;
     let claim = world.desk().claim_of(node).cloned().ok_or_else(|| no_target(node))?;
-    let reinstall = matches!(world.plan.goal, crate::model::goal::Goal::Install { reinstall: true, .. });
+    let reinstall = matches!(world.plan.goal, Goal::Install { reinstall: true, .. });
     let record = world.record(node)?;
     let target = look::target(spec, &world.run, &claim, &disks, record.as_ref(), reinstall)?;
     let draft = Draft {

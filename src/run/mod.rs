@@ -12,8 +12,10 @@ mod around;
 mod baselines;
 mod bmcs;
 pub mod board;
+mod boots;
 pub mod clock;
 pub mod desk;
+pub mod inspect;
 mod journal;
 pub mod keys;
 mod loop_;
@@ -30,6 +32,7 @@ mod world;
 
 pub use baselines::item as firmware_item;
 pub use bmcs::HANDED;
+pub use boots::left as boot_left;
 pub use journal::{CLAIM_VOID, TAKEN_OUT, claim_is_void, owed, owes_power, past, restore};
 pub use loop_::{Ended, Notice, Outside, Pace, execute};
 pub use world::{World, WorldParts, servers_ended};

@@ -13,6 +13,7 @@ use tokio::sync::{Notify, mpsc, watch};
 use super::{
     baselines::{SENT, Sent},
     board::{self, Offers},
+    boots::{self, Left},
     clock,
     desk::Desk,
     keys::Keys,
@@ -20,7 +21,7 @@ use super::{
     sessions::{self, LogIn},
 };
 use crate::{
-    bmc,
+    bmc::{self, ladder::Undo},
     model::{
         Failure, Fleet,
         approval::Envelope,
@@ -111,6 +112,10 @@ pub struct World {
     progress: Mutex<BTreeMap<String, (String, u32)>>,
     /// When this process last saw a learner (`cluster/member`) in sync, since boot.
     synced: Mutex<BTreeMap<String, Duration>>,
+    /// What is to be undone when machines shall boot as ever; read when it is first asked for.
+    boot_left: Mutex<Option<Left>>,
+    /// What each machine was last set to boot from, in words.
+    booted: Mutex<BTreeMap<String, String>>,
 }
 
 fn unpoisoned<T>(lock: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -153,6 +158,8 @@ impl World {
             approval: parts.approval,
             restarted: Mutex::default(),
             synced: Mutex::default(),
+            boot_left: Mutex::default(),
+            booted: Mutex::default(),
         }
     }
 
@@ -306,6 +313,34 @@ impl World {
         if !list.iter().any(|m| m == member) {
             list.push(member.to_owned());
         }
+    }
+
+    /// What this run and earlier ones changed of what the node boots from, beside its override, and did not undo.
+    pub(super) fn boot_left(&self, node: &str) -> Result<Vec<Undo>, StoreError> {
+        let known = |left: &Left| left.get(node).cloned().unwrap_or_default();
+        if let Some(left) = unpoisoned(&self.boot_left).as_ref() {
+            return Ok(known(left));
+        }
+        let nodes: Vec<String> = self.fleet.nodes.keys().cloned().collect();
+        let read = boots::left(self.store.as_ref(), &self.run, &nodes)?;
+        Ok(known(unpoisoned(&self.boot_left).get_or_insert(read)))
+    }
+    /// Written down already: where nothing was read yet, it will be read with the rest.
+    pub(super) fn note_boot_left(&self, node: &str, undo: &Undo) {
+        if let Some(left) = unpoisoned(&self.boot_left).as_mut() {
+            boots::note(left, node, undo.clone());
+        }
+    }
+    pub(super) fn forget_boot_left(&self, node: &str) {
+        if let Some(left) = unpoisoned(&self.boot_left).as_mut() {
+            left.remove(node);
+        }
+    }
+    pub(super) fn note_booted(&self, node: &str, words: String) {
+        unpoisoned(&self.booted).insert(node.to_owned(), words);
+    }
+    pub(super) fn booted(&self, node: &str) -> Option<String> {
+        unpoisoned(&self.booted).get(node).cloned()
     }
 
     /// A log-in at the node's BMC. Close it on every way out.

@@ -142,7 +142,7 @@ pub async fn errands(ctx: &Ctx, office: &Office, scenario: Scenario) {
     let some: Vec<String> = names.into_iter().filter(|_| rng.chance(300)).collect();
     if !some.is_empty() {
         let target = *rng.pick(&[BootTarget::Pxe, BootTarget::Disk]).unwrap_or(&BootTarget::Disk);
-        ends(ctx, office, Goal::Boot { nodes: Scope(some), target, persistent: false }).await;
+        ends(ctx, office, Goal::Boot { nodes: Scope(some), target, persistent: false, url: None }).await;
     }
     let action = *rng.pick(&[PowerAction::ForceOff, PowerAction::GracefulShutdown]).unwrap_or(&PowerAction::ForceOff);
     let power = |action| {

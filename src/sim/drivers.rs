@@ -465,7 +465,7 @@ pub async fn act(d: &Doing, kind: &StepKind, attempt: u32) -> Result<(), Failure
             Err(Failure::new(Cause::Refused, format!("{}: {}", d.node, part.word()), why))
         }
         StepKind::SetPower { action, force, .. } => with_bmc!(d, |c| c.change(*action, *force).await),
-        StepKind::SetBoot { target, persistent } => {
+        StepKind::SetBoot { target, persistent, .. } => {
             let lasts = if *persistent { OverrideFor::Persistent } else { OverrideFor::Once };
             let wanted = match target {
                 BootTarget::None => BootOverride::CLEARED,

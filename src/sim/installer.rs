@@ -179,6 +179,7 @@ impl Installer {
             done_bytes: None,
             total_bytes: None,
             disks: self.disks.clone(),
+            hardware: None,
             ticket: self.ticket.as_ref().map(|t| t.id.clone()),
             error: self.error.clone(),
             uptime_ms: 1,

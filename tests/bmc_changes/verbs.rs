@@ -252,3 +252,118 @@ async fn logs_are_shown_cut_and_cleared() {
     assert_eq!(code, 0, "{err}");
     assert!(out.contains("Sel: 0 entries"), "{out}");
 }
+
+/// A fleet whose BMC nobody has pinned yet, as a person wrote it.
+fn unpinned(desk: &Desk) -> (Home, String) {
+    let home = Home::of(desk, "  # keep this\n");
+    let path = home.path().join("fleet.yaml");
+    let text = fs::read_to_string(&path).unwrap().replace(&format!(", tls: {{ pin: \"{}\" }}", desk.pin), "");
+    let text = text.replace("kind: Node", "kind: Node # the only one");
+    fs::write(&path, &text).unwrap();
+    (home, text)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_is_pinned_when_somebody_has_said_that_it_is_the_one() {
+    let desk = desk(json!({}), |_, _, _, _| None).await;
+    let (home, before) = unpinned(&desk);
+    let text = || fs::read_to_string(home.path().join("fleet.yaml")).unwrap();
+    let (code, _, err) = home.rackctl(&["bmc", "info", "n1"]).await;
+    assert_ne!(code, 0, "{err}");
+    assert!(err.contains("rackctl bmc trust n1"), "{err}");
+    // Nobody is there to say it.
+    let (code, out, err) = home.rackctl(&["bmc", "trust", "n1"]).await;
+    assert_eq!(code, 6, "{err}");
+    assert!(out.contains(&desk.pin) && err.contains(&format!("--fingerprint {}", desk.pin)), "{out}{err}");
+    let other = format!("sha256:{}", "0".repeat(64));
+    let (code, _, err) = home.rackctl(&["bmc", "trust", "n1", "--fingerprint", &other]).await;
+    assert_eq!(code, 1, "{err}");
+    assert!(err.contains("another machine answers"), "{err}");
+    for words in [
+        ["bmc", "trust", "n1", "--dry-run"].as_slice(),
+        &["--read-only", "bmc", "trust", "n1", "--fingerprint", &desk.pin],
+    ] {
+        let (code, _, err) = home.rackctl(words).await;
+        assert_eq!(code, 0, "{err}");
+        assert!(err.contains("nothing was written"), "{err}");
+    }
+    assert_eq!(text(), before);
+    let (code, _, err) = home.rackctl(&["bmc", "trust", "n1", "--fingerprint", &desk.pin]).await;
+    assert_eq!(code, 0, "{err}");
+    assert!(err.contains("pinned in fleet.yaml"), "{err}");
+    let pinned = before.replace("credential: lab }", &format!("credential: lab, tls: {{ pin: \"{}\" }} }}", desk.pin));
+    assert_eq!(text(), pinned, "one value more, and nothing else");
+    let (code, _, err) = home.rackctl(&["bmc", "info", "n1"]).await;
+    assert_eq!(code, 0, "{err}");
+    let (code, out, _) = home.rackctl(&["bmc", "trust", "n1"]).await;
+    assert_eq!((code, out.contains("already pinned")), (0, true), "{out}");
+    // Another key than the one that was pinned: shown with both, and replaced when it is named.
+    fs::write(home.path().join("fleet.yaml"), pinned.replace(&desk.pin, &other)).unwrap();
+    let (code, out, _) = home.rackctl(&["bmc", "trust", "n1"]).await;
+    assert_eq!(code, 6);
+    assert!(out.contains(&desk.pin) && out.contains(&format!("CHANGED: pinned is {other}")), "{out}");
+    let (code, _, err) = home.rackctl(&["bmc", "trust", "n1", "--fingerprint", &desk.pin]).await;
+    assert_eq!(code, 0, "{err}");
+    assert_eq!(text(), pinned);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_found_is_written_into_the_manifest() {
+    let system = json!({ SYSTEM: {
+        "Id": "1", "Manufacturer": "Contoso", "SerialNumber": "SN-1", "UUID": "4c4c4544-0034-5010-8031-c6c04f474831",
+        "PowerState": "Off",
+        "Actions": {"#ComputerSystem.Reset": {"target": "/reset", "ResetType@Redfish.AllowableValues": ["On"]}},
+    }});
+    let desk = desk(system, |_, _, _, _| None).await;
+    let home = Home::of(&desk, "  # keep this\n  labels-of-people: none\n");
+    let path = home.path().join("fleet.yaml");
+    let before = fs::read_to_string(&path).unwrap().replace("  labels-of-people: none\n", "");
+    fs::write(&path, &before).unwrap();
+    let (code, out, err) = home.rackctl(&["inspect", "n1"]).await;
+    assert_eq!(code, 0, "{err}");
+    assert!(out.contains("SN-1"), "{out}");
+    let (code, _, err) = home.rackctl(&["inspect", "n1", "--write", "--dry-run"]).await;
+    assert_eq!(code, 0, "{err}");
+    assert_eq!(fs::read_to_string(&path).unwrap(), before, "a look writes nothing");
+    let (code, _, err) = home.rackctl(&["--read-only", "inspect", "n1", "--write"]).await;
+    assert_eq!(code, 3, "{err}");
+    let (code, _, err) = home.rackctl(&["inspect", "n1", "--write"]).await;
+    assert_eq!(code, 0, "{err}");
+    assert!(err.contains("written into fleet.yaml"), "{err}");
+    let after = fs::read_to_string(&path).unwrap();
+    let fresh: Vec<&str> = after.lines().filter(|l| !before.lines().any(|b| b == *l)).collect();
+    assert_eq!(fresh, ["  identity: { serial: \"SN-1\", uuid: \"4c4c4544-0034-5010-8031-c6c04f474831\" }"], "{after}");
+    assert!(before.lines().all(|l| after.lines().any(|a| a == l)), "{after}");
+    let (code, _, err) = home.rackctl(&["inspect", "n1"]).await;
+    assert_eq!(code, 0);
+    assert!(err.contains("the inventory has all that its BMC knows"), "{err}");
+    assert_eq!(desk.writes(), []);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dry_run_says_what_would_be_done_and_sends_nothing() {
+    let desk = desk(media(), |_, _, _, _| None).await;
+    let home = Home::of(&desk, "");
+    for (words, told) in [
+        (["bmc", "media", "n1", "--insert", "http://h/x.iso"].as_slice(), "http://h/x.iso"),
+        (&["bmc", "bios", "n1", "--set", "BootMode=Uefi"], "BootMode=Uefi"),
+        (&["bmc", "bios", "n1", "--clear-pending"], "clear-pending-bios"),
+        (&["bmc", "log", "n1", "--clear"], "clear-log"),
+        (&["bmc", "users", "n1", "--set-password", "root"], "of user root"),
+        (&["bmc", "firmware", "n1", "--update", "http://h/b.bin", "--item", "BMC"], "BMC by http://h/b.bin"),
+        (&["bmc", "raid", "n1", "--delete", "data"], "DATA LOSS"),
+        (&["bmc", "nmi", "n1"], "+ nmi "),
+        (&["bmc", "reset", "n1"], "restart-bmc"),
+    ] {
+        let (code, out, err) = home.rackctl(&[words, &["--dry-run"]].concat()).await;
+        assert_eq!(code, 0, "{words:?}: {err}");
+        assert!(out.contains(told), "{words:?}: {out}");
+    }
+    assert_eq!(desk.writes(), []);
+    let (_, out, _) = home.rackctl(&["runs", "-o", "json"]).await;
+    assert_eq!(serde_json::from_str::<Value>(&out).unwrap()["items"], json!([]), "no run was begun");
+    let guarded = Home::of(&desk, "  protect: true\n");
+    let (code, out, _) = guarded.rackctl(&["bmc", "reset", "n1", "--dry-run"]).await;
+    assert_eq!(code, 3);
+    assert!(out.contains("it is protected"), "{out}");
+}

@@ -100,6 +100,36 @@ pub struct Disk {
     pub content: Content,
 }
 
+/// The machine beside its disks, for the inventory: no decision that destroys rests on it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct Hardware {
+    /// Its firmware started the kernel as UEFI does; else BIOS.
+    pub uefi: bool,
+    /// Model of its first processor.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cpu: Option<String>,
+    #[serde(default)]
+    pub interfaces: Vec<Nic>,
+}
+
+/// A network interface with a device behind it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct Nic {
+    /// The kernel's name in the installer; the installed system may have another.
+    pub name: String,
+    /// Lower case, with colons.
+    pub mac: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub driver: Option<String>,
+    /// It has a carrier; `None`: it does not tell.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub link: Option<bool>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub speed_mbps: Option<u32>,
+}
+
 /// What was found on a disk, read only.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
@@ -204,6 +234,9 @@ pub struct Report {
     /// From [`Stage::Ready`] on: every disk of the machine, as it was before anything was written.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub disks: Option<Vec<Disk>>,
+    /// From [`Stage::Ready`] on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hardware: Option<Hardware>,
     /// From [`Stage::Fetching`] on: the ticket that is being carried out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ticket: Option<String>,

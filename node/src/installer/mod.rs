@@ -12,6 +12,7 @@ use crate::console::say;
 use crate::disks;
 use crate::dmi;
 use crate::fetch;
+use crate::hardware;
 use crate::hostkey::HostKey;
 use crate::init::{reboot, stay};
 use crate::net;
@@ -109,8 +110,12 @@ async fn work(machine: Arc<Machine>) {
 }
 
 async fn bring_up(machine: &Machine, authorized_keys: &[String], progress: &Progress) -> Result<()> {
+    // So that links have come up by the time they are looked at.
+    hardware::raise();
     progress.enter(Stage::SecondStage);
     stage2::bring_up(machine, authorized_keys, progress).await?;
+    // Those whose drivers the second stage has brought.
+    hardware::raise();
     progress.enter(Stage::Examining);
     let found =
         tokio::task::spawn_blocking(disks::examine).await.map_err(|e| NodeError::io("looking at the disks", e))?;
@@ -124,7 +129,7 @@ async fn bring_up(machine: &Machine, authorized_keys: &[String], progress: &Prog
             if disk.content.is_blank() { "blank".into() } else { format!("bears {}", kinds.join(" ")) }
         ));
     }
-    progress.found(found);
+    progress.found(found, hardware::here());
     Ok(())
 }
 

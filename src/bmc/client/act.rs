@@ -1,6 +1,6 @@
-//! Writes: boot override and power. Each is looked at first, sent at most once per way, and read back.
+//! Writes: power, and the one PATCH that all others are. Each is looked at first and sent at most once per way.
 
-use std::time::Duration;
+use std::{sync::atomic::Ordering, time::Duration};
 
 use reqwest::Method;
 use tokio::time::sleep;
@@ -13,7 +13,6 @@ use super::{
 use crate::{
     bmc::{
         boot::{self, Write},
-        link,
         read::{self, SystemView},
         redfish::wire::ComputerSystem,
         reset,
@@ -26,9 +25,6 @@ use crate::{
     },
 };
 
-/// A PATCH is read back so often before it counts as ignored; some BMCs take a moment.
-const READ_BACK_TRIES: u32 = 4;
-const READ_BACK_PAUSE: Duration = Duration::from_millis(500);
 /// HPE refuses changes while the machine is in POST: 6 × 5 s is what Ironic waits (management.py:128).
 const POST_TRIES: u32 = 6;
 const POST_PAUSE: Duration = Duration::from_secs(5);
@@ -44,90 +40,40 @@ pub enum Operation {
 /// BMC refuses the earlier. `Err` says why the BMC cannot do it.
 pub fn requests_preview(view: &SystemView, operation: Operation) -> Result<Vec<Write>, String> {
     match operation {
-        Operation::SetBoot(want) => boot::writes(view, want),
+        Operation::SetBoot(want) => boot::writes(view, want, None),
         Operation::Reset(action) => reset::request(view, action).map(|w| vec![w]),
     }
 }
 
 impl Client {
-    /// Sets the override, or clears it ([`BootOverride::CLEARED`]), and reads it back.
-    pub async fn set_boot(&self, want: BootOverride) -> Result<(), Failure> {
-        let doing = format!("set the boot override to {}", boot::words(want));
-        self.limited(&doing, self.set_boot_now(want, &doing)).await
-    }
-
-    async fn set_boot_now(&self, want: BootOverride, doing: &str) -> Result<(), Failure> {
-        let view = self.fresh_view(true).await?;
-        let fail = |cause, why: String| Failure::new(cause, self.what(doing), why);
-        if want.is_cleared() && matches!(current(&view), Ok(Some(now)) if now.is_cleared()) {
-            return Ok(());
-        }
-        let writes = requests_preview(&view, Operation::SetBoot(want)).map_err(|why| fail(Cause::Refused, why))?;
-        let (mut accepted, mut refusals) = (None, Vec::new());
-        for write in &writes {
-            let answer = self.patch(write).await?;
-            if answer.ok() {
-                accepted = Some(write);
-                break;
-            }
-            match answer.status {
-                401 | 403 | 503 | 429 => return Err(self.wire.refusal(&request(write), &answer)),
-                _ => refusals.push(format!("{}: {}", write.path, answer.told())),
-            }
-        }
-        // Also after a refusal: a BMC may say 400 and have done it (iDRAC 13G, community.general#5091).
-        let tries = if accepted.is_some() { READ_BACK_TRIES } else { 1 };
-        let mut seen = String::new();
-        for attempt in 0..tries {
-            if attempt > 0 {
-                sleep(READ_BACK_PAUSE).await;
-            }
-            let view = self.fresh_view(true).await?;
-            let mut values = vec![current(&view)];
-            if let (Some(settings), Some(write)) = (&view.settings, accepted)
-                && link::same(&settings.path, &write.path)
-            {
-                values.push(read::boot(settings.system.boot.as_ref().unwrap_or(&Default::default()), &view.quirks));
-            }
-            if values.iter().any(|v| matches!(v, Ok(Some(now)) if boot::as_asked(want, *now))) {
-                return Ok(());
-            }
-            seen = shown(values.last().unwrap_or(&Ok(None)));
-        }
-        match accepted {
-            Some(write) => {
-                let mut why = format!(
-                    "the BMC took the request and did not apply it: asked for {}, sent {}, read back {seen}",
-                    boot::words(want),
-                    write.body
-                );
-                if !refusals.is_empty() {
-                    why = format!("{why}; refused before: {}", refusals.join("; "));
-                }
-                Err(fail(Cause::AcceptedButIgnored, why).next(format!("rackctl boot show {}", self.wire.node)))
-            }
-            None => Err(fail(Cause::Refused, refusals.join("; "))),
-        }
-    }
-
     /// One PATCH, with the ETag that the BMC wants and the patience that POST needs.
     pub(super) async fn patch(&self, write: &Write) -> Result<Answer, Failure> {
         let mut request = request(write);
-        let (mut refreshed, mut posts) = (false, 0);
+        if self.minds_match.load(Ordering::Relaxed) {
+            request.if_match = None;
+        }
+        let (mut tried, mut fresh, mut posts) = (vec![request.if_match.clone()], None, 0);
         loop {
             let answer = self.wire.send(&request).await?;
-            let wants_match = matches!(answer.status, 412 | 428);
-            if wants_match && !refreshed {
-                refreshed = true;
-                let (_, etag): (ComputerSystem, _) = walk::get(&self.wire, &write.path).await?;
-                // Without a tag of its own, or with a weak one (never equal to itself in If-Match, RFC 9110 13.1.1): any.
-                request.if_match = Some(etag.filter(|e| !e.starts_with("W/")).unwrap_or_else(|| "*".to_owned()));
-            } else if wants_match && request.if_match.as_deref() != Some("*") {
-                request.if_match = Some("*".to_owned());
+            if matches!(answer.status, 412 | 428) {
+                if fresh.is_none() {
+                    let (_, etag): (ComputerSystem, _) = walk::get(&self.wire, &write.path).await?;
+                    fresh = Some(etag);
+                }
+                let Some(next) = next_match(&tried, fresh.as_ref().and_then(Option::as_deref), answer.status == 428)
+                else {
+                    return Ok(answer);
+                };
+                tried.push(next.clone());
+                request.if_match = next;
             } else if answer.error().says("UnableToModifyDuringSystemPOST") && posts < POST_TRIES {
                 posts += 1;
                 sleep(POST_PAUSE).await;
             } else {
+                // It was refused with each tag that there is, and taken without one (OpenBMC; bmclib openbmc.go:107).
+                if answer.ok() && tried.len() > 1 && request.if_match.is_none() {
+                    self.minds_match.store(true, Ordering::Relaxed);
+                }
                 return Ok(answer);
             }
         }
@@ -195,14 +141,35 @@ pub(super) fn request(write: &Write) -> Request {
     }
 }
 
-fn current(view: &SystemView) -> Result<Option<BootOverride>, String> {
-    read::boot(view.system.boot.as_ref().unwrap_or(&Default::default()), &view.quirks)
+/// The If-Match to try next: the resource's own tag as it is now, any, none where one was not demanded (428), and the tag
+/// without its quotes (ansible strip_etag_quotes). A weak tag is never equal to itself (RFC 9110 13.1.1). Each once.
+fn next_match(tried: &[Option<String>], fresh: Option<&str>, demanded: bool) -> Option<Option<String>> {
+    let strong = fresh.filter(|e| !e.starts_with("W/"));
+    let bare = strong.map(|e| e.trim_matches('"')).filter(|e| !e.is_empty());
+    let mut list: Vec<Option<String>> = strong.map(|e| Some(e.to_owned())).into_iter().collect();
+    list.push(Some("*".to_owned()));
+    if !demanded {
+        list.push(None);
+    }
+    list.extend(bare.map(|e| Some(e.to_owned())));
+    list.into_iter().find(|tag| !tried.contains(tag))
 }
 
-fn shown(value: &Result<Option<BootOverride>, String>) -> String {
-    match value {
-        Ok(Some(value)) => boot::words(*value),
-        Ok(None) => "nothing".to_owned(),
-        Err(word) => format!("`{word}`"),
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tags_are_tried_once_each_and_come_to_an_end() {
+        let tag = |text: &str| Some(text.to_owned());
+        let mut tried = vec![tag("\"old\"")];
+        let mut walk = Vec::new();
+        while let Some(next) = next_match(&tried, Some("\"a\""), false) {
+            tried.push(next.clone());
+            walk.push(next);
+        }
+        assert_eq!(walk, [tag("\"a\""), tag("*"), None, tag("a")]);
+        assert_eq!(next_match(&[None], Some("W/\"a\""), true), Some(tag("*")), "a weak tag is not sent");
+        assert_eq!(next_match(&[None, tag("*")], None, true), None, "one that is demanded is not left out");
     }
 }

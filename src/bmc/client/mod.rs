@@ -5,6 +5,7 @@
 mod accounts;
 mod act;
 mod bios;
+mod boot;
 mod certificates;
 mod events;
 mod firmware;
@@ -13,6 +14,7 @@ mod ground;
 mod logs;
 mod manager;
 mod media;
+mod order;
 mod ports;
 mod scan;
 mod send;
@@ -57,7 +59,7 @@ use crate::model::{
     failure::Cause,
     fleet::{Node, Trust},
     lease::Gate,
-    power::{BootOverride, PowerState},
+    power::PowerState,
 };
 use send::Wire;
 
@@ -187,6 +189,8 @@ pub struct Client {
     endpoint: String,
     wanted_system: Option<String>,
     deadline: Duration,
+    /// If-Match is refused, whatever stands in it.
+    minds_match: std::sync::atomic::AtomicBool,
     /// The last view: its path, reset types and quirks do not change while a client lives.
     view: tokio::sync::Mutex<Option<SystemView>>,
 }
@@ -215,6 +219,7 @@ impl Client {
             endpoint: url.to_owned(),
             wanted_system: node.bmc.as_ref().and_then(|bmc| bmc.system.clone()),
             deadline: options.deadline,
+            minds_match: Default::default(),
             view: tokio::sync::Mutex::new(None),
         })
     }
@@ -257,21 +262,6 @@ impl Client {
 
     pub async fn power(&self) -> Result<PowerState, Failure> {
         self.limited("read the power state", self.power_now()).await
-    }
-
-    /// The override in force. A target that has no word here (`Usb`, `UefiTarget`) is `Refused` with its name.
-    pub async fn boot(&self) -> Result<BootOverride, Failure> {
-        self.limited("read the boot override", async {
-            let view = self.fresh_view(false).await?;
-            let boot = view.system.boot.unwrap_or_default();
-            let fail = |why: String| Failure::new(Cause::Refused, self.what("read the boot override"), why);
-            match read::boot(&boot, &view.quirks) {
-                Ok(Some(value)) => Ok(value),
-                Ok(None) => Err(fail("the BMC shows none".into())),
-                Err(word) => Err(fail(format!("it is set to `{word}`, which rackctl does not set"))),
-            }
-        })
-        .await
     }
 
     /// `LastResetTime` as the BMC writes it: compared with itself only, BMC clocks are wrong.

@@ -340,8 +340,15 @@ impl Wire {
             }
             bytes.extend_from_slice(&chunk);
         }
-        if let Some(encoding) = encoding {
-            return Err(malformed(format!("the answer is packed ({}), which was not asked for", clean(&encoding))));
+        // iLO 4 and 5 pack also where identity was asked for (ansible _redfish_utils.py:4173).
+        match encoding.map(|e| e.to_ascii_lowercase()).as_deref() {
+            Some("gzip" | "x-gzip") if !bytes.is_empty() => {
+                bytes = json::unpack(&bytes).map_err(|fault| malformed(fault.to_string()))?;
+            }
+            None | Some("gzip" | "x-gzip") => {}
+            Some(other) => {
+                return Err(malformed(format!("the answer is packed ({}), which was not asked for", clean(other))));
+            }
         }
         let body = match json::read(&bytes) {
             Ok(body) => body,

@@ -1,6 +1,8 @@
 //! The field-replaceable-unit inventory: who made it, what it is, its serial numbers (IPMI 2.0, 34; Platform Management
 //! FRU Information Storage Definition 1.0).
 
+use serde::Serialize;
+
 use super::{
     bytes::{Reader, Short, checksum},
     fault::Fault,
@@ -42,7 +44,8 @@ pub fn read(data: &[u8]) -> Result<&[u8], Short> {
     reader.take(usize::from(count), "inventory")
 }
 
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Inventory {
     pub chassis_part: Option<String>,
     pub chassis_serial: Option<String>,

@@ -25,6 +25,7 @@ pub mod sdr;
 pub mod sel;
 pub mod sensor;
 pub mod session;
+pub mod shown;
 pub mod sol;
 pub mod status;
 pub mod text;

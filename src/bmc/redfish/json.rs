@@ -1,5 +1,7 @@
 //! Foreign JSON under limits: size, nesting. Nothing here trusts a BMC.
 
+use std::io::Read;
+
 use serde_json::Value;
 
 /// Bytes of one answer. The largest resource of the vendors' trees (an attribute registry) has 1.3 MB; we read none of those.
@@ -17,6 +19,8 @@ pub enum JsonFault {
     Nesting,
     #[error("the answer is no JSON: {0}")]
     Syntax(String),
+    #[error("the answer is packed (gzip) and cannot be unpacked: {0}")]
+    Packed(String),
 }
 
 /// Reads one JSON document; an empty one is null (many BMCs answer a PATCH so).
@@ -31,6 +35,14 @@ pub fn read(bytes: &[u8]) -> Result<Value, JsonFault> {
         return Err(JsonFault::Nesting);
     }
     serde_json::from_slice(bytes).map_err(|e| JsonFault::Syntax(clean(&e.to_string())))
+}
+
+/// A packed body (gzip, RFC 1952). Never more is unpacked than one answer may have, however small it came.
+pub fn unpack(bytes: &[u8]) -> Result<Vec<u8>, JsonFault> {
+    let mut out = Vec::new();
+    let mut unpacked = flate2::read::GzDecoder::new(bytes).take(MAX_BODY_BYTES as u64 + 1);
+    unpacked.read_to_end(&mut out).map_err(|e| JsonFault::Packed(clean(&e.to_string())))?;
+    if out.len() > MAX_BODY_BYTES { Err(JsonFault::Size(out.len())) } else { Ok(out) }
 }
 
 /// Whether brackets outside of strings nest deeper than `limit`: seen before a value is built.
@@ -84,6 +96,25 @@ mod tests {
         assert_eq!(read(deep.as_bytes()), Err(JsonFault::Nesting));
         let allowed = "[".repeat(MAX_NESTING) + &"]".repeat(MAX_NESTING);
         assert!(read(allowed.as_bytes()).is_ok());
+    }
+
+    // fault: F20 invariant: I19 harness: D
+    #[test]
+    fn a_small_body_that_unpacks_to_a_large_one_is_refused() {
+        use std::io::Write;
+        let packed = |bytes: &[u8]| {
+            let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
+            encoder.write_all(bytes).unwrap();
+            encoder.finish().unwrap()
+        };
+        assert_eq!(unpack(&packed(br#"{"Id": "1"}"#)).as_deref(), Ok(br#"{"Id": "1"}"#.as_slice()));
+        let bomb = packed(&vec![b' '; MAX_BODY_BYTES * 16]);
+        assert!(bomb.len() < MAX_BODY_BYTES / 32, "{}", bomb.len());
+        assert_eq!(unpack(&bomb), Err(JsonFault::Size(MAX_BODY_BYTES + 1)));
+        let mut torn = packed(br#"{"Id": "1"}"#);
+        torn.truncate(torn.len() - 6);
+        assert!(matches!(unpack(&torn), Err(JsonFault::Packed(_))));
+        assert!(matches!(unpack(b"{}"), Err(JsonFault::Packed(_))));
     }
 
     #[test]

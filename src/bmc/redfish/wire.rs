@@ -35,6 +35,7 @@ macro_rules! resource {
 
 pub mod account;
 pub mod bios;
+pub mod boot;
 pub mod log;
 pub mod media;
 pub mod port;
@@ -151,7 +152,9 @@ resource! {
         "BootSourceOverrideTarget" target: String,
         "BootSourceOverrideMode" mode: ModeWord,
         "HttpBootUri" http_boot_uri: String,
+        "BootOptions" options: Link,
     } lists {
+        "BootOrder" order: String,
         "BootSourceOverrideTarget@Redfish.AllowableValues" targets: String,
         "BootSourceOverrideEnabled@Redfish.AllowableValues" enabled_values: String,
         "BootSourceOverrideMode@Redfish.AllowableValues" mode_values: String,

@@ -86,7 +86,9 @@ impl PowerVerb {
 EXAMPLES
     rackctl boot show --all
     rackctl boot set pxe n1
-    rackctl boot set disk n1 --persistent")]
+    rackctl boot set disk n1 --persistent
+    rackctl boot set cd n1 --url http://10.0.0.5/rescue.iso
+    rackctl boot set none n1          as ever: no override, order and media as they were")]
 pub struct Boot {
     #[command(subcommand)]
     pub verb: BootVerb,
@@ -103,6 +105,10 @@ pub enum BootVerb {
         /// Until it is set otherwise
         #[arg(long)]
         persistent: bool,
+        /// http: the file that UEFI HTTP boot fetches. cd: the image that is put into its virtual drive, and taken out by
+        /// `boot set none`
+        #[arg(long, value_name = "URL")]
+        url: Option<String>,
         /// Say what would be sent, send nothing
         #[arg(long)]
         dry_run: bool,
@@ -140,18 +146,41 @@ impl From<BootWord> for BootTarget {
     }
 }
 
-/// What the BMCs know and the inventory does not, as manifests to merge; reads alone
+/// What machines have and the inventory does not say, as manifests to merge
 #[derive(Clone, Debug, Args)]
 #[command(after_help = "\
 EXAMPLES
-    rackctl inspect n1                     serial, UUID, MAC addresses, the disk
+    rackctl inspect n1                     serial, UUID, MAC addresses, the disk: what its BMC knows
     rackctl inspect --all > found.yaml
+    rackctl inspect n1 --write             into the manifest of n1, which keeps its comments
     rackctl inspect --all -o json          everything that was seen
+    rackctl inspect n1 --boot              boots the installer, which looks and writes to no disk
+    rackctl inspect n1 --boot --yes -o yaml
 
-Nothing that stands in the inventory is replaced: what differs is told, with exit code 1.")]
+Nothing that stands in the inventory is replaced: what differs is told, with exit code 1.
+With --boot a machine restarts twice: into the installer, and back to how it was found, on or off. Its network
+boot and its boot override are withdrawn before that, also where something fails.")]
 pub struct Inspect {
     #[command(flatten)]
     pub targets: Targets,
+    /// Boot the installer over the network and look from there: disks, interfaces and their links, memory, firmware
+    #[arg(long)]
+    pub boot: bool,
+    /// Write what is found into the manifests of the machines
+    #[arg(long)]
+    pub write: bool,
+    /// Also machines that rackctl installed: out of service meanwhile, one at a time as their cluster allows
+    #[arg(long, requires = "boot")]
+    pub installed: bool,
+    /// Also where a cluster stops serving meanwhile
+    #[arg(long, requires = "boot")]
+    pub lose_quorum: bool,
+    /// Do not ask
+    #[arg(short, long, requires = "boot")]
+    pub yes: bool,
+    /// Say what would be done, do nothing
+    #[arg(long)]
+    pub dry_run: bool,
 }
 
 /// The serial console of a machine; `~.` leaves

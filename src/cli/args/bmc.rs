@@ -79,6 +79,8 @@ pub struct Log {
     /// Do not ask
     #[arg(short, long, requires = "clear")]
     pub yes: bool,
+    #[command(flatten)]
+    pub dry: Dry,
 }
 
 /// Temperatures, fans, voltages, and what the machine draws
@@ -117,6 +119,8 @@ pub struct Bios {
     /// Throw away what is pending
     #[arg(long, conflicts_with_all = ["set", "attribute", "pending"])]
     pub clear_pending: bool,
+    #[command(flatten)]
+    pub dry: Dry,
 }
 
 /// Versions of all firmware, and updates
@@ -138,6 +142,16 @@ pub struct Firmware {
     pub item: Option<String>,
     #[command(flatten)]
     pub taking: Taking,
+    #[command(flatten)]
+    pub dry: Dry,
+}
+
+/// Of what changes something.
+#[derive(Clone, Copy, Debug, Args)]
+pub struct Dry {
+    /// Say what would be done, do nothing
+    #[arg(long)]
+    pub dry_run: bool,
 }
 
 /// Of what takes machines away.
@@ -179,6 +193,8 @@ pub struct Raid {
     /// Also on machines that rackctl installed
     #[arg(long)]
     pub installed: bool,
+    #[command(flatten)]
+    pub dry: Dry,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -220,6 +236,8 @@ pub struct Users {
     /// Read the new password from this file, which nobody else may read
     #[arg(long, value_name = "PATH", requires = "set_password")]
     pub password_file: Option<PathBuf>,
+    #[command(flatten)]
+    pub dry: Dry,
 }
 
 /// Certificates that BMCs serve, and new ones
@@ -238,6 +256,8 @@ pub struct Cert {
     /// Do not ask
     #[arg(short, long, requires = "replace")]
     pub yes: bool,
+    #[command(flatten)]
+    pub dry: Dry,
 }
 
 /// Virtual media: slots, and the images in them
@@ -260,6 +280,8 @@ pub struct Media {
     /// This slot, by its id
     #[arg(long, value_name = "ID")]
     pub slot: Option<String>,
+    #[command(flatten)]
+    pub dry: Dry,
 }
 
 /// The machine's screen as a picture
@@ -286,6 +308,8 @@ pub struct Nmi {
     pub targets: Targets,
     #[command(flatten)]
     pub taking: Taking,
+    #[command(flatten)]
+    pub dry: Dry,
 }
 
 /// Restart the BMC, not the machine, and wait until it answers again
@@ -300,20 +324,29 @@ pub struct Reset {
     /// Do not ask
     #[arg(short, long)]
     pub yes: bool,
+    #[command(flatten)]
+    pub dry: Dry,
 }
 
-/// Show the public key that a BMC presents, and print the line that pins it
+/// Show the public key that a BMC presents, and pin it in the node's manifest once you have agreed
 #[derive(Clone, Debug, Args)]
 #[command(after_help = "\
 EXAMPLES
-    rackctl bmc trust n1
-    rackctl bmc trust n1 --fingerprint sha256:3f2a…")]
+    rackctl bmc trust n1                             shows it, and asks
+    rackctl bmc trust n1 --fingerprint sha256:3f2a…  pins it if that is the one
+    rackctl bmc trust --all --dry-run                shows all, writes nothing
+
+The manifest keeps its comments and its form: one value is written, and read back. Without a terminal nothing is
+pinned unless the fingerprint is given.")]
 pub struct Trust {
     #[command(flatten)]
     pub targets: Targets,
     /// The fingerprint you read elsewhere: anything else is refused
     #[arg(long, value_name = "SHA256", value_parser = values::fingerprint)]
     pub fingerprint: Option<String>,
+    /// Show it, write nothing
+    #[arg(long)]
+    pub dry_run: bool,
 }
 
 impl BmcVerb {

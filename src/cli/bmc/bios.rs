@@ -9,8 +9,9 @@ use crate::{
 };
 
 pub fn run(globals: &Globals, args: &Args) -> Result<Exit, Stop> {
+    let asked = change::Asked { dry_run: args.dry.dry_run, ..change::Asked::default() };
     if args.clear_pending {
-        return change::run(globals, &args.targets, BmcChange::ClearPendingBios, change::Asked::default());
+        return change::run(globals, &args.targets, BmcChange::ClearPendingBios, asked);
     }
     if !args.set.is_empty() {
         let attributes: std::collections::BTreeMap<_, _> = args.set.iter().cloned().collect();
@@ -18,7 +19,7 @@ pub fn run(globals: &Globals, args: &Args) -> Result<Exit, Stop> {
             let why = "an attribute is set twice";
             return Err(Stop::usage(Failure::new(Cause::Refused, "bmc bios --set", why)));
         }
-        return change::run(globals, &args.targets, BmcChange::SetBios { attributes }, change::Asked::default());
+        return change::run(globals, &args.targets, BmcChange::SetBios { attributes }, asked);
     }
     let mut rows = look::over(globals, &args.targets, |client| {
         Box::pin(async move { client.redfish("read its BIOS attributes")?.bios().await })

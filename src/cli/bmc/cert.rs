@@ -73,6 +73,7 @@ fn replace(globals: &Globals, args: &Cert, path: &Path) -> Result<Exit, Stop> {
     }
     let pem = Arc::new(Secret::new(text));
     let pin = certificates::pin_of_pem(pem.expose()).map_err(fault)?;
-    let asked = change::Asked { yes: args.yes, secret: Some(pem), ..change::Asked::default() };
+    let asked =
+        change::Asked { yes: args.yes, dry_run: args.dry.dry_run, secret: Some(pem), ..change::Asked::default() };
     change::run(globals, &args.targets, BmcChange::ReplaceCertificate { pin }, asked)
 }

@@ -24,6 +24,7 @@ pub struct Asked {
     pub yes: bool,
     pub lose_quorum: bool,
     pub installed: bool,
+    pub dry_run: bool,
     pub secret: Option<Arc<Secret>>,
 }
 
@@ -34,14 +35,25 @@ impl Asked {
 }
 
 pub fn nmi(globals: &Globals, args: &Nmi) -> Result<Exit, Stop> {
-    run(globals, &args.targets, BmcChange::Nmi, Asked::taking(args.taking))
+    let asked = Asked { dry_run: args.dry.dry_run, ..Asked::taking(args.taking) };
+    run(globals, &args.targets, BmcChange::Nmi, asked)
 }
 
 pub fn reset(globals: &Globals, args: &Reset) -> Result<Exit, Stop> {
-    run(globals, &args.targets, BmcChange::RestartBmc, Asked { yes: args.yes, ..Asked::default() })
+    run(
+        globals,
+        &args.targets,
+        BmcChange::RestartBmc,
+        Asked { yes: args.yes, dry_run: args.dry.dry_run, ..Asked::default() },
+    )
 }
 
 pub fn run(globals: &Globals, targets: &Targets, change: BmcChange, asked: Asked) -> Result<Exit, Stop> {
+    let goal =
+        |nodes| Goal::Bmc { nodes, change: change.clone(), lose_quorum: asked.lose_quorum, installed: asked.installed };
+    if asked.dry_run {
+        return short::plan_alone(globals, targets, Nothing::IsRefused, &goal);
+    }
     if change.destroys() && !asked.yes {
         confirm_loss(globals, targets, &change)?;
     }
@@ -64,8 +76,6 @@ pub fn run(globals: &Globals, targets: &Targets, change: BmcChange, asked: Asked
         patience: globals.timeout.unwrap_or(Duration::from_secs(change.deadline_s())),
         hint: "",
     };
-    let goal =
-        |nodes| Goal::Bmc { nodes, change: change.clone(), lose_quorum: asked.lose_quorum, installed: asked.installed };
     short::run(globals, targets, Nothing::IsRefused, &short, &goal)
 }
 

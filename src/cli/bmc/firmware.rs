@@ -18,7 +18,12 @@ struct Said {
 pub fn run(globals: &Globals, args: &Args) -> Result<Exit, Stop> {
     if let Some(image) = &args.update {
         let change = BmcChange::UpdateFirmware { image: image.clone(), target: args.item.clone() };
-        return change::run(globals, &args.targets, change, change::Asked::taking(args.taking));
+        return change::run(
+            globals,
+            &args.targets,
+            change,
+            change::Asked { dry_run: args.dry.dry_run, ..change::Asked::taking(args.taking) },
+        );
     }
     let rows = look::over(globals, &args.targets, |client| {
         Box::pin(async move { Ok(Said { firmware: client.redfish("read its firmware inventory")?.firmware().await? }) })

@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use super::look;
 use crate::{
-    bmc::{self, client::ManagerFacts, neighbours::Neighbour},
+    bmc::{self, client::ManagerFacts, ipmi, neighbours::Neighbour},
     cli::{args::bmc::Info, globals::Globals},
     model::{Failure, facts::BmcFacts},
     output::{Exit, Stop, resource},
@@ -19,6 +19,9 @@ struct Said {
     progress: Option<bmc::client::Progress>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     neighbours: Vec<Neighbour>,
+    /// Over IPMI: the BMC's own description of itself, and its inventory records.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ipmi: Option<ipmi::shown::About>,
 }
 
 pub fn run(globals: &Globals, args: &Info) -> Result<Exit, Stop> {
@@ -69,11 +72,15 @@ fn heard(neighbour: &Neighbour) -> String {
 async fn said(client: &bmc::Client, whole: bool) -> Result<Said, Failure> {
     let facts = client.facts().await?;
     let manager = client.bmc_info().await?;
-    let (mut progress, mut neighbours) = (None, Vec::new());
-    // Over IPMI neither is told: what there is, is shown.
-    if let (true, Ok(client)) = (whole, client.redfish("read more")) {
-        progress = client.progress().await?;
-        neighbours = client.neighbours().await?;
+    let (mut progress, mut neighbours, mut about) = (None, Vec::new(), None);
+    // Each way knows what the other does not: what there is, is shown.
+    match client.redfish("read more") {
+        Ok(client) if whole => {
+            progress = client.progress().await?;
+            neighbours = client.neighbours().await?;
+        }
+        Err(_) if whole => about = Some(client.ipmi("read more")?.about().await?),
+        _ => {}
     }
-    Ok(Said { facts, manager, progress, neighbours })
+    Ok(Said { facts, manager, progress, neighbours, ipmi: about })
 }

@@ -27,7 +27,6 @@ use crate::{
 
 /// Between two looks of `--follow`: a BMC answers 2 to 6 requests a second, and has other things to do.
 const FOLLOW_EVERY: Duration = Duration::from_secs(5);
-const READ: &str = "read its logs";
 /// What `--follow` begins with.
 const FIRST_ENTRIES: usize = 10;
 
@@ -43,7 +42,7 @@ pub fn run(globals: &Globals, args: &Args) -> Result<Exit, Stop> {
             globals,
             &args.targets,
             change,
-            change::Asked { yes: args.yes, ..change::Asked::default() },
+            change::Asked { yes: args.yes, dry_run: args.dry.dry_run, ..change::Asked::default() },
         );
     }
     if args.follow {
@@ -53,7 +52,7 @@ pub fn run(globals: &Globals, args: &Args) -> Result<Exit, Stop> {
     let wanted = args.log.clone();
     let mut rows = look::over(globals, &args.targets, move |client| {
         let wanted = wanted.clone();
-        Box::pin(async move { Ok(Said { logs: client.redfish(READ)?.logs(wanted.as_deref()).await? }) })
+        Box::pin(async move { Ok(Said { logs: client.logs(wanted.as_deref()).await? }) })
     })?;
     if let Some(most) = args.tail {
         rows.iter_mut().filter_map(|(_, r)| r.as_mut().ok()).for_each(|said| tail(&mut said.logs, most));
@@ -119,6 +118,8 @@ struct Watched {
     client: Option<bmc::Client>,
     /// Entries of the last look, by the path of their log.
     known: BTreeMap<String, BTreeSet<Entry>>,
+    /// Of the BMC's log as it was last read: see [`bmc::Client::log_mark`].
+    mark: Option<String>,
     /// Told that it does not answer.
     silent: bool,
     /// What will not mend.
@@ -135,10 +136,15 @@ impl Watched {
         if self.client.is_none() {
             self.client = Some(session.bmc(session.node(&self.name)?, passwords, look::LOOK).await?);
         }
-        match &self.client {
-            Some(client) => client.redfish(READ)?.logs(wanted).await,
-            None => Ok(Vec::new()),
+        let Some(client) = &self.client else { return Ok(Vec::new()) };
+        let mark = client.log_mark().await?;
+        if mark.is_some() && mark == self.mark {
+            return Ok(Vec::new());
         }
+        let logs = client.logs(wanted).await?;
+        // Asked for before the log was read: an entry between the two is read twice and not missed.
+        self.mark = mark;
+        Ok(logs)
     }
 
     /// What was not there at the last look.
@@ -161,6 +167,7 @@ async fn follow(globals: &Globals, args: &Args, session: &Session, names: &[Stri
         name: name.clone(),
         client: None,
         known: BTreeMap::new(),
+        mark: None,
         silent: false,
         ended: None,
     };

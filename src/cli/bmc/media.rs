@@ -22,7 +22,12 @@ pub fn run(globals: &Globals, args: &Args) -> Result<Exit, Stop> {
         (None, false) => None,
     };
     if let Some(change) = change {
-        return change::run(globals, &args.targets, change, change::Asked::default());
+        return change::run(
+            globals,
+            &args.targets,
+            change,
+            change::Asked { dry_run: args.dry.dry_run, ..change::Asked::default() },
+        );
     }
     let mut rows = look::over(globals, &args.targets, |client| {
         Box::pin(async move { Ok(Said { slots: client.redfish("look at its virtual media")?.media().await? }) })

@@ -26,7 +26,11 @@ pub fn run(globals: &Globals, args: &Args) -> Result<Exit, Stop> {
         (None, None) => None,
     };
     if let Some(change) = change {
-        let asked = change::Asked { installed: args.installed, ..change::Asked::taking(args.taking) };
+        let asked = change::Asked {
+            installed: args.installed,
+            dry_run: args.dry.dry_run,
+            ..change::Asked::taking(args.taking)
+        };
         return change::run(globals, &args.targets, change, asked);
     }
     let rows = look::over(globals, &args.targets, |client| {

@@ -2,15 +2,13 @@
 
 use super::look;
 use crate::{
-    bmc::sensors::{Kind, Reading},
+    bmc::sensors::{Kind, Reading, Stated},
     cli::{args::bmc::Sensors, globals::Globals},
     output::{Exit, Stop},
 };
 
 pub fn run(globals: &Globals, args: &Sensors) -> Result<Exit, Stop> {
-    let rows = look::over(globals, &args.targets, |client| {
-        Box::pin(async move { client.redfish("read its sensors")?.sensors().await })
-    })?;
+    let rows = look::over(globals, &args.targets, |client| Box::pin(client.sensors()))?;
     look::show(
         globals,
         rows,
@@ -23,6 +21,7 @@ pub fn run(globals: &Globals, args: &Sensors) -> Result<Exit, Stop> {
         },
         |readings, wide| {
             let mut lines: Vec<Vec<String>> = readings.sensors.iter().map(|r| cells(r, wide)).collect();
+            lines.extend(readings.states.iter().map(|s| stated(s, wide)));
             if let Some(watts) = readings.power_watts {
                 let mut line = vec![
                     "(whole machine)".into(),
@@ -38,6 +37,16 @@ pub fn run(globals: &Globals, args: &Sensors) -> Result<Exit, Stop> {
             lines
         },
     )
+}
+
+/// A sensor that is in a state: what it says stands where others have their number.
+fn stated(sensor: &Stated, wide: bool) -> Vec<String> {
+    let states = Some(sensor.states.join(", ")).filter(|s| !s.is_empty());
+    let mut line = vec![sensor.name.clone(), sensor.kind.clone(), look::or_dash(&states), "-".to_owned()];
+    if wide {
+        line.extend(std::iter::repeat_n("-".to_owned(), 5));
+    }
+    line
 }
 
 fn cells(reading: &Reading, wide: bool) -> Vec<String> {
@@ -58,7 +67,7 @@ fn cells(reading: &Reading, wide: bool) -> Vec<String> {
     if wide {
         let limit = |value: Option<f64>| value.map_or_else(|| "-".to_owned(), number);
         let limits = &reading.limits;
-        line.push(reading.chassis.clone());
+        line.push(look::or_dash(&Some(reading.chassis.clone()).filter(|c| !c.is_empty())));
         line.extend([limits.low_critical, limits.low_warning, limits.high_warning, limits.high_critical].map(limit));
     }
     line

@@ -28,10 +28,18 @@ struct Said {
 
 pub fn run(globals: &Globals, args: &Args) -> Result<Exit, Stop> {
     if let Some(user) = &args.set_password {
+        let change = BmcChange::SetPassword { user: user.clone() };
+        if args.dry.dry_run {
+            return change::run(
+                globals,
+                &args.targets,
+                change,
+                change::Asked { dry_run: true, ..change::Asked::default() },
+            );
+        }
         let password = Arc::new(new_password(user, args.password_file.as_deref())?);
         secrets::remember(&password);
         let secret = Some(password);
-        let change = BmcChange::SetPassword { user: user.clone() };
         let done = change::run(globals, &args.targets, change, change::Asked { secret, ..change::Asked::default() })?;
         stdout::note(
             "where an inventory's credential is this user's, its source must give the new password from now on",
@@ -40,7 +48,7 @@ pub fn run(globals: &Globals, args: &Args) -> Result<Exit, Stop> {
     }
     let rows = look::over(globals, &args.targets, |client| {
         Box::pin(async move {
-            let (users, rules) = client.redfish("read its accounts")?.accounts().await?;
+            let (users, rules) = client.accounts().await?;
             Ok(Said { users, rules })
         })
     })?;

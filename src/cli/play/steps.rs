@@ -148,7 +148,7 @@ impl Steps<'_> {
         if !goal.is_short() {
             let stopped = || self.watch.wished();
             let step = Step { run, parent: self.run, approvals: self.approvals, stopped: &stopped };
-            let order = Order { goal, limits: self.limits, kept: None, step: Some(step) };
+            let order = Order { goal, limits: self.limits, kept: None, step: Some(step), id: None };
             return apply::run(self.globals, self.session, &order);
         }
         let power = matches!(goal, Goal::Power { .. });

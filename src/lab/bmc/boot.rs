@@ -42,10 +42,21 @@ fn word(target: BootTarget) -> &'static str {
     }
 }
 
+/// Where a vendor has its own order, and the list in it.
+pub fn own_order(vendor: &str) -> (String, &'static str) {
+    match vendor {
+        "lenovo" => (format!("{SYSTEM}/Oem/Lenovo/BootSettings/BootOrder.BootOrder"), "BootOrderNext"),
+        _ => (format!("{SYSTEM}/Oem/Supermicro/FixedBootOrder"), "FixedBootOrder"),
+    }
+}
+
 impl State {
     /// The live part of Boot. In a recorded tree only what it has is laid over.
     pub fn show_boot(&self, of: BootState, words: &BootWords, base: &mut Map<String, Value>) {
         let faults = &self.effective;
+        if faults.has(Fault::BootOwnOrder) {
+            base.retain(|name, _| name != "BootOrder" && name != "BootOptions");
+        }
         if faults.has(Fault::BootNoOverride) {
             base.retain(|name, _| !name.starts_with("BootSourceOverride") && name != "HttpBootUri");
             return;
@@ -92,6 +103,23 @@ impl State {
         shown
     }
 
+    /// What stands first in the boot order, where that is the network: the machine starts from it without an override.
+    pub fn first_of_order(&self) -> Option<BootTarget> {
+        if let Some((path, property)) = self.effective.text(Fault::BootOwnOrder).map(own_order) {
+            let first = self.docs.body(&path)?[property].get(0)?.as_str()?;
+            return first.to_lowercase().contains("network").then_some(BootTarget::Pxe);
+        }
+        let boot = &self.docs.body(&self.places.system)?["Boot"];
+        let first = boot["BootOrder"].get(0)?.as_str()?;
+        let options = boot["BootOptions"]["@odata.id"].as_str()?;
+        let option = self.docs.body(&format!("{}/{first}", options.trim_end_matches('/')))?;
+        match option["Alias"].as_str()? {
+            "Pxe" => Some(BootTarget::Pxe),
+            "UefiHttp" => Some(BootTarget::Http),
+            _ => None,
+        }
+    }
+
     /// A PATCH of the system with a Boot in it, or of its settings resource.
     pub fn patch_boot(&mut self, now: OffsetDateTime, sent: &Map<String, Value>, settings: bool) -> Reply {
         if self.has(Fault::BootSettings) && !settings {
@@ -107,8 +135,11 @@ impl State {
         if !faults.is_empty() {
             return errors(400, faults);
         }
-        if self.has(Fault::IgnoreBootOverride) {
-            return Reply::empty(200);
+        let order_alone = sent.len() == 1 && sent.contains_key("BootOrder");
+        match self.effective.text(Fault::IgnoreBootOverride) {
+            Some("override") if order_alone => {}
+            Some(_) => return Reply::empty(200),
+            None => {}
         }
         if let Some(order) = sent.get("BootOrder") {
             let order = json!({ "Boot": { "BootOrder": order } });
@@ -142,7 +173,10 @@ impl State {
             boot.target = boot_target(&word).unwrap_or(BootTarget::None);
             words.target = Some(word);
         }
-        boot.enabled = asked.enabled.unwrap_or(boot.enabled);
+        boot.enabled = match asked.enabled {
+            Some(EnabledWord::Once) if self.has(Fault::BootOnceLasts) => EnabledWord::Continuous,
+            asked => asked.unwrap_or(boot.enabled),
+        };
         boot.mode = asked.mode.unwrap_or(match self.has(Fault::BootModeReverts) {
             true => ModeWord::Legacy,
             false => boot.mode,

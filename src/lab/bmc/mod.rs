@@ -208,6 +208,12 @@ impl<C: Chassis> Bmc<C> {
         state.advance(OffsetDateTime::now_utc());
         state.sessions.list().len()
     }
+    /// The boot order as it is shown; empty where it shows none.
+    pub fn boot_order(&self) -> Vec<String> {
+        let state = self.state();
+        let order = state.docs.body(&state.places.system).map(|body| body["Boot"]["BootOrder"].clone());
+        order.and_then(|o| serde_json::from_value(o).ok()).unwrap_or_default()
+    }
     /// Ends all sessions, as a restart of a BMC does: their tokens are refused from now on.
     pub fn drop_sessions(&self) {
         self.state().drop_sessions();

@@ -190,7 +190,7 @@ impl State {
         if self.boot.enabled == EnabledWord::Once && !self.has(Fault::BootSticky) {
             self.boot = cleared(self.boot.mode);
         }
-        (set && !self.has(Fault::BootNotHonoured)).then_some(target)
+        (set && !self.has(Fault::BootNotHonoured)).then_some(target).or_else(|| self.first_of_order())
     }
 
     /// The BMC starts anew: sessions end, and what it only kept in memory is lost.

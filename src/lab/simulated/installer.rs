@@ -144,7 +144,7 @@ impl Boot<'_> {
         let http = Http::new(from).map_err(|why| ("network", why))?;
         http.object(&self.line.assets, &self.line.stage2).await?;
         self.enter(progress, Stage::Examining);
-        progress.found(vec![self.machine.disk_shown()]);
+        progress.found(vec![self.machine.disk_shown()], self.machine.hardware_shown());
         Ok(())
     }
 

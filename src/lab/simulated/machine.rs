@@ -189,6 +189,22 @@ impl Machine {
         self.disk.get().shown(&self.identity().disk_serial, self.spec.disk_bytes)
     }
 
+    /// What its kernel would show of it beside the disk.
+    pub(super) fn hardware_shown(&self) -> rackctl_wire::Hardware {
+        let nic = rackctl_wire::Nic {
+            name: "eth0".to_owned(),
+            mac: self.spec.mac.to_string(),
+            driver: Some("virtio_net".to_owned()),
+            link: Some(true),
+            speed_mbps: None,
+        };
+        rackctl_wire::Hardware {
+            uefi: self.spec.firmware == crate::model::fleet::BootMode::Uefi,
+            cpu: None,
+            interfaces: vec![nic],
+        }
+    }
+
     /// A disk with somebody else's data takes the place of the one that it has. The count of wipes goes on.
     pub fn put_foreign_disk(&self) -> Result<(), Failure> {
         self.disk

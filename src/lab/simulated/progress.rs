@@ -5,12 +5,13 @@ use std::{
     time::Instant,
 };
 
-use rackctl_wire::{Disk, PROTOCOL, Report, Stage, StageError};
+use rackctl_wire::{Disk, Hardware, PROTOCOL, Report, Stage, StageError};
 use tokio::sync::{Notify, watch};
 
 struct State {
     stage: Stage,
     disks: Option<Vec<Disk>>,
+    hardware: Option<Hardware>,
     ticket: Option<String>,
     error: Option<StageError>,
     started: Vec<(Stage, u64)>,
@@ -36,6 +37,7 @@ impl Progress {
             state: Mutex::new(State {
                 stage: Stage::Claimed,
                 disks: None,
+                hardware: None,
                 ticket: None,
                 error: None,
                 started: Vec::new(),
@@ -65,8 +67,9 @@ impl Progress {
         self.changed.notify_one();
     }
 
-    pub fn found(&self, disks: Vec<Disk>) {
-        self.lock().disks = Some(disks);
+    pub fn found(&self, disks: Vec<Disk>, hardware: Hardware) {
+        let mut state = self.lock();
+        (state.disks, state.hardware) = (Some(disks), Some(hardware));
     }
 
     pub fn ticket(&self, id: &str) {
@@ -112,6 +115,7 @@ impl Progress {
             done_bytes: None,
             total_bytes: None,
             disks: state.disks.clone(),
+            hardware: state.hardware.clone(),
             ticket: state.ticket.clone(),
             error: state.error.clone(),
             uptime_ms,

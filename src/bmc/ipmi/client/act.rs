@@ -9,9 +9,7 @@ use crate::{
     bmc::{
         boot,
         client::Operation,
-        ipmi::{
-            Fault, chassis::Control, device, message::Command, options, options::Flags, rakp::Privilege, sel, user,
-        },
+        ipmi::{Fault, chassis::Control, message::Command, options, options::Flags, rakp::Privilege, sel, user},
         settle::{self, Driven, Sent},
     },
     model::{
@@ -105,19 +103,6 @@ impl Client {
     /// Brings the machine on or off and waits until the BMC shows it; see [`settle::set_power`].
     pub async fn set_power(&self, on: bool, force: bool, deadline: Duration) -> Result<(), Failure> {
         settle::set_power(self, on, force, deadline).await
-    }
-
-    /// Restarts the BMC, not the machine. The session ends with it.
-    pub async fn reset_bmc(&self, cold: bool) -> Result<(), Failure> {
-        let command = if cold { device::cold_reset() } else { device::warm_reset() };
-        self.limited(command.name, async {
-            match self.ask(&command).await {
-                // Many a BMC is gone before it answers.
-                Ok(_) | Err(Fail::Bmc(Fault::AnswerLost)) => Ok(()),
-                Err(other) => Err(self.told(command.name, other)),
-            }
-        })
-        .await
     }
 
     /// Empties the event log and waits until it is.

@@ -61,6 +61,9 @@ impl Line {
     pub fn idle(&self) -> Duration {
         self.used.elapsed()
     }
+    pub fn began(&self) -> Instant {
+        self.began
+    }
     pub fn now(&self) -> Duration {
         self.began.elapsed()
     }

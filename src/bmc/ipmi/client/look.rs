@@ -16,6 +16,7 @@ use crate::{
             sdr::{self, Sensor},
             sel::{self, Entry},
             sensor::{self, Reading, Thresholds},
+            shown::{self, About},
             user::{self, User},
         },
         read,
@@ -104,12 +105,8 @@ impl Client {
             let boot = flags.and_then(|data| options::read_flags(&data).ok()).and_then(|flags| flags.read().ok());
             let guid = self.optional("read the UUID", self.ask(&guid::get()).await)?;
             let uuid = guid.and_then(|data| guid::read(&data).ok()).flatten();
-            let fru = match self.fru_now().await {
-                Ok(fru) => fru,
-                // No inventory, or one that makes no sense: the other facts count.
-                Err(failure) if matches!(failure.cause, Cause::Refused | Cause::Malformed) => Inventory::default(),
-                Err(failure) => return Err(failure),
-            };
+            // Without an inventory, or with one that makes no sense, the other facts count.
+            let fru = self.fru_if_any().await?.unwrap_or_default();
             let text = |value: &Option<String>| read::text(value);
             let serial = text(&fru.serial).or(text(&fru.chassis_serial));
             // Dell's service tag, which Redfish shows as SKU, stands as the product's serial number here.
@@ -302,6 +299,20 @@ impl Client {
 
     pub async fn fru(&self) -> Result<Inventory, Failure> {
         self.limited("read the inventory", self.fru_now()).await
+    }
+
+    async fn fru_if_any(&self) -> Result<Option<Inventory>, Failure> {
+        match self.fru_now().await {
+            Ok(fru) => Ok(Some(fru)),
+            Err(failure) if matches!(failure.cause, Cause::Refused | Cause::Malformed) => Ok(None),
+            Err(failure) => Err(failure),
+        }
+    }
+
+    /// The BMC's description of itself, with the inventory records.
+    pub async fn about(&self) -> Result<About, Failure> {
+        let doing = "read about the BMC";
+        self.limited(doing, async { Ok(shown::about(&self.device_now().await?, self.fru_if_any().await?)) }).await
     }
 
     async fn fru_now(&self) -> Result<Inventory, Failure> {

@@ -4,6 +4,7 @@ mod act;
 mod console;
 mod line;
 mod look;
+mod restart;
 
 use std::{sync::Arc, time::Duration};
 

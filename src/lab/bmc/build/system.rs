@@ -81,6 +81,7 @@ pub fn shape(docs: &mut Documents, faults: &Faults) {
             body["@Redfish.Settings"] = settings();
         }
     });
+    own_order(docs, faults);
     let bare = faults.has(Fault::BiosNoAttributes);
     docs.change(bios::SETTINGS, |body| {
         let empty = body["Attributes"].as_object().is_none_or(serde_json::Map::is_empty);
@@ -90,6 +91,35 @@ pub fn shape(docs: &mut Documents, faults: &Faults) {
             _ => {}
         }
     });
+}
+
+/// The disk first, as in the standard order; the network by the name of the first interface's entry.
+fn own_order(docs: &mut Documents, faults: &Faults) {
+    let wanted = faults.text(Fault::BootOwnOrder);
+    for vendor in ["supermicro", "lenovo"] {
+        let (path, _) = boot::own_order(vendor);
+        if wanted != Some(vendor) {
+            docs.remove(&path);
+        } else if docs.get(&path).is_none() {
+            let options = docs.below(&format!("{SYSTEM}/BootOptions"));
+            let bodies = options.iter().filter_map(|path| docs.body(path));
+            let pxe = bodies.filter(|b| b["Alias"] == "Pxe").find_map(|b| b["DisplayName"].as_str());
+            let pxe = format!("UEFI Network:(B0/D3/F0) UEFI {}", pxe.unwrap_or("PXE IPv4"));
+            match vendor {
+                "lenovo" => {
+                    let list = ["Hard Disk", "Network", "CD/DVD Rom"];
+                    let body = json!({ "BootOrderCurrent": list, "BootOrderNext": list, "BootOrderSupported": list });
+                    docs.resource(path, "LenovoBootManager.v1_0_0", "Boot order", body).writable = &["BootOrderNext"];
+                }
+                _ => {
+                    let body =
+                        json!({ "BootModeSelected": "UEFI", "FixedBootOrder": ["UEFI Hard Disk", "UEFI CD/DVD", pxe] });
+                    docs.resource(path, "SmcFixedBootOrder.v1_0_0", "Fixed boot order", body).writable =
+                        &["FixedBootOrder"];
+                }
+            }
+        }
+    }
 }
 
 fn settings() -> Value {

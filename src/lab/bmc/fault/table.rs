@@ -54,7 +54,8 @@ faults! {
     EtagUnquoted "etag-unquoted" Flag, "If-Match wants the ETag without its quotes", "ansible strip_etag_quotes";
     // Boot
     BootSettings "boot-settings" Word(&["SD", "Settings", "Pending"]), "Boot is changed on a settings resource; the system answers OperationSupportedInFutureStateURI", "AMI, ASRock: Redfish-Tacklebox#111";
-    IgnoreBootOverride "ignore-boot-override" Flag, "a PATCH of Boot is answered 200 and not applied", "metal-operator#80";
+    IgnoreBootOverride "ignore-boot-override" Word(&["all", "redfish", "override"]), "what sets a boot is answered well and not applied: Redfish and IPMI, Redfish alone, or its override alone", "metal-operator#80";
+    BootOnceLasts "boot-once-lasts" Flag, "Once is kept as Continuous", "sushy-tools";
     BootNotHonoured "boot-not-honoured" Flag, "the override is shown, and the machine boots as ever", "iDRAC9: metal-operator#80";
     BootSticky "boot-sticky" Flag, "Once is never consumed", "sushy-tools with libvirt";
     BootLostAtReset "boot-lost-at-reset" Flag, "a reset of the BMC clears the override", "bmclib PR#459";
@@ -73,6 +74,7 @@ faults! {
     BootUriReadOnly "boot-uri-read-only" Flag, "HttpBootUri cannot be written", "iLO6: libredfish PR#76";
     BootUriMissing "boot-uri-missing" Flag, "there is no HttpBootUri", "Dell: libredfish PR#75";
     BootOrderRefused "boot-order-refused" Flag, "BootOrder cannot be written", "Supermicro: libredfish supermicro.rs";
+    BootOwnOrder "boot-own-order" Word(&["supermicro", "lenovo"]), "there is no BootOrder, but a vendor's own: FixedBootOrder, or BootSettings", "libredfish supermicro.rs, lenovo.rs";
     BootOptionNull "boot-option-null" Flag, "BootOptionEnabled and UefiDevicePath are null", "HPE, Supermicro: recorded trees";
     // Power
     PowerNoop "power-noop" Flag, "a reset is answered 204 and nothing happens", "seen when a BMC lost its CPLD: ironic";

@@ -199,7 +199,7 @@ impl<C: Chassis> Service<C> {
                 let flags = Flags(reader.array("boot flags")?);
                 let mut state = self.bmc.state();
                 let Some(wanted) = boot::state(flags, state.boot) else { return Ok(refuse(Completion::INVALID_FIELD)) };
-                if !state.has(Fault::IgnoreBootOverride) {
+                if state.effective.text(Fault::IgnoreBootOverride) != Some("all") {
                     state.boot = wanted;
                     state.version += 1;
                 }

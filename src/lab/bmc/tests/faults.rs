@@ -69,6 +69,8 @@ const CASES: &[Case] = &[
     case("etag-unquoted", &["GET S", r#"match:last PATCH S {"AssetTag":"x"}"#], "#2 -> 412"),
     case("boot-settings=SD", &[PXE], "OperationSupportedInFutureStateURI"),
     case("ignore-boot-override", &[PXE], r#"!"BootSourceOverrideTarget":"Pxe""#),
+    case("ignore-boot-override=override", &[PXE], r#"!"BootSourceOverrideTarget":"Pxe""#),
+    case("boot-once-lasts", &[PXE], r#""BootSourceOverrideEnabled":"Continuous""#),
     case("boot-not-honoured", &[QUIET_PXE, ON, LATER], "!boots [Some(Pxe)]"),
     case("boot-sticky", &[QUIET_PXE, ON, LATER], r#""BootSourceOverrideEnabled":"Once""#),
     case(
@@ -91,6 +93,8 @@ const CASES: &[Case] = &[
     case("boot-uri-read-only", &[r#"PATCH S {"Boot":{"HttpBootUri":"http://192.0.2.1/x"}}"#], "PropertyNotWritable"),
     case("boot-uri-missing", &["GET S"], "!HttpBootUri"),
     case("boot-order-refused", &[r#"PATCH S {"Boot":{"BootOrder":["Boot0001","Boot0000"]}}"#], "PropertyUnknown"),
+    case("boot-own-order", &["GET S/Oem/Supermicro/FixedBootOrder"], "UEFI Network:"),
+    case("boot-own-order=lenovo", &["GET S"], "!BootOrder"),
     case("boot-option-null", &["GET S/BootOptions/Boot0001"], r#""UefiDevicePath":null"#),
     case("power-noop", &[ON, LATER], r#"!"PowerState":"On""#),
     case("power-lag=30s", &[ON, LATER], "PoweringOn"),

@@ -3,6 +3,7 @@
 mod corners;
 mod faults;
 mod hostile;
+mod ladder;
 mod old_tls;
 mod passwords;
 mod power;
