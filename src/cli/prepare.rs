@@ -43,7 +43,7 @@ pub async fn prepare(
 ) -> Result<Prepared, Failure> {
     let names = &goal.scope().0;
     let mut asking = session.asking(passwords, true)?;
-    asking.baselines = !matches!(goal, Goal::Join { .. });
+    asking.baselines = matches!(goal, Goal::Apply { .. } | Goal::Install { .. } | Goal::Baseline { .. });
     let fleet = &session.fleet;
     let mut facts = observe::facts(fleet, names, &asking).await?;
     let built = match built {
