@@ -6,7 +6,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::{
-    accounts, bios, boot, certificates, firmware, link, logs, media, neighbours, quirks,
+    accounts, bios, boot, certificates, firmware, link, logs, media, neighbours, order, quirks,
     read::{self, SettingsView, SystemView},
     redfish::{
         json::{self, MAX_TEXT_CHARS},
@@ -45,15 +45,13 @@ fn system(value: &Value) {
         for target in read::boot_targets(&view).into_iter().chain([BootTarget::Pxe, BootTarget::Http]) {
             for lasts in [OverrideFor::Once, OverrideFor::Persistent, OverrideFor::Disabled] {
                 let want = BootOverride { target, lasts, mode: None };
-                if let Ok(writes) = boot::writes(&view, want, None) {
-                    assert!(
-                        !writes.is_empty() && writes.len() <= boot::MAX_VARIANTS,
-                        "{} ways to set an override",
-                        writes.len()
-                    );
+                if let Ok(ways) = boot::variants(&view, want, true, None) {
+                    let few = !ways.is_empty() && ways.len() <= boot::MAX_VARIANTS;
+                    assert!(few, "{} ways to set an override", ways.len());
                 }
             }
         }
+        entries(&view, value);
         for action in [PowerAction::On, PowerAction::ForceOff, PowerAction::PowerCycle] {
             let _ = reset::request(&view, action);
         }
@@ -65,6 +63,21 @@ fn system(value: &Value) {
     let twice = [(PATH.to_owned(), system.clone()), ("/redfish/v1/Systems/2/".to_owned(), system)];
     for wanted in [None, Some("1"), Some("x")] {
         fits(&read::choose(&twice, wanted).err());
+    }
+}
+
+fn entries(view: &SystemView, value: &Value) {
+    let (main, pending) = order::shown(view);
+    for now in [main, pending].into_iter().flatten() {
+        let entries = order::entries(now, &[(PATH.to_owned(), parse(value.clone()))]);
+        let start = |text: String| text.chars().take(MAX_TEXT_CHARS).collect::<String>();
+        fits(&entries.iter().map(|e| start(e.words())).collect::<Vec<_>>());
+        for target in [BootTarget::Pxe, BootTarget::Http] {
+            fits(&order::find(&entries, &[], target).err().map(start));
+        }
+        let moved = now.last().cloned().unwrap_or_default();
+        let back = order::back(now, &order::front(now, &moved), &moved);
+        assert_eq!(back.len(), order::front(now, &moved).len(), "an entry is lost or invented");
     }
 }
 

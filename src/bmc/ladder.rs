@@ -172,7 +172,7 @@ impl Ladder {
     }
 
     /// The rung to try now; `None`: one holds, or there is none left.
-    pub fn next(&mut self) -> Option<Rung> {
+    pub fn down(&mut self) -> Option<Rung> {
         while !self.holds()
             && let (Some(rung), Some(can)) = (Rung::ALL.get(self.at), self.can.get(self.at))
         {
@@ -278,11 +278,11 @@ mod tests {
     #[test]
     fn giving_up_names_every_rung() {
         let mut ladder = Ladder::new(PXE, [Ok(()), Ok(()), Err("no endpoint".into()), Err("no image is given".into())]);
-        assert_eq!(ladder.next(), Some(Rung::Override));
+        assert_eq!(ladder.down(), Some(Rung::Override));
         ladder.came(Rung::Override, Came::Ignored(vec!["sent X, read back no override".into()]));
-        assert_eq!(ladder.next(), Some(Rung::Order));
+        assert_eq!(ladder.down(), Some(Rung::Order));
         ladder.came(Rung::Order, Came::Refused(vec!["HTTP 400: PropertyUnknown".into()]));
-        assert_eq!(ladder.next(), None);
+        assert_eq!(ladder.down(), None);
         let failure = ladder.end("n1").unwrap_err();
         assert_eq!(failure.cause, Cause::AcceptedButIgnored);
         for part in [
@@ -301,11 +301,11 @@ mod tests {
     #[test]
     fn what_holds_ends_the_walk_and_says_how() {
         let mut ladder = Ladder::new(PXE, [Ok(()), Ok(()), Ok(()), Ok(())]);
-        assert_eq!(ladder.next(), Some(Rung::Override));
+        assert_eq!(ladder.down(), Some(Rung::Override));
         ladder.came(Rung::Override, Came::Refused(vec!["no".into()]));
-        assert_eq!(ladder.next(), Some(Rung::Order));
+        assert_eq!(ladder.down(), Some(Rung::Order));
         ladder.came(Rung::Order, Came::Done { read: "Boot0003 first in the boot order".into(), other: None });
-        assert_eq!(ladder.next(), None);
+        assert_eq!(ladder.down(), None);
         let booted = ladder.end("n1").unwrap();
         assert_eq!((booted.by, booted.words.as_str()), (Rung::Order, "Boot0003 first in the boot order"));
         assert_eq!(booted.before, ["boot override: no"]);
@@ -328,7 +328,7 @@ mod tests {
             let mut ladder = Ladder::new(PXE, can);
             let (mut walked, mut done) = (Vec::new(), false);
             for came in comes {
-                let Some(rung) = ladder.next() else { break };
+                let Some(rung) = ladder.down() else { break };
                 prop_assert!(!done, "nothing is tried after what holds");
                 prop_assert!(open[Rung::ALL.iter().position(|r| *r == rung).unwrap()]);
                 prop_assert!(walked.last().is_none_or(|last| *last < rung));
@@ -336,7 +336,7 @@ mod tests {
                 done = matches!(came, Came::Done { .. });
                 ladder.came(rung, came);
             }
-            prop_assert_eq!(ladder.next(), None);
+            prop_assert_eq!(ladder.down(), None);
             match ladder.end("n1") {
                 Ok(booted) => prop_assert!(done && Some(&booted.by) == walked.last()),
                 Err(failure) => {

@@ -19,6 +19,9 @@ use crate::model::{Mac, power::BootTarget};
 /// Entries that are looked at; the longest order that was seen has 31.
 pub const MAX_ENTRIES: usize = 128;
 
+/// Entries that a message names.
+const LISTED: usize = 8;
+
 /// What one word of the order stands for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Entry {
@@ -119,22 +122,31 @@ fn macs(entry: &Entry) -> Vec<Mac> {
     found
 }
 
+/// The first of them, and how many more there are.
+fn listed<'a>(entries: impl ExactSizeIterator<Item = &'a Entry>) -> String {
+    let more = entries.len().saturating_sub(LISTED);
+    let mut words: Vec<String> = entries.take(LISTED).map(Entry::words).collect();
+    if more > 0 {
+        words.push(format!("and {more} more"));
+    }
+    words.join(", ")
+}
+
 /// The entry that boots this machine from the network by one of `own`; `Err` says what there is instead.
 ///
 /// Where no entry names an address, one that is the only one of its kind is taken: there is nothing to confuse it with.
 pub fn find<'a>(entries: &'a [Entry], own: &[Mac], target: BootTarget) -> Result<&'a Entry, String> {
-    let all = || entries.iter().map(Entry::words).collect::<Vec<_>>().join(", ");
     let mut network: Vec<(u8, &Entry)> =
         entries.iter().filter_map(|e| Some((rank(e, target)?, e))).filter(|(_, e)| e.enabled).collect();
     // Stable: of two that are alike the earlier one stays the earlier one.
     network.sort_by_key(|(rank, _)| *rank);
     if network.is_empty() {
-        return Err(format!("its boot order has no entry for network boot ({})", all()));
+        return Err(format!("its boot order has no entry for network boot ({})", listed(entries.iter())));
     }
     if let Some((_, entry)) = network.iter().find(|(_, e)| macs(e).iter().any(|m| own.contains(m))) {
         return Ok(entry);
     }
-    let shown = |list: &[(u8, &Entry)]| list.iter().map(|(_, e)| e.words()).collect::<Vec<_>>().join(", ");
+    let shown = |list: &[(u8, &Entry)]| listed(list.iter().map(|(_, e)| *e));
     let own = own.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
     let silent: Vec<(u8, &Entry)> = network.iter().filter(|(_, e)| macs(e).is_empty()).copied().collect();
     let best: Vec<(u8, &Entry)> =

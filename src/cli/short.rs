@@ -26,7 +26,11 @@ use crate::{
         goal::{Goal, Scope},
         power::PowerState,
     },
-    output::{self, Exit, Stop, resource, stdout},
+    output::{
+        self, Exit, Stop,
+        progress::{Progress, Update},
+        resource, stdout,
+    },
     plan::{self, Known, Plan, StepKind, Subject},
     run::{self, Notice, Pace, World, WorldParts, clock, keys::Keys, observe},
     store::{self, Draft, Fence, Holder, RecordKind, RunRecord, RunState, StoreError},
@@ -238,15 +242,22 @@ async fn carry_out(
         observer: session.observer(),
         patience: short.patience,
         lease: session.lease,
+        settles: None,
         approval: None,
     }));
     let (outside_in, outside) = mpsc::channel(4);
     let mut background = tokio::task::JoinSet::new();
     background.spawn(conduct::signals(outside_in));
-    let mut patience = Patience { hint: short.hint, limit: short.patience, since: BTreeMap::new() };
+    let mut patience = Patience {
+        hint: short.hint,
+        limit: short.patience,
+        since: BTreeMap::new(),
+        tasks: Progress::new(stdout::stderr_is_terminal()),
+    };
     let notify = |notice: Notice| patience.see(&notice);
     let pace = Pace { concurrency: session.concurrency, stagger: short.stagger, abort: false };
     let ended = run::execute(Arc::clone(&world), &[], pace, outside, notify).await;
+    patience.tasks.finish();
     background.shutdown().await;
     session.sweep(&world.passwords()).await?;
     let (outcome, failures) = match ended {
@@ -310,6 +321,8 @@ struct Patience {
     limit: Duration,
     /// Node → what it does, since when, and when it was last said.
     since: BTreeMap<String, (Duration, Option<Duration>)>,
+    /// How far BMCs are with what they were given.
+    tasks: Progress,
 }
 
 impl Patience {
@@ -317,6 +330,15 @@ impl Patience {
         let now = clock::since_boot();
         if let Notice::Trouble(failure) = notice {
             stdout::note(&crate::secrets::redact(&failure.to_string()));
+        }
+        if let Notice::Task { node, step, percent } = notice {
+            self.tasks.update(&Update {
+                subject: node.clone(),
+                stage: step.clone(),
+                done: Some(u64::from(*percent)),
+                total: Some(100),
+                message: String::new(),
+            });
         }
         if let Notice::Tracks(tracks) = notice {
             for track in tracks {
@@ -332,7 +354,7 @@ impl Patience {
             if now >= due {
                 *told = Some(now);
                 let limit = self.limit;
-                stdout::note(&format!("{node}: waiting for the machine, at most {limit:?} in all{}", self.hint));
+                self.tasks.note(&format!("{node}: waiting for the machine, at most {limit:?} in all{}", self.hint));
             }
         }
     }

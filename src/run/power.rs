@@ -122,7 +122,7 @@ pub(super) async fn verify(world: &World, node: &str, kind: &StepKind) -> Result
     seen
 }
 
-async fn change(
+pub(super) async fn change(
     client: &bmc::Client,
     action: PowerAction,
     force: bool,

@@ -232,9 +232,9 @@ fn done(wish: &Wish<'_>, asks: BootOverride, read: String) -> Came {
         other.push("the BMC offers no UEFI HTTP boot".to_owned());
     }
     if asks.lasts != wish.want.lasts {
-        other.push(format!(
-            "the BMC takes none for one boot: `rackctl boot set none` clears it, as the end of a run does"
-        ));
+        other.push(
+            "the BMC takes none for one boot: `rackctl boot set none` clears it, as the end of a run does".to_owned(),
+        );
     }
     Came::Done { read, other: (!other.is_empty()).then(|| other.join("; ")) }
 }

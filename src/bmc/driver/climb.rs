@@ -98,7 +98,7 @@ impl Client {
         let ways = ladder::ways(&wish, redfish, ipmi);
         let order_too = wish.surer && matches!(ways.get(1), Some(Ok(())));
         let mut walk = Ladder::new(wish.want, ways);
-        while let Some(rung) = walk.next() {
+        while let Some(rung) = walk.down() {
             let came = match (rung, &self.way, keep, &self.spare) {
                 (Rung::Override, Way::Redfish(client), ..) => client.climb_override(&wish).await?,
                 (Rung::Order, Way::Redfish(client), Some(keep), _) => client.climb_order(&wish, keep).await?,
