@@ -331,11 +331,12 @@ pub fn open_run_of(ctx: &Ctx, names: &[String]) -> Option<String> {
         .map(|r| r.id)
 }
 
-/// What was approved when the run began.
+/// What was approved last.
 fn approved(records: &[crate::store::Record]) -> Option<(Envelope, u64)> {
-    let began = records.iter().find(|r| r.kind == RecordKind::RunStarted)?;
-    let envelope = serde_json::from_value(began.body.get("envelope")?.clone()).ok()?;
-    Some((envelope, began.body.get("expires")?.as_u64()?))
+    let given = |r: &&crate::store::Record| matches!(r.kind, RecordKind::Approved | RecordKind::RunStarted);
+    let given = records.iter().rev().find(given)?;
+    let envelope = serde_json::from_value(given.body.get("envelope")?.clone()).ok()?;
+    Some((envelope, given.body.get("expires")?.as_u64()?))
 }
 
 fn run_record(ctx: &Ctx, tool: &Tool, kind: RecordKind, body: serde_json::Value) -> Result<(), Failure> {
@@ -363,8 +364,15 @@ async fn resume(ctx: &Ctx, office: &Office, tool: &Rc<Tool>, run: &str, way: Way
     let result = async {
         sweep(ctx, tool).await;
         let records = tool.durable.store().journal(run).map_err(|e| store_failure(&e))?;
+        let mut given = approved(&records);
+        // `resume` says that the approval has run out, and what to type: the operator looks at the plan and approves.
+        if !abort && given.as_ref().is_some_and(|(_, until)| *until <= tool.unix_ms(ctx)) {
+            let anew = (approval::envelope(&plan), tool.unix_ms(ctx) + approval::APPROVAL_MS);
+            run_record(ctx, tool, RecordKind::Approved, json!({ "envelope": anew.0, "expires": anew.1 }))?;
+            given = Some(anew);
+        }
         tool.begin(plan);
-        *tool.approval.borrow_mut() = approved(&records);
+        *tool.approval.borrow_mut() = given;
         tool.durable.store().set_run_state(run, RunState::Running, None).map_err(|e| store_failure(&e))?;
         run_record(ctx, tool, RecordKind::RunResumed, json!({ "abort": abort }))?;
         conduct(ctx, office, tool, records, abort).await

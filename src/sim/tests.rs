@@ -96,6 +96,8 @@ fn what_once_broke_holds() {
     holds(scenario(158_367, 8, Profile::Heavy));
     // A cycle was cut off by its time limit between off and on.
     holds(scenario(158_575, 8, Profile::Heavy));
+    // A clock that jumped ended an approval, twice: whoever resumes has to approve again.
+    holds(scenario(228_970, 20, Profile::Light));
     // A run that brought a silent cluster back left the new members out, and said it had succeeded.
     holds(scenario(161_538, 8, Profile::Light));
     // A machine whose write never began came up with its older system, and was taken as one that serves nothing.
