@@ -49,6 +49,8 @@ pub fn of_several(tries: usize, mut once: impl FnMut() -> Took) -> Took {
     }
 }
 
+// `wait4` below is the wait: it alone tells what this child has worked.
+#[allow(clippy::zombie_processes)]
 /// Runs it to its end; what it says goes through a file, so that no reader of ours is in the measurement.
 pub fn run(command: &mut Command, out: &Path) -> (Took, String) {
     let file = File::create(out).unwrap();
