@@ -3,7 +3,10 @@
 use std::path::PathBuf;
 
 use proptest::prelude::*;
-use rackctl::inventory::{Fault, Kind, Loaded, Source, load, schema};
+use rackctl::{
+    inventory::{Fault, Kind, Loaded, Source, load, schema},
+    model::baseline::ImageAt,
+};
 
 fn text(text: &str) -> Result<Loaded, Vec<Fault>> {
     load(&[Source::Stdin(text.to_owned())]).map_err(|f| f.0)
@@ -297,4 +300,44 @@ proptest! {
         bytes.drain(at..(at + cut).min(bytes.len()));
         let _ = text(&String::from_utf8_lossy(&bytes));
     }
+}
+
+#[test]
+fn baselines_are_plain_values_with_an_image_of_one_kind_each() {
+    let class = |spec: &str| {
+        let both = object("HardwareClass", "hc", spec) + &object("Node", "n1", "{ hardwareClass: hc }");
+        faults(&both).join("; ")
+    };
+    let image = |image: &str| class(&format!("{{ firmware: {{ BIOS: '2.0' }}, firmwareImages: {{ BIOS: {image} }} }}"));
+    let digest = "0a".repeat(32);
+    for (said, part) in [
+        (class("{ bios: { BootMode: [Uefi] } }"), "a BIOS attribute is text, a number, true or false"),
+        (class("{ firmware: { 'a/b': '1' } }"), "`a/b` is no name"),
+        (class("{ raid: [{ name: a, level: raid1 }, { name: a, level: raid0 }] }"), "two volumes are called `a`"),
+        (image("{ version: '2.0' }"), "none of the possible fields"),
+        (image("{ version: '2.0', url: 'https://h/x', file: x }"), "exclude each other"),
+        (image(&format!("{{ version: '2.0', url: 'https://h/x', sha256: {digest} }}")), "cannot be checked from here"),
+        (image("{ version: '2.0', file: x.bin }"), "a file has its `sha256` beside it"),
+        (image("{ version: '2.0', url: 'gopher://h/x' }"), "nothing that a BMC fetches from"),
+        (image("{ version: '2.0', url: 'https://me:secret@h/x' }"), "would be shown by every plan"),
+        (image("{ version: '2.0', url: 'x.bin' }"), "is no address"),
+    ] {
+        assert!(said.contains(part) && !said.contains("secret@"), "{part:?}: {said:?}");
+    }
+    let good = object(
+        "HardwareClass",
+        "hc",
+        &format!(
+            "{{ bios: {{ Cores: 8, Quiet: true }}, firmware: {{ BIOS: '2.0' }}, firmwareImages: {{ BIOS: {{ version: '2.0', file: ./fw.bin, sha256: {digest} }} }} }}"
+        ),
+    );
+    // What a node says of a component takes the place of all that its class says of it.
+    let own = "{ hardwareClass: hc, firmwareImages: { BIOS: { version: '2.0', url: 'https://h/x' } } }";
+    let loaded = text(&format!("{good}{}{}", object("Node", "n1", "{ hardwareClass: hc }"), object("Node", "n2", own)));
+    let fleet = loaded.unwrap_or_else(|f| panic!("{f:?}")).fleet;
+    let baseline = &fleet.nodes["n1"].baseline;
+    assert_eq!((baseline.bios["Cores"].as_str(), baseline.bios["Quiet"].as_str()), ("8", "true"));
+    let ImageAt::File { path, .. } = &baseline.images["BIOS"].at else { panic!("a file") };
+    assert!(path.is_absolute(), "{}", path.display());
+    assert!(matches!(&fleet.nodes["n2"].baseline.images["BIOS"].at, ImageAt::Url(url) if url == "https://h/x"));
 }

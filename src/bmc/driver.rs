@@ -81,9 +81,20 @@ impl Client {
                     (url.clone(), opened.map(|client| Way::Redfish(Box::new(client))))
                 }
                 EndpointAt::Ipmi(host) => {
-                    let turn = login.proof.turn(&node.name, &login.username).await?;
-                    let opened = ipmi::Client::open(&node.name, host, login, &options).await;
-                    turn.settle(&node.name, &opened);
+                    // Whoever is silent does not keep the others of its group waiting.
+                    let greeted = match login.proof.accepted() {
+                        true => Ok(()),
+                        false => ipmi::Client::greet(&node.name, host).await,
+                    };
+                    let opened = match greeted {
+                        Err(failure) => Err(failure),
+                        Ok(()) => {
+                            let turn = login.proof.turn(&node.name, &login.username).await?;
+                            let opened = ipmi::Client::open(&node.name, host, login, &options).await;
+                            turn.settle(&node.name, &opened);
+                            opened
+                        }
+                    };
                     (format!("ipmi://{host}"), opened.map(|client| Way::Ipmi(Box::new(client))))
                 }
             };

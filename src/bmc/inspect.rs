@@ -248,6 +248,7 @@ mod tests {
             services: vec![],
             ssh: Default::default(),
             dns: vec![],
+            baseline: Default::default(),
         }
     }
 

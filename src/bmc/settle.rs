@@ -16,6 +16,9 @@ const POLL_MOST: Duration = Duration::from_secs(3);
 /// How long an operating system is given to shut down before force, at most; else half of the deadline.
 const GRACE: Duration = Duration::from_secs(60);
 const STEP_LEAST: Duration = Duration::from_secs(1);
+/// How often "not in this state" is believed to pass: iDRAC10 refuses to go on for a while after it went off, iLO a reset
+/// soon after another (Ironic asks 6 times, every 10 s: redfish/power.py:67; sushy connector.py:106).
+const NOT_NOW_TRIES: u32 = 20;
 /// A transition (`PoweringOn`) that lasts longer than this does not keep a request back any more.
 const TRANSITION: Duration = Duration::from_secs(30);
 
@@ -26,6 +29,8 @@ pub(super) enum Sent {
     Unknown,
     /// Refused or "later"; with what the BMC said.
     Refused(Failure),
+    /// Refused because of the state that the machine is in: it may be so already, or it may do it later.
+    NotNow(Failure),
 }
 
 /// A BMC, whatever it speaks.
@@ -79,7 +84,7 @@ pub(super) async fn reset(machine: &impl Driven, action: PowerAction) -> Result<
     machine.may_leave(action).await?;
     match within(machine, limit, &doing, machine.send(&request, &doing)).await? {
         Sent::Accepted => Ok(()),
-        Sent::Refused(failure) => Err(failure),
+        Sent::Refused(failure) | Sent::NotNow(failure) => Err(failure),
         Sent::Unknown => {
             let why = "the answer was lost: whether it happened can only be seen, so it is not sent again";
             Err(Failure::new(Cause::Unreachable, what(machine, &doing), why))
@@ -100,7 +105,7 @@ pub(super) async fn set_power(machine: &impl Driven, on: bool, force: bool, dead
         (false, true) => vec![PowerAction::ForceOff, PowerAction::GracefulShutdown],
     };
     let (mut told, mut pause, mut next_at, mut state) = (Vec::new(), POLL_FIRST, started, PowerState::Unknown);
-    let mut accepted = false;
+    let (mut accepted, mut not_now) = (false, 0);
     let mut lost: Option<Failure>;
     loop {
         match within(machine, step(), doing, machine.power_now()).await {
@@ -141,7 +146,16 @@ pub(super) async fn set_power(machine: &impl Driven, on: bool, force: bool, dead
                     told.push(format!("{action:?}: the answer was lost"));
                     next_at = now + GRACE.min(deadline / 2);
                 }
-                // "Already so" and "not now" look alike (409, 400): only what is seen next counts.
+                // "Already so" and "not now" look alike (409): only what is seen next counts.
+                Ok(Sent::NotNow(failure)) => {
+                    told.push(format!("{action:?}: {}", failure.why));
+                    not_now += 1;
+                    if not_now > NOT_NOW_TRIES {
+                        return Err(failure);
+                    }
+                    ways.push(action);
+                    next_at = now + POLL_MOST;
+                }
                 Ok(Sent::Refused(failure)) => {
                     told.push(format!("{action:?}: {}", failure.why));
                     if failure.cause == Cause::Busy {

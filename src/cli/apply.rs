@@ -6,7 +6,7 @@ use super::{
     approve,
     args::{
         Targets,
-        run::{Apply, GoalWord, Install, Join, Limits, Plan as PlanArgs},
+        run::{Apply, GoalWord, Install, Join, Limits, Plan as PlanArgs, Upgrade, UpgradeWhat},
     },
     conduct::{self, Run},
     globals::Globals,
@@ -21,6 +21,7 @@ use crate::{
         failure::Cause,
         fleet::Lifecycle,
         goal::{Ceiling, Goal, Scope},
+        rollout::RolloutWish,
     },
     netboot::servers::Servers,
     output::{self, Exit, Stop, stdout},
@@ -82,6 +83,24 @@ pub fn install(globals: &Globals, args: &Install) -> Result<Exit, Stop> {
 pub fn join(globals: &Globals, args: &Join) -> Result<Exit, Stop> {
     let session = Session::open(globals)?;
     let goal = goal(globals, &session, GoalWord::Join, &args.targets, false, None)?;
+    run(globals, &session, &Order::of(&goal, &args.limits))
+}
+
+pub fn upgrade(globals: &Globals, args: &Upgrade) -> Result<Exit, Stop> {
+    let UpgradeWhat::Firmware(args) = &args.what;
+    let session = Session::open(globals)?;
+    let status = seen::status_for(globals, &session.fleet, &args.targets)?;
+    let mut names = targets::nodes(&session.fleet, &status, &args.targets, Nothing::IsRefused)?;
+    if args.targets.select.all {
+        names.retain(|n| session.fleet.nodes.get(n).is_some_and(|n| n.lifecycle != Lifecycle::Decommissioned));
+    }
+    let rollout = RolloutWish {
+        waves: args.waves.clone(),
+        max_unavailable: args.max_unavailable,
+        halt_after: args.halt_after,
+        soak_s: args.soak.map(|d| u32::try_from(d.as_secs()).unwrap_or(u32::MAX)),
+    };
+    let goal = Goal::Baseline { nodes: Scope(names), rollout, lose_quorum: args.lose_quorum };
     run(globals, &session, &Order::of(&goal, &args.limits))
 }
 
@@ -151,7 +170,9 @@ pub fn run(globals: &Globals, session: &Session, order: &Order<'_>) -> Result<Ex
     block_on(async {
         let id = order.id();
         let mut locks: Vec<String> = names.iter().map(|n| format!("node/{n}")).collect();
-        locks.extend(session.networks(names).iter().map(|n| format!("network/{n}")));
+        if !matches!(goal, Goal::Baseline { .. }) {
+            locks.extend(session.networks(names).iter().map(|n| format!("network/{n}")));
+        }
         locks.extend(
             session
                 .fleet

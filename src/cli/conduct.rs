@@ -10,7 +10,7 @@ use tokio::sync::{mpsc, watch};
 
 use super::{
     globals::Globals,
-    session::{Session, stop},
+    session::{Session, settles, stop},
 };
 use crate::{
     bmc,
@@ -100,6 +100,7 @@ pub async fn conduct(globals: &Globals, session: &Session, run: Run) -> Result<E
         observer: session.observer(),
         patience: POWER_PATIENCE,
         lease: session.lease,
+        settles: settles()?,
         approval: run.approval,
     }));
     // Before the first answer to anybody: an installer whose claim is not known yet would take the refusal as final.
@@ -477,6 +478,13 @@ impl View {
                     self.progress.note(&format!("netboot: {}", serde_json::to_string(event).unwrap_or_default()));
                 }
             }
+            Notice::Task { node, step, percent } => self.progress.update(&Update {
+                subject: node.clone(),
+                stage: step.clone(),
+                done: Some(u64::from(*percent)),
+                total: Some(100),
+                message: "the BMC works at it".to_owned(),
+            }),
             Notice::Installer { node, stage, done_bytes, total_bytes } => {
                 let Some((step, _)) = self.steps.get(node).cloned() else { return };
                 if !matches!(step.as_str(), "check-disks" | "write-disk") {

@@ -17,6 +17,7 @@ use crate::{
         fleet::{Cluster, Lifecycle, Node},
     },
     output::{Exit, Stop, clean, stdout},
+    plan::baseline::{self, Compared, Difference},
     run::observe,
 };
 
@@ -33,7 +34,9 @@ pub fn run(globals: &Globals, args: &Diff) -> Result<Exit, Stop> {
     session.enter(&names)?;
     let facts = block_on(async {
         let passwords = session.passwords(&names).await?;
-        Ok(observe::facts(&session.fleet, &names, &session.asking(&passwords, true)?).await?)
+        let mut asking = session.asking(&passwords, true)?;
+        asking.baselines = true;
+        Ok(observe::facts(&session.fleet, &names, &asking).await?)
     })?;
     let mut differing = false;
     let mut items = Vec::new();
@@ -42,9 +45,16 @@ pub fn run(globals: &Globals, args: &Diff) -> Result<Exit, Stop> {
         let node = session.node(name)?;
         let none = NodeFacts::default();
         let cluster = session.fleet.clusters.values().find(|c| c.members.contains(name));
-        let lines = compare(node, facts.nodes.get(name).unwrap_or(&none), cluster, &facts);
-        differing |= !lines.is_empty();
-        if !lines.is_empty() {
+        let seen = facts.nodes.get(name).unwrap_or(&none);
+        let mut lines = compare(node, seen, cluster, &facts);
+        // A BMC that does not answer is said once.
+        let answered = seen.bmc.as_ref().is_some_and(|b| b.value.is_ok());
+        let baseline = if answered { baseline::compare(node, seen.baseline.as_ref()) } else { Compared::default() };
+        let line = |d: Difference| Line { field: d.field, desired: d.wanted, observed: d.found };
+        lines.extend(baseline.differences.into_iter().map(line));
+        let unreadable = baseline.unreadable;
+        differing |= !lines.is_empty() || !unreadable.is_empty();
+        if !lines.is_empty() || !unreadable.is_empty() {
             let _ = writeln!(text, "{name}");
         }
         for line in &lines {
@@ -57,9 +67,13 @@ pub fn run(globals: &Globals, args: &Diff) -> Result<Exit, Stop> {
                 clean::line(&line.desired)
             );
         }
+        for (field, failure) in &unreadable {
+            let _ = writeln!(text, "? {field}: cannot be read: {}", clean::line(&failure.why));
+        }
         items.push(json!({
             "apiVersion": "rackctl.dev/v1alpha1", "kind": "Diff", "metadata": { "name": name }, "spec": {},
-            "status": { "differences": lines.iter().map(|l| json!({ "field": l.field, "desired": l.desired, "observed": l.observed })).collect::<Vec<_>>() },
+            "status": { "differences": lines.iter().map(|l| json!({ "field": l.field, "desired": l.desired, "observed": l.observed })).collect::<Vec<_>>(),
+                "unreadable": unreadable.iter().map(|(field, f)| json!({ "field": field, "failure": f })).collect::<Vec<_>>() },
         }));
     }
     if globals.format.is_for_people() {

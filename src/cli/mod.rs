@@ -130,6 +130,7 @@ fn run(cli: &Cli) -> Result<Exit, Stop> {
         Verb::Apply(args) => apply::apply(&full()?, args),
         Verb::Install(args) => apply::install(&full()?, args),
         Verb::Join(args) => apply::join(&full()?, args),
+        Verb::Upgrade(args) => apply::upgrade(&full()?, args),
         Verb::Power(args) => power::power(&full()?, args),
         Verb::Boot(args) => power::boot(&full()?, args),
         Verb::Bmc(args) => bmc::bmc(&full()?, args),

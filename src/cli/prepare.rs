@@ -42,7 +42,8 @@ pub async fn prepare(
     built: Option<Built>,
 ) -> Result<Prepared, Failure> {
     let names = &goal.scope().0;
-    let asking = session.asking(passwords, true)?;
+    let mut asking = session.asking(passwords, true)?;
+    asking.baselines = matches!(goal, Goal::Apply { .. } | Goal::Install { .. } | Goal::Baseline { .. });
     let fleet = &session.fleet;
     let mut facts = observe::facts(fleet, names, &asking).await?;
     let built = match built {

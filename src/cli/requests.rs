@@ -7,6 +7,7 @@ use crate::{
     bmc,
     model::{
         Failure,
+        baseline::{BaselinePart, FirmwareItem, ImageAt, component},
         power::{BootOverride, OverrideFor, PowerAction, PowerState},
     },
     plan::{Plan, StepKind, Subject, Track},
@@ -62,10 +63,56 @@ async fn of_track(client: &bmc::Client, track: &Track) -> Result<Vec<(String, Re
                 all
             }
             StepKind::WithdrawNetboot => vec![bmc::client::Operation::SetBoot(BootOverride::CLEARED)],
+            StepKind::Baseline(part) => {
+                let sent = of_part(client, part, power).await?;
+                if !sent.is_empty() {
+                    all.push((step.id.to_string(), sent));
+                }
+                continue;
+            }
             StepKind::PowerOn => vec![bmc::client::Operation::Reset(PowerAction::On)],
             _ => continue,
         };
         all.push((step.id.to_string(), client.preview(&operations).await?));
     }
     Ok(all)
+}
+
+/// What a part of a baseline sends. A restart is left out where everything is in force by then.
+async fn of_part(client: &bmc::Client, part: &BaselinePart, power: PowerState) -> Result<Requests, Failure> {
+    let line = |method: &str, (path, body): (String, serde_json::Value)| vec![format!("{method} {path} {body}")];
+    let redfish = client.redfish(part.word())?;
+    Ok(match part {
+        BaselinePart::Firmware { component: name, image, .. } => {
+            let items = redfish.firmware().await?;
+            let seen: Vec<FirmwareItem> = items.iter().map(crate::run::firmware_item).collect();
+            let image = match image {
+                ImageAt::Url(url) => bmc::client::Image::Address(url.clone()),
+                ImageAt::File { path, .. } => bmc::client::Image::File(path.clone()),
+            };
+            match component(&seen, name) {
+                Ok(item) => {
+                    vec![redfish.preview_update(&image, Some(&item.id)).await.map(|l| vec![l]).map_err(|f| f.why)]
+                }
+                Err(why) => vec![Err(why)],
+            }
+        }
+        BaselinePart::Volume { name, raid, drives } => {
+            let wish = bmc::volumes::Wish { raid: raid.clone(), drives: drives.clone(), name: Some(name.clone()) };
+            vec![bmc::volumes::create(&redfish.volumes().await?, &wish).map(|request| line("POST", request))]
+        }
+        BaselinePart::Bios { attributes } => {
+            let bios = redfish.bios().await?;
+            vec![bios.typed(attributes).map(|typed| line("PATCH", bios.ways.patch(&typed)))]
+        }
+        BaselinePart::Restart { .. } => {
+            let mut operations = Vec::new();
+            if power != PowerState::Off {
+                operations.push(bmc::client::Operation::Reset(PowerAction::GracefulShutdown));
+            }
+            operations.push(bmc::client::Operation::Reset(PowerAction::On));
+            client.preview(&operations).await?
+        }
+        BaselinePart::AwaitService { .. } => Vec::new(),
+    })
 }

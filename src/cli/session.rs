@@ -73,6 +73,16 @@ pub(super) fn lease() -> Result<std::time::Duration, Failure> {
     })
 }
 
+/// How long a machine that is on may take to show what its start brings into force; for rehearsals and tests:
+/// `RACKCTL_BASELINE_WAIT=5s`.
+const SETTLES_VAR: &str = "RACKCTL_BASELINE_WAIT";
+
+pub(super) fn settles() -> Result<Option<std::time::Duration>, Failure> {
+    let Some(text) = std::env::var_os(SETTLES_VAR) else { return Ok(None) };
+    let text = text.to_string_lossy();
+    super::args::values::duration(&text).map(Some).map_err(|why| Failure::new(Cause::Local, SETTLES_VAR, why))
+}
+
 impl Session {
     /// Locks for a run, or who has them.
     pub fn lock(&self, names: &[String], run: &str) -> Result<Fence, Stop> {
@@ -258,6 +268,7 @@ impl Session {
             scratch: self.scratch()?,
             observer: self.observer(),
             bmcs,
+            baselines: false,
         })
     }
 

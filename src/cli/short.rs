@@ -26,7 +26,11 @@ use crate::{
         goal::{Goal, Scope},
         power::PowerState,
     },
-    output::{self, Exit, Stop, resource, stdout},
+    output::{
+        self, Exit, Stop,
+        progress::{Progress, Update},
+        resource, stdout,
+    },
     plan::{self, Known, Plan, StepKind, Subject},
     run::{self, Notice, Pace, World, WorldParts, clock, keys::Keys, observe},
     store::{self, Draft, Fence, Holder, RecordKind, RunRecord, RunState, StoreError},
@@ -35,6 +39,19 @@ use crate::{
 /// When it is first said what is waited for, and how often after that.
 const FIRST_WORD: Duration = Duration::from_secs(5);
 const NEXT_WORD: Duration = Duration::from_secs(30);
+
+/// Less patience with a machine, for rehearsals and tests: `RACKCTL_PATIENCE=12s`, of each attempt of a step. `--timeout` is
+/// for the command as a whole.
+const PATIENCE_VAR: &str = "RACKCTL_PATIENCE";
+
+fn patience(most: Duration) -> Result<Duration, Failure> {
+    let Some(text) = std::env::var_os(PATIENCE_VAR) else { return Ok(most) };
+    let text = text.to_string_lossy();
+    let patience = super::args::values::duration(&text).ok().filter(|d| d.as_secs() >= 1);
+    patience.map(|patience| patience.min(most)).ok_or_else(|| {
+        Failure::new(Cause::Local, PATIENCE_VAR, format!("`{text}` is no time of a second or more, as in `60s`"))
+    })
+}
 
 /// How a short run is asked for and shown.
 pub struct Short {
@@ -219,6 +236,7 @@ async fn carry_out(
     let begun = draft(RecordKind::RunStarted, serde_json::json!({ "plan": plan.hash() }));
     session.store.append(id, clock::unix_ms(), fence, begun).map_err(|e| stop(&e))?;
     session.store.create_run(&record).map_err(|e| stop(&e))?;
+    let patience_with_machines = patience(short.patience)?;
     let world = Arc::new(World::new(WorldParts {
         fleet: session.fleet.clone(),
         plan,
@@ -236,17 +254,24 @@ async fn carry_out(
         first_table: 0,
         scratch: session.scratch()?,
         observer: session.observer(),
-        patience: short.patience,
+        patience: patience_with_machines,
         lease: session.lease,
+        settles: None,
         approval: None,
     }));
     let (outside_in, outside) = mpsc::channel(4);
     let mut background = tokio::task::JoinSet::new();
     background.spawn(conduct::signals(outside_in));
-    let mut patience = Patience { hint: short.hint, limit: short.patience, since: BTreeMap::new() };
+    let mut patience = Patience {
+        hint: short.hint,
+        limit: patience_with_machines,
+        since: BTreeMap::new(),
+        tasks: Progress::new(stdout::stderr_is_terminal()),
+    };
     let notify = |notice: Notice| patience.see(&notice);
     let pace = Pace { concurrency: session.concurrency, stagger: short.stagger, abort: false };
     let ended = run::execute(Arc::clone(&world), &[], pace, outside, notify).await;
+    patience.tasks.finish();
     background.shutdown().await;
     session.sweep(&world.passwords()).await?;
     let (outcome, failures) = match ended {
@@ -310,6 +335,8 @@ struct Patience {
     limit: Duration,
     /// Node → what it does, since when, and when it was last said.
     since: BTreeMap<String, (Duration, Option<Duration>)>,
+    /// How far BMCs are with what they were given.
+    tasks: Progress,
 }
 
 impl Patience {
@@ -317,6 +344,15 @@ impl Patience {
         let now = clock::since_boot();
         if let Notice::Trouble(failure) = notice {
             stdout::note(&crate::secrets::redact(&failure.to_string()));
+        }
+        if let Notice::Task { node, step, percent } = notice {
+            self.tasks.update(&Update {
+                subject: node.clone(),
+                stage: step.clone(),
+                done: Some(u64::from(*percent)),
+                total: Some(100),
+                message: String::new(),
+            });
         }
         if let Notice::Tracks(tracks) = notice {
             for track in tracks {
@@ -332,7 +368,7 @@ impl Patience {
             if now >= due {
                 *told = Some(now);
                 let limit = self.limit;
-                stdout::note(&format!("{node}: waiting for the machine, at most {limit:?} in all{}", self.hint));
+                self.tasks.note(&format!("{node}: waiting for the machine, at most {limit:?} in all{}", self.hint));
             }
         }
     }

@@ -104,7 +104,7 @@ pub struct Pending {
 
 impl Pending {
     fn words(&self) -> String {
-        let word = match self.step.kind.member() {
+        let word = match self.step.kind.about() {
             Some(member) => format!("{} {member}", self.step.kind.word()),
             None => self.step.kind.word().to_owned(),
         };
@@ -225,7 +225,7 @@ impl<'a> Memory<'a> {
         let installed = seen.record.as_ref().filter(|r| r.phase == InstallPhase::Installed);
         let member = installed.and_then(|r| self.verified(name, r.at));
         let installing =
-            pending.as_ref().is_some_and(|p| p.step.kind.member().is_none() && p.step.kind != StepKind::PowerOn);
+            pending.as_ref().is_some_and(|p| p.step.kind.member().is_none() && !p.step.kind.leaves_the_system());
         let joining = pending.as_ref().is_some_and(|p| p.step.kind.member().is_some());
         let phase = match (installed.is_some(), member) {
             (false, _) if failed.is_some() => "Failed",

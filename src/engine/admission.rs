@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use crate::{
     model::{
         Failure,
+        baseline::BaselinePart,
         failure::Cause,
         power::PowerAction,
         rollout::{Gate, Rollout},
@@ -434,6 +435,8 @@ fn may_serve(track: &Track) -> bool {
     let was_there = |step: &Step| match &step.kind {
         StepKind::SetPower { action, .. } => *action != PowerAction::On,
         StepKind::ChangeBmc(change) => change.takes_away(),
+        // A machine on which nothing was ever installed has none.
+        StepKind::Baseline(BaselinePart::AwaitService { .. }) => true,
         _ => false,
     };
     track.disrupts || track.steps.iter().any(was_there)

@@ -3,6 +3,7 @@
 use serde::Serialize;
 
 use super::{Engine, HALT, Now, Phase};
+use crate::plan::StepKind;
 
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -52,7 +53,11 @@ fn one(engine: &Engine, now: Now, number: usize) -> TrackView {
         subject: track.subject.to_string(),
         done,
         total: states.len(),
-        step: current.map(|s| s.step.kind.word().to_owned()),
+        step: current.map(|s| match &s.step.kind {
+            // A machine has several of a kind.
+            kind @ StepKind::Baseline(_) => kind.name(),
+            kind => kind.word().to_owned(),
+        }),
         waiting,
         failed: states.iter().any(|s| matches!(s.phase, Phase::Failed { .. } | Phase::Skipped { .. })),
         stuck: track.late && !track.over,

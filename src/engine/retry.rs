@@ -43,6 +43,8 @@ pub const RULES: &[Rule] = &[
             "power-on",
             "check-identity",
             "set-boot",
+            "bring-firmware",
+            "bring-bios",
             "add-learner",
             "start-member",
             "promote",
@@ -52,6 +54,22 @@ pub const RULES: &[Rule] = &[
         attempts: 3,
         from: None,
         pause_ms: 1_000,
+    },
+    // What was taken and not applied is not asked for again by itself, for each time restarts the machine: whoever
+    // resumes the run has it asked for anew.
+    Rule {
+        steps: &["restart-into-firmware"],
+        causes: &[Cause::AcceptedButIgnored],
+        attempts: 1,
+        from: Some("bring-firmware"),
+        pause_ms: 0,
+    },
+    Rule {
+        steps: &["restart-into-bios"],
+        causes: &[Cause::AcceptedButIgnored],
+        attempts: 1,
+        from: Some("bring-bios"),
+        pause_ms: 0,
     },
     // Only where asking again cannot restart a machine twice: what is found by looking decides.
     Rule { steps: &["set-power"], causes: PASSING, attempts: 3, from: None, pause_ms: 2_000 },
@@ -96,6 +114,22 @@ impl Rule {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    // invariant: I14 harness: D
+    #[test]
+    fn what_was_not_applied_is_asked_for_anew_by_a_person_alone() {
+        use crate::model::baseline::{BaselinePart, InForce};
+        let restart = |into| StepKind::Baseline(BaselinePart::Restart { into, stays_off: false });
+        for (kind, from) in [
+            (restart(InForce::Firmware(Default::default())), "bring-firmware"),
+            (restart(InForce::Bios(Default::default())), "bring-bios"),
+        ] {
+            assert_eq!(begins_at(&kind), Some(from), "whoever resumes begins there");
+            for cause in [Cause::AcceptedButIgnored, Cause::Unreachable, Cause::Deadline] {
+                assert!(rule(&kind, cause, 1).is_none(), "each attempt restarts the machine: {cause:?}");
+            }
+        }
+    }
 
     #[test]
     fn what_never_passes_is_never_tried_again() {

@@ -1,7 +1,7 @@
 //! How tracks and runs end: through, failed, skipped, left safe.
 
 use crate::{
-    model::{Failure, failure::Cause},
+    model::{Failure, baseline::BaselinePart, failure::Cause},
     plan::{Danger, StepId, StepKind, Subject},
 };
 
@@ -54,8 +54,12 @@ impl Engine {
     fn leaves_something(&self, at: usize) -> bool {
         let kind = &self.steps[at].step.kind;
         match self.tracks[self.steps[at].track].subject {
-            // A BMC's own affairs: neither boot nor power of the machine was prepared.
-            Subject::Node(_) => !matches!(kind, StepKind::ChangeBmc(_)),
+            // A BMC's own affairs: neither boot nor power of the machine was prepared. A restart may leave it off.
+            Subject::Node(_) => match kind {
+                StepKind::ChangeBmc(_) => false,
+                StepKind::Baseline(part) => matches!(part, BaselinePart::Restart { .. }),
+                _ => true,
+            },
             Subject::Cluster(_) => {
                 matches!(kind, StepKind::StartMember { .. } | StepKind::AwaitSynced { .. } | StepKind::Promote { .. })
             }

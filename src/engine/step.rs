@@ -5,7 +5,7 @@ use super::{
     state::{StepState, Stop},
 };
 use crate::{
-    model::{Failure, failure::Cause},
+    model::{Failure, baseline::BaselinePart, failure::Cause},
     plan::{Class, StepKind},
 };
 
@@ -115,8 +115,10 @@ impl Engine {
             // No answer is no failure: what happened is found out by looking (I15). A change of a BMC has been looked at by
             // whoever made it, and a later look could take what was there before for its effect.
             Err(failure)
-                if matches!(self.steps[at].step.kind, StepKind::ChangeBmc(_))
-                    || !matches!(failure.cause, Cause::Unreachable | Cause::Deadline) =>
+                if matches!(
+                    self.steps[at].step.kind,
+                    StepKind::ChangeBmc(_) | StepKind::Baseline(BaselinePart::Volume { .. })
+                ) || !matches!(failure.cause, Cause::Unreachable | Cause::Deadline) =>
             {
                 if !self.again(now, at, &failure, effects) {
                     self.failed(now, at, failure, effects);

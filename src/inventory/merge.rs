@@ -6,6 +6,8 @@ use super::yaml::{Entry, Tree, Value};
 
 /// Maps of which one field excludes the others: the later one replaces the earlier one whole.
 const WHOLE: &[&str] = &["install.driver", "image"];
+/// The same of each entry below.
+const WHOLE_BELOW: &str = "firmwareImages.";
 /// What belongs to an object itself and does not flow.
 const OWN: &[&str] = &["changeWindows", "disruption", "approval"];
 
@@ -18,6 +20,10 @@ pub(crate) fn lay(into: &mut Tree, from: &Tree, origin: &str, mut origins: Optio
     for entry in from.entries().iter().filter(|e| !OWN.contains(&&*e.key)) {
         merge_entry(into, entry, &mut path, origin, &mut origins);
     }
+}
+
+fn is_whole(path: &str) -> bool {
+    WHOLE.contains(&path) || path.starts_with(WHOLE_BELOW)
 }
 
 fn merge_entry(into: &mut Tree, entry: &Entry, path: &mut String, origin: &str, origins: &mut Option<&mut Origins>) {
@@ -33,7 +39,7 @@ fn merge_entry(into: &mut Tree, entry: &Entry, path: &mut String, origin: &str, 
     let entries = Arc::make_mut(entries);
     let there = entries.iter_mut().find(|e| e.key == entry.key);
     match (there, &entry.value.value) {
-        (Some(old), Value::Map(new)) if matches!(old.value.value, Value::Map(_)) && !WHOLE.contains(&path.as_str()) => {
+        (Some(old), Value::Map(new)) if matches!(old.value.value, Value::Map(_)) && !is_whole(path) => {
             for inner in new.iter() {
                 merge_entry(&mut old.value, inner, path, origin, origins);
             }

@@ -23,6 +23,7 @@ enum Is {
 const NODE_VALUES: &[(&str, Is)] = &[
     ("ssh.identity", Is::Path),
     ("bmc.endpoints.*.tls.ca", Is::Path),
+    ("firmwareImages.*.file", Is::Path),
     ("install.driver.nixosAnywhere.flake", Is::Flake),
     ("install.driver.exec.command", Is::Command),
     ("install.secrets.*.from.file", Is::Path),
@@ -86,6 +87,9 @@ pub(crate) fn anchor(kind: Kind, spec: &mut Tree, base: &Path, home: Option<&Pat
 fn at(tree: &mut Tree, steps: &[&str], act: &mut dyn FnMut(&mut Tree)) {
     let Some((step, rest)) = steps.split_first() else { return act(tree) };
     match &mut tree.value {
+        Value::Map(entries) if *step == "*" => {
+            Arc::make_mut(entries).iter_mut().for_each(|e| at(&mut e.value, rest, act));
+        }
         Value::List(items) if *step == "*" => Arc::make_mut(items).iter_mut().for_each(|item| at(item, rest, act)),
         Value::Map(entries) if entries.iter().any(|e| e.key == *step) => {
             Arc::make_mut(entries).iter_mut().filter(|e| e.key == *step).for_each(|e| at(&mut e.value, rest, act));

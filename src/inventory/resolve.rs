@@ -11,7 +11,7 @@ use super::{
     manifest::{
         ClusterSpec, CredentialSpec, HardwareClassSpec, ImageSpec, NetworkSpec, NodeSpec, ProfileSpec, SiteSpec,
         credential::SecretFrom,
-        hardware_class::{DiskSpec, MinimumSpec},
+        hardware_class::{DiskSpec, FirmwareImageSpec, MinimumSpec, RaidLevel, RaidSpec},
         node::{EndpointSpec, IdentitySpec},
         profile::InstallDriver,
         site::{ChangeWindow, DisruptionSpec, SshSpec},
@@ -22,6 +22,7 @@ use super::{
     select::{self, ByValue, Selector},
 };
 use crate::model::{
+    baseline::{Baseline, FirmwareImage, ImageAt, VolumeRule},
     fleet::{self, Fleet, Lifecycle},
     rollout::{self, Rollout},
 };
@@ -164,7 +165,56 @@ fn node(name: &str, labels: BTreeMap<String, String>, spec: NodeSpec) -> Fine<fl
         services: spec.services.unwrap_or_default(),
         ssh: ssh(spec.ssh.unwrap_or_default()),
         dns: spec.dns.unwrap_or_default().iter().map(|a| ipv4(&a.0)).collect::<Fine<_>>()?,
+        baseline: Baseline {
+            bios: spec
+                .bios
+                .into_iter()
+                .map(|(name, value)| Ok((name.clone(), bios_word(&name, value)?)))
+                .collect::<Fine<_>>()?,
+            firmware: spec.firmware,
+            images: spec
+                .firmware_images
+                .into_iter()
+                .map(|(name, image)| Ok((name.clone(), firmware_image(&name, image)?)))
+                .collect::<Fine<_>>()?,
+            volumes: spec.raid.into_iter().map(volume).collect::<Fine<_>>()?,
+        },
     })
+}
+
+/// The word of a plain value, by which a BMC's own is known whatever type it has there.
+fn bios_word(name: &str, value: serde_json::Value) -> Fine<String> {
+    match value {
+        serde_json::Value::String(text) => Ok(text),
+        serde_json::Value::Number(number) => Ok(number.to_string()),
+        serde_json::Value::Bool(truth) => Ok(truth.to_string()),
+        _ => Err(format!("bios.{name}: a BIOS attribute is text, a number, true or false")),
+    }
+}
+
+fn firmware_image(name: &str, spec: FirmwareImageSpec) -> Fine<FirmwareImage> {
+    let at = match (spec.url, spec.file, spec.sha256) {
+        (Some(url), None, None) => ImageAt::Url(url),
+        (None, Some(file), Some(digest)) => ImageAt::File { path: file.into(), sha256: digest.0.to_ascii_lowercase() },
+        _ => {
+            return Err(format!(
+                "firmwareImages.{name} is either `url` (the BMC fetches it; nobody here could check a digest), or `file` with its `sha256`"
+            ));
+        }
+    };
+    Ok(FirmwareImage { version: spec.version, at })
+}
+
+fn volume(spec: RaidSpec) -> Fine<VolumeRule> {
+    let raid = match spec.level {
+        RaidLevel::Raid0 => "RAID0",
+        RaidLevel::Raid1 => "RAID1",
+        RaidLevel::Raid5 => "RAID5",
+        RaidLevel::Raid6 => "RAID6",
+        RaidLevel::Raid10 => "RAID10",
+    };
+    let drives = disk(DiskSpec { matching: spec.matching, use_for: spec.use_for })?;
+    Ok(VolumeRule { name: spec.name, raid: raid.to_owned(), drives })
 }
 
 fn identity(spec: IdentitySpec) -> Fine<fleet::Identity> {

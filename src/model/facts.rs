@@ -34,6 +34,9 @@ pub struct Observed<T> {
 pub struct NodeFacts {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bmc: Option<Observed<BmcFacts>>,
+    /// What the machine's baseline is compared with; absent: it was not asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub baseline: Option<super::baseline::BaselineFacts>,
     /// Identities that the BMC reports otherwise than the inventory, each with both values.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub identity_mismatches: Vec<String>,

@@ -12,6 +12,7 @@ use uuid::Uuid;
 
 use super::{
     Mac,
+    baseline::Baseline,
     playbook::Playbook,
     rollout::{ChangeWindow, DomainLimits, Rollout},
 };
@@ -184,6 +185,9 @@ pub struct Node {
     pub services: Vec<String>,
     pub ssh: SshSpec,
     pub dns: Vec<Ipv4Addr>,
+    /// What its BIOS, firmware and volumes are to be.
+    #[serde(default, skip_serializing_if = "Baseline::is_unsaid")]
+    pub baseline: Baseline,
 }
 
 impl Node {
@@ -318,7 +322,7 @@ pub enum Install {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct HardwareClass {
-    /// BIOS attributes, firmware and RAID as written: compared by later goals.
+    /// As written; what a machine of it is to be stands in [`Node::baseline`].
     pub bios: BTreeMap<String, serde_json::Value>,
     pub firmware: BTreeMap<String, String>,
 }

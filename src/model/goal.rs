@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     bmc::BmcChange,
     power::{BootTarget, PowerAction},
+    rollout::RolloutWish,
 };
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -36,6 +37,9 @@ pub enum Goal {
     /// Look at machines from the installer, which writes to no disk, and leave them as they were. `installed`: also those
     /// that rackctl installed. `lose_quorum`: also where a cluster stops serving meanwhile.
     Inspect { nodes: Scope, installed: bool, lose_quorum: bool },
+    /// Bring firmware and BIOS of machines to their baseline, restarting them. `rollout`: how, for machines of no
+    /// cluster, and stricter than their clusters' own rules for the others.
+    Baseline { nodes: Scope, rollout: RolloutWish, lose_quorum: bool },
     /// The steps of a playbook, each a run of its own. `nodes`: all that they may touch.
     Playbook { name: String, parameters: BTreeMap<String, String>, nodes: Scope },
 }
@@ -51,6 +55,7 @@ impl Goal {
             | Goal::Boot { nodes, .. }
             | Goal::Bmc { nodes, .. }
             | Goal::Inspect { nodes, .. }
+            | Goal::Baseline { nodes, .. }
             | Goal::Playbook { nodes, .. } => nodes,
         }
     }
@@ -70,6 +75,7 @@ impl Goal {
         match self {
             Goal::Power { action, .. } => *action != PowerAction::On,
             Goal::Bmc { change, .. } => change.takes_away(),
+            Goal::Baseline { .. } => true,
             _ => false,
         }
     }
@@ -81,6 +87,7 @@ impl Goal {
             Goal::Power { lose_quorum: true, .. }
                 | Goal::Bmc { lose_quorum: true, .. }
                 | Goal::Inspect { lose_quorum: true, .. }
+                | Goal::Baseline { lose_quorum: true, .. }
         )
     }
 
@@ -99,6 +106,7 @@ impl Goal {
             Goal::Boot { .. } => "boot set",
             Goal::Bmc { change, .. } => change.word(),
             Goal::Inspect { .. } => "inspect",
+            Goal::Baseline { .. } => "upgrade firmware",
             Goal::Playbook { .. } => "playbook",
         }
     }

@@ -1,6 +1,7 @@
 //! Level 0: values only. No tokio, no files, no command line.
 
 pub mod approval;
+pub mod baseline;
 pub mod bmc;
 pub mod boot;
 pub mod clock;

@@ -105,6 +105,47 @@ impl Rollout {
     }
 }
 
+/// What an operator says of one run's rollout; what is not said is as the clusters' manifests have it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct RolloutWish {
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub waves: Vec<Count>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_unavailable: Option<Count>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub halt_after: Option<Count>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub soak_s: Option<u32>,
+}
+
+impl RolloutWish {
+    /// For `total` machines that belong to no cluster and serve: a canary, then a quarter, then halves, no more than a
+    /// quarter of them away at once, and the first failure halts.
+    pub fn without_cluster(&self, total: usize) -> Rollout {
+        let waves = vec![Count::Number(1), Count::Percent(25), Count::Percent(50)];
+        Rollout {
+            max_unavailable: self.max_unavailable.unwrap_or(Count::Percent(25)).of(total),
+            waves: if self.waves.is_empty() { waves } else { self.waves.clone() },
+            soak_s: self.soak_s.unwrap_or_default(),
+            min_healthy_s: 0,
+            halt_after: self.halt_after.unwrap_or(Count::Number(1)),
+            ..Rollout::default()
+        }
+    }
+
+    /// On top of a cluster's own rules: its budget may only become smaller.
+    pub fn over(&self, own: Rollout, total: usize) -> Rollout {
+        Rollout {
+            max_unavailable: self.max_unavailable.map_or(own.max_unavailable, |c| c.of(total).min(own.max_unavailable)),
+            waves: if self.waves.is_empty() { own.waves } else { self.waves.clone() },
+            soak_s: self.soak_s.unwrap_or(own.soak_s),
+            halt_after: self.halt_after.unwrap_or(own.halt_after),
+            ..own
+        }
+    }
+}
+
 /// How many nodes of one failure domain of a site may be unavailable at once; `None`: not limited.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]

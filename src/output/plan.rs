@@ -56,7 +56,7 @@ pub fn text(place: &Place, plan: &Plan) -> String {
             let _ = writeln!(out, "  = {}", clean::line(found));
         }
         for step in &track.steps {
-            let name = match step.kind.member() {
+            let name = match step.kind.about() {
                 Some(member) => format!("{} {member}", step.kind.word()),
                 None => step.kind.word().to_owned(),
             };

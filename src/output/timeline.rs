@@ -91,7 +91,7 @@ pub fn timeline(plan: &Plan, records: &[Record]) -> Timeline {
             last = last.max(end);
             timeline.stages.push(StageTime {
                 subject: track.subject.to_string(),
-                stage: match step.kind.member() {
+                stage: match step.kind.about() {
                     Some(member) => format!("{} {member}", step.kind.word()),
                     None => step.kind.word().to_owned(),
                 },

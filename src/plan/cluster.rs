@@ -20,11 +20,18 @@ pub(super) struct Machines<'a> {
 impl<'a> Machines<'a> {
     /// Before the first cluster is planned.
     pub(super) fn of(plan: &'a Plan, scope: &'a [String]) -> Machines<'a> {
+        // What is left undone on a machine that has a track leaves it ready.
         let node = |subject: &'a Subject| if let Subject::Node(name) = subject { Some(name.as_str()) } else { None };
+        let tracks: HashMap<&str, &Track> = plan.tracks.iter().filter_map(|t| Some((node(&t.subject)?, t))).collect();
         Machines {
             scope: scope.iter().map(String::as_str).collect(),
-            refused: plan.refusals.iter().filter_map(|r| node(&r.subject)).collect(),
-            tracks: plan.tracks.iter().filter_map(|t| Some((node(&t.subject)?, t))).collect(),
+            refused: plan
+                .refusals
+                .iter()
+                .filter_map(|r| node(&r.subject))
+                .filter(|n| !tracks.contains_key(n))
+                .collect(),
+            tracks,
         }
     }
 

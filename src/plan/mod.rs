@@ -5,6 +5,7 @@
 //! cycle can be written. What must not be done is not planned and not warned of: it is a [`Refusal`].
 
 pub mod approval;
+pub mod baseline;
 mod cluster;
 mod fit;
 mod hash;
@@ -99,9 +100,9 @@ impl Track {
         }
     }
 
-    /// Adds a step; its id is the subject and the kind's word.
+    /// Adds a step; its id is the subject and the kind's name.
     pub fn push(&mut self, kind: StepKind, why: String) {
-        let id = format!("{}/{}", self.subject, kind.word());
+        let id = format!("{}/{}", self.subject, kind.name());
         self.steps.push(Step { id, danger: kind.danger(), kind, why, awaits: Vec::new() });
     }
 }
@@ -225,21 +226,23 @@ pub fn plan(fleet: &Fleet, facts: &Facts, goal: &Goal, known: &Known<'_>) -> Pla
     let mut plan = Plan::empty(&fleet.id, goal);
     match goal {
         Goal::Apply { nodes, allow } => {
-            let wish = node::Wish { installs: true, reinstall: false, ceiling: *allow };
+            let wish = node::Wish { installs: true, reinstall: false, baselines: true, ceiling: *allow };
             converge(fleet, facts, known, &nodes.0, &wish, true, &mut plan);
         }
         Goal::Install { nodes, reinstall } => {
-            let wish = node::Wish { installs: true, reinstall: *reinstall, ceiling: Ceiling::DataLoss };
+            let wish =
+                node::Wish { installs: true, reinstall: *reinstall, baselines: true, ceiling: Ceiling::DataLoss };
             converge(fleet, facts, known, &nodes.0, &wish, false, &mut plan);
         }
         Goal::Join { nodes } => {
-            let wish = node::Wish { installs: false, reinstall: false, ceiling: Ceiling::Reversible };
+            let wish = node::Wish { installs: false, reinstall: false, baselines: false, ceiling: Ceiling::Reversible };
             converge(fleet, facts, known, &nodes.0, &wish, true, &mut plan);
         }
         Goal::Power { .. } | Goal::Boot { .. } | Goal::Bmc { .. } => {
             power::tracks(fleet, facts, goal, known, &mut plan)
         }
         Goal::Inspect { nodes, installed, .. } => inspect::tracks(fleet, facts, known, &nodes.0, *installed, &mut plan),
+        Goal::Baseline { .. } => baseline::tracks(fleet, facts, known, &mut plan),
         // Its steps are planned, each when its turn comes.
         Goal::Playbook { .. } => {}
     }
@@ -274,12 +277,14 @@ fn converge(
                 if let Some(artifacts) = done.artifacts {
                     plan.artifacts.insert(name.clone(), artifacts);
                 }
-                plan.bound.insert(name.clone(), node::binding(node));
+                plan.bound.insert(name.clone(), node::binding(node) + &baseline::binding(&done.track));
                 plan.tracks.push(done.track);
+                plan.refusals.extend(done.left);
             }
             Err(refusal) => plan.refusals.push(refusal),
         }
     }
+    baseline::keep_quorums(fleet, facts, plan);
     if !joins {
         return;
     }

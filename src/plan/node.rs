@@ -1,6 +1,6 @@
 //! One node's track: from what its BMC, its system and the store say to what is left to do.
 
-use super::{Artifacts, Known, Refusal, StepKind, Subject, Track};
+use super::{Artifacts, Known, Refusal, StepKind, Subject, Track, baseline};
 use crate::model::{
     Fleet,
     facts::{BmcFacts, Facts, InstallPhase, NodeFacts},
@@ -13,6 +13,8 @@ use crate::model::{
 pub(super) struct Wish {
     pub installs: bool,
     pub reinstall: bool,
+    /// Machines are brought to their baselines.
+    pub baselines: bool,
     pub ceiling: Ceiling,
 }
 
@@ -20,6 +22,8 @@ pub(super) struct Planned {
     pub track: Track,
     pub artifacts: Option<Artifacts>,
     pub needs_network: bool,
+    /// What is left undone, while the rest of the track goes on.
+    pub left: Option<Refusal>,
 }
 
 /// The values that an approval of this node's steps is bound to.
@@ -57,7 +61,11 @@ pub(super) fn track(
     let installed = installed(seen);
     if let (Some(what), false) = (&installed, wish.reinstall) {
         track.found.push(what.clone());
-        return Ok(Planned { track, artifacts: None, needs_network: false });
+        let left = match wish.baselines && node.lifecycle != Lifecycle::Decommissioned {
+            true => baseline::of_installed(fleet, node, seen, wish.ceiling, true, &mut track),
+            false => None,
+        };
+        return Ok(Planned { track, artifacts: None, needs_network: false, left });
     }
     if node.lifecycle == Lifecycle::Decommissioned {
         return Err(refuse("decommissioned", "its lifecycle is `decommissioned`".into(), None));
@@ -122,7 +130,7 @@ pub(super) fn track(
             StepKind::AwaitInstalled { generation },
             "it is installed and must answer before anything else is done with it".into(),
         );
-        return Ok(Planned { track, artifacts: None, needs_network: false });
+        return Ok(Planned { track, artifacts: None, needs_network: false, left: None });
     }
     if !wish.installs {
         return Err(refuse(
@@ -222,6 +230,13 @@ fn install_steps(
     let artifacts = Artifacts { system_sha256: system.system_sha256.clone(), ..boot.clone() };
     let on = bmc.is_some_and(|f| f.power != PowerState::Off);
     push(&mut track, StepKind::CheckIdentity, format!("serial and UUID of the BMC must be {}", identity_words(node)));
+    if wish.baselines && !node.baseline.is_empty() {
+        let bare = seen.record.is_none();
+        let asked = baseline::Asked { fleet, ceiling: wish.ceiling, volumes: true, bare, stays_off: false };
+        for (kind, why) in baseline::steps(node, seen.baseline.as_ref(), &asked)? {
+            push(&mut track, kind, why);
+        }
+    }
     push(
         &mut track,
         StepKind::BootInstaller { target: BootTarget::Pxe, mode: node.boot_mode },
@@ -248,7 +263,7 @@ fn install_steps(
         StepKind::AwaitInstalled { generation },
         "it must come up from that disk, with its own host key".into(),
     );
-    Ok(Planned { track, artifacts: Some(artifacts), needs_network: true })
+    Ok(Planned { track, artifacts: Some(artifacts), needs_network: true, left: None })
 }
 
 /// Says in words that the node is installed and runs what was installed; `None` if that is not seen.

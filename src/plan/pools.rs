@@ -2,19 +2,27 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
-use super::{Danger, Domain, Known, Plan, Pool, Subject};
+use super::{Danger, Domain, Known, Plan, Pool, StepKind, Subject};
 use crate::model::{
     Fleet,
     facts::{Facts, InstallPhase, NodeFacts, NodeRecord},
     fleet::Node,
+    goal::Goal,
     power::PowerState,
+    rollout::{Rollout, RolloutWish},
 };
+
+/// The pool of machines that belong to no cluster, where a plan needs one; no cluster's name has blanks.
+pub const ALONE: &str = "nodes without a cluster";
+/// What a machine may take that gets firmware, in seconds: images, their tasks, and starts that write them.
+const BASELINE_S: u32 = 3 * 3_600;
 
 /// Fills in what the engine admits by: pools, domains, windows, and who serves now.
 pub(super) fn attach(fleet: &Fleet, facts: &Facts, known: &Known<'_>, plan: &mut Plan) {
     let pool_of: BTreeMap<&str, &str> =
         fleet.clusters.values().flat_map(|c| c.members.iter().map(|m| (m.as_str(), c.name.as_str()))).collect();
     let voters = voters(fleet, facts);
+    let mut alone: Vec<String> = Vec::new();
     let mut domains: BTreeSet<String> = BTreeSet::new();
     for track in plan.tracks.iter_mut().filter(|t| !t.steps.is_empty()) {
         let Subject::Node(name) = &track.subject else { continue };
@@ -27,11 +35,25 @@ pub(super) fn attach(fleet: &Fleet, facts: &Facts, known: &Known<'_>, plan: &mut
                 let mut rollout = cluster.rollout.clone();
                 rollout.max_unavailable =
                     rollout.max_unavailable.min(spare_voters(facts, known, pool).unwrap_or(u32::MAX));
+                if let Goal::Baseline { rollout: wish, .. } = &plan.goal {
+                    rollout = wish.over(rollout, cluster.members.len());
+                }
                 plan.pools.insert((*pool).to_owned(), Pool { rollout, nodes: cluster.members.clone() });
             }
         }
         let takes_away = track.steps.iter().any(|s| s.danger >= Danger::Reboot);
         track.disrupts = takes_away && facts.nodes.get(name).is_some_and(|f| serves(node, &voters, f));
+        let baseline = takes_away && track.steps.iter().any(|s| matches!(s.kind, StepKind::Baseline(_)));
+        if baseline && let Some(pool) = track.pool.as_ref().and_then(|p| plan.pools.get_mut(p)) {
+            // Firmware that is written is not stuck.
+            pool.rollout.deadline_s = pool.rollout.deadline_s.max(BASELINE_S);
+        }
+        // Nobody said how many of the machines without a cluster may be away: those that serve go with care, and by
+        // `upgrade firmware` all do.
+        if baseline && track.pool.is_none() && (track.disrupts || matches!(plan.goal, Goal::Baseline { .. })) {
+            track.pool = Some(ALONE.to_owned());
+            alone.push(name.clone());
+        }
         track.domains = limited(fleet, node).map(|(key, _)| key).collect();
         domains.extend(track.domains.iter().cloned());
         if let Some(site) = &node.site
@@ -41,6 +63,17 @@ pub(super) fn attach(fleet: &Fleet, facts: &Facts, known: &Known<'_>, plan: &mut
             track.site = Some(site.clone());
             plan.windows.insert(site.clone(), windows.clone());
         }
+    }
+    if !alone.is_empty() {
+        let wish = match &plan.goal {
+            Goal::Baseline { rollout, .. } => rollout.clone(),
+            _ => RolloutWish::default(),
+        };
+        let rest = plan.goal.scope().0.iter().filter(|n| !pool_of.contains_key(n.as_str()));
+        let nodes: Vec<String> = rest.cloned().collect();
+        let rollout = wish.without_cluster(nodes.len());
+        let rollout = Rollout { deadline_s: rollout.deadline_s.max(BASELINE_S), ..rollout };
+        plan.pools.insert(ALONE.to_owned(), Pool { rollout, nodes });
     }
     if domains.is_empty() {
         return;

@@ -39,20 +39,20 @@ pub(super) fn tracks(fleet: &Fleet, facts: &Facts, goal: &Goal, known: &Known<'_
     if let Goal::Bmc { change, lose_quorum: false, .. } = goal
         && change.takes_away()
     {
-        keep_quorums(fleet, facts, plan, change.destroys());
+        keep_quorums(fleet, facts, plan, change.destroys(), &|_| true);
     }
     if let Goal::Power { action, lose_quorum: false, .. } = goal {
         match action {
             PowerAction::On => {}
-            PowerAction::GracefulShutdown | PowerAction::ForceOff => keep_quorums(fleet, facts, plan, true),
+            PowerAction::GracefulShutdown | PowerAction::ForceOff => keep_quorums(fleet, facts, plan, true, &|_| true),
             PowerAction::ForceRestart | PowerAction::GracefulRestart | PowerAction::PowerCycle => {
-                keep_quorums(fleet, facts, plan, false);
+                keep_quorums(fleet, facts, plan, false, &|_| true);
             }
         }
     }
 }
 
-fn refusal(fleet: &Fleet, node: &Node) -> Option<Refusal> {
+pub(super) fn refusal(fleet: &Fleet, node: &Node) -> Option<Refusal> {
     let place = fleet.places.get(&format!("Node/{}", node.name));
     let refuse = |kind: &str, why: &str, edit: &str| {
         let next = place.map(|p| format!("edit {p} and set {edit}"));
@@ -87,7 +87,7 @@ fn installed(facts: &Facts, goal: &Goal, node: &str) -> Option<Refusal> {
 
 /// A cluster that exists, of which no member could be asked because the state was lost: what a machine's end would cost it
 /// cannot be told.
-fn untold(fleet: &Fleet, facts: &Facts, goal: &Goal, known: &Known<'_>, node: &str) -> Option<Refusal> {
+pub(super) fn untold(fleet: &Fleet, facts: &Facts, goal: &Goal, known: &Known<'_>, node: &str) -> Option<Refusal> {
     if !goal.takes_away() || goal.may_lose_quorum() {
         return None;
     }
@@ -105,15 +105,23 @@ fn untold(fleet: &Fleet, facts: &Facts, goal: &Goal, known: &Known<'_>, node: &s
 
 /// Machines that go off stay off: together they must leave every cluster its quorum. Restarts go one after the other
 /// under the cluster's budget: it is enough that the cluster can do without each, which one or two voters never can.
-fn keep_quorums(fleet: &Fleet, facts: &Facts, plan: &mut Plan, together: bool) {
+/// `takes`: the tracks that take their machine away.
+pub(super) fn keep_quorums(
+    fleet: &Fleet,
+    facts: &Facts,
+    plan: &mut Plan,
+    together: bool,
+    takes: &dyn Fn(&Track) -> bool,
+) {
     let next = match (&plan.goal, together) {
-        (Goal::Bmc { .. }, _) => "--lose-quorum does it all the same",
+        (Goal::Bmc { .. } | Goal::Baseline { .. }, _) => "--lose-quorum does it all the same",
+        (Goal::Apply { .. }, _) => "rackctl upgrade firmware NAME --lose-quorum",
         (_, true) => "rackctl power off … --lose-quorum",
         (_, false) => "rackctl power cycle … --lose-quorum",
     };
     for cluster in fleet.clusters.values() {
         let Some(Ok(seen)) = facts.clusters.get(&cluster.name).map(|o| &o.value) else { continue };
-        let goes = |name: &str| plan.tracks.iter().any(|t| t.subject.name() == name);
+        let goes = |name: &str| plan.tracks.iter().any(|t| t.subject.name() == name && takes(t));
         let voters: Vec<_> = seen.members.iter().filter(|m| !m.learner).collect();
         let leaving: Vec<String> = voters.iter().filter(|m| goes(&m.name)).map(|m| m.name.clone()).collect();
         let missing = voters.iter().filter(|m| m.healthy && goes(&m.name)).count();

@@ -5,6 +5,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::model::{
+    baseline::BaselinePart,
     bmc::BmcChange,
     fleet::BootMode,
     power::{BootTarget, PowerAction},
@@ -97,6 +98,8 @@ pub enum StepKind {
     },
     /// What `bmc` changes, read back as far as it can be.
     ChangeBmc(BmcChange),
+    /// A part of what brings the machine to its baseline: looked at first, and seen to hold afterwards.
+    Baseline(BaselinePart),
     /// The cluster's first member, under the one-time bootstrap ticket.
     Bootstrap {
         member: String,
@@ -132,6 +135,7 @@ impl StepKind {
             | StepKind::CheckDisks
             | StepKind::ReadHardware
             | StepKind::AwaitInstalled { .. }
+            | StepKind::Baseline(BaselinePart::AwaitService { .. })
             | StepKind::AwaitSynced { .. }
             | StepKind::VerifyMember { .. } => Class::Observe,
             StepKind::WithdrawNetboot
@@ -144,8 +148,10 @@ impl StepKind {
                 ..
             } => Class::Set,
             StepKind::ChangeBmc(change) if change.repeatable() => Class::Set,
+            StepKind::Baseline(BaselinePart::Bios { .. }) => Class::Set,
             StepKind::BootInstaller { .. }
             | StepKind::ChangeBmc(_)
+            | StepKind::Baseline(_)
             | StepKind::RebootToDisk
             | StepKind::PowerOn
             | StepKind::SetPower { .. }
@@ -162,6 +168,8 @@ impl StepKind {
             StepKind::WriteDisk { .. } => Danger::DataLoss,
             StepKind::ChangeBmc(change) if change.destroys() => Danger::DataLoss,
             StepKind::ChangeBmc(change) if change.takes_away() => Danger::Reboot,
+            StepKind::Baseline(part) if part.destroys() => Danger::DataLoss,
+            StepKind::Baseline(part) if part.takes_away() => Danger::Reboot,
             StepKind::BootInstaller { .. } | StepKind::RebootToDisk => Danger::Reboot,
             StepKind::SetPower { action: PowerAction::On, .. } => Danger::Reversible,
             StepKind::SetPower { .. } => Danger::Reboot,
@@ -186,6 +194,7 @@ impl StepKind {
             StepKind::SetPower { .. } => "set-power",
             StepKind::SetBoot { .. } => "set-boot",
             StepKind::ChangeBmc(change) => change.word(),
+            StepKind::Baseline(part) => part.word(),
             StepKind::Bootstrap { .. } => "bootstrap",
             StepKind::RemoveMember { .. } => "remove-member",
             StepKind::AddLearner { .. } => "add-learner",
@@ -194,6 +203,24 @@ impl StepKind {
             StepKind::Promote { .. } => "promote",
             StepKind::VerifyMember { .. } => "verify-member",
         }
+    }
+
+    /// The installed system stays what it is: it is only started, or the machine below it changed.
+    pub fn leaves_the_system(&self) -> bool {
+        matches!(self, StepKind::PowerOn | StepKind::Baseline(_))
+    }
+
+    /// What it is about, where a track may have several of its kind.
+    pub fn about(&self) -> Option<&str> {
+        match self {
+            StepKind::Baseline(part) => part.about(),
+            _ => self.member(),
+        }
+    }
+
+    /// Its id within its track.
+    pub fn name(&self) -> String {
+        self.about().map_or_else(|| self.word().to_owned(), |about| format!("{}-{about}", self.word()))
     }
 
     /// The member that a cluster's step is about.
@@ -221,6 +248,7 @@ impl StepKind {
             // An operating system may take its time to shut down.
             StepKind::SetPower { .. } => 600,
             StepKind::ChangeBmc(change) => change.deadline_s(),
+            StepKind::Baseline(part) => part.deadline_s(),
             StepKind::AwaitClaim => 420,
             StepKind::CheckDisks | StepKind::ReadHardware => 300,
             // Off, and on again.

@@ -1,3 +1,5 @@
+mod baseline;
+
 use std::collections::BTreeMap;
 
 use rackctl_wire::{NodeConfig, NodeStatus, PROTOCOL};

@@ -52,8 +52,11 @@ pub(super) async fn down(world: &World) -> Result<BTreeSet<String>, Failure> {
         down.extend(missing);
     }
     drop(pools);
+    // Machines of no cluster, and all of a failure domain, by themselves.
+    let alone = world.plan.pools.iter().filter(|(name, _)| !world.fleet.clusters.contains_key(*name));
+    let alone = alone.flat_map(|(_, pool)| &pool.nodes);
     let others: BTreeSet<&String> =
-        world.plan.domains.values().flat_map(|d| &d.nodes).filter(|n| !asked.contains(n)).collect();
+        world.plan.domains.values().flat_map(|d| &d.nodes).chain(alone).filter(|n| !asked.contains(n)).collect();
     let looks = others.into_iter().filter_map(|name| Some((name, installed(name)?, world.fleet.nodes.get(name)?)));
     let mut looks = stream::iter(looks.map(|(name, record, node)| async move {
         let answer = observe::system_status(node, &record.system_host_key, world.scratch()).await;

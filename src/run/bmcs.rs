@@ -49,7 +49,7 @@ pub(super) async fn act(world: &World, node: &str, kind: &StepKind, change: &Bmc
         }
     }
     let client = if change.takes_away() { world.bmc_taking(node, kind).await? } else { world.bmc(node).await? };
-    let done = carry_out(world, &client, node, change, limit).await;
+    let done = carry_out(world, &client, node, kind, change, limit).await;
     close(client).await;
     done
 }
@@ -58,6 +58,7 @@ async fn carry_out(
     world: &World,
     bmc: &bmc::Client,
     node: &str,
+    kind: &StepKind,
     change: &BmcChange,
     limit: Duration,
 ) -> Result<(), Failure> {
@@ -83,6 +84,7 @@ async fn carry_out(
         }
         BmcChange::UpdateFirmware { image, target } => {
             let progress = |percent: u32| {
+                world.show_progress(node, kind, percent);
                 // Lost, it costs nothing but a line.
                 let _ = world.append(fact(node, change, json!({ "percent": percent })));
             };
@@ -90,7 +92,9 @@ async fn carry_out(
                 true => bmc::client::Image::File(image.into()),
                 false => bmc::client::Image::Address(image.clone()),
             };
-            let updated = redfish()?.update_firmware(&image, target.as_deref(), limit, &progress).await?;
+            let updated = redfish()?.update_firmware(&image, target.as_deref(), limit, &progress).await;
+            world.end_progress(node);
+            let updated = updated?;
             let body = json!({ "changes": updated.changes, "taskSeenToEnd": updated.task_seen_to_end });
             world.append(fact(node, change, body)).map(drop).map_err(|e| super::world::store_failure(&e))?;
             if !updated.task_seen_to_end && updated.changes.is_empty() {

@@ -8,15 +8,16 @@ use std::{
 use rackctl_wire::Claim;
 use serde_json::{Value, json};
 
-use super::{World, clock, desk::Order};
+use super::{World, baselines::SENT, clock, desk::Order};
 use crate::{
     engine::Past,
     model::{
         Failure,
+        baseline::BaselinePart,
         failure::Cause,
         power::{PowerAction, PowerState},
     },
-    plan::{Plan, StepId, StepKind, Subject, wipe_guard::Target},
+    plan::{Plan, Step, StepId, StepKind, Subject, wipe_guard::Target},
     store::{Draft, Record, RecordKind, RunState, Store, StoreError},
 };
 
@@ -99,17 +100,20 @@ pub fn intent(records: &[Record], step: &str) -> Option<serde_json::Value> {
 /// Whether the node was on when this run began to switch it off and on again, and may stand in the dark since. Whoever
 /// only breaks the run off wants it back.
 pub fn owes_power(plan: &Plan, records: &[Record], node: &str) -> bool {
-    let restarts = |kind: &StepKind| {
-        let StepKind::SetPower { action, .. } = kind else { return false };
-        matches!(action, PowerAction::PowerCycle | PowerAction::ForceRestart | PowerAction::GracefulRestart)
-    };
-    let Some(step) = plan.steps().find(|s| restarts(&s.kind) && s.id.split('/').next() == Some(node)) else {
-        return false;
+    let restarts = |kind: &StepKind| match kind {
+        StepKind::Baseline(BaselinePart::Restart { stays_off: false, .. }) => true,
+        StepKind::SetPower { action, .. } => {
+            matches!(action, PowerAction::PowerCycle | PowerAction::ForceRestart | PowerAction::GracefulRestart)
+        }
+        _ => false,
     };
     let on = serde_json::json!(PowerState::On);
-    let own = || records.iter().filter(|r| r.step == step.id);
-    let was_on = own().any(|r| r.kind == RecordKind::Intent && r.body.get("power") == Some(&on));
-    was_on && !own().any(|r| r.kind == RecordKind::Done)
+    let owes = |step: &Step| {
+        let own = || records.iter().filter(|r| r.step == step.id);
+        let was_on = own().any(|r| r.kind == RecordKind::Intent && r.body.get("power") == Some(&on));
+        was_on && !own().any(|r| r.kind == RecordKind::Done)
+    };
+    plan.steps().any(|s| restarts(&s.kind) && s.id.split('/').next() == Some(node) && owes(s))
 }
 
 /// Stands in the body of the fact that a claim is void: the machine that had made it is off.
@@ -129,6 +133,11 @@ pub fn claim_is_void(node: &str) -> Draft {
 /// Puts the world of a resumed run back to where the journal says it was: claims, targets, offers, orders, voters.
 /// To be done before a server answers, and before [`super::execute`].
 pub fn restore(world: &World, records: &[Record]) -> Result<(), Failure> {
+    for record in records.iter().filter(|r| r.kind == RecordKind::Fact) {
+        if let Some(sent) = record.body.get(SENT) {
+            world.restore_sent(&record.step, serde_json::from_value(sent.clone()).map_err(|e| unreadable(record, &e))?);
+        }
+    }
     let past = past(records);
     let done = |id: &str| past.get(id).is_some_and(|p| p.done);
     for track in &world.plan.tracks {

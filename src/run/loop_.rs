@@ -34,6 +34,8 @@ pub enum Notice {
     Trouble(Failure),
     /// A boot step on the wire.
     Netboot(NetbootEvent),
+    /// How far a BMC has come with a step's task.
+    Task { node: String, step: String, percent: u32 },
     /// An installer's report: node, stage in words, bytes done and in all.
     Installer { node: String, stage: rackctl_wire::Stage, done_bytes: Option<u64>, total_bytes: Option<u64> },
 }
@@ -198,6 +200,9 @@ async fn drive(
                     if let Some(r) = report {
                         notify(Notice::Installer { node: node.clone(), stage: r.stage, done_bytes: r.done_bytes, total_bytes: r.total_bytes });
                     }
+                }
+                for (node, step, percent) in world.progress() {
+                    notify(Notice::Task { node, step, percent });
                 }
                 match world.store.control(&world.run).map_err(|e| store_failure(&e))?.map(|c| c.kind) {
                     Some(ControlKind::Pause) => queue.push((Event::Pause, Value::Null)),

@@ -116,6 +116,7 @@ async fn look(
         }
         StepKind::SetPower { action, .. } => super::power::look(world, node, *action, resumed, intent).await,
         StepKind::ChangeBmc(change) => Ok((super::bmcs::look(world, node, change, resumed).await, Value::Null)),
+        StepKind::Baseline(part) => super::baselines::look(world, node, kind, part, resumed, intent).await,
         StepKind::PowerOn => {
             let client = world.bmc(node).await?;
             let power = client.power().await;
@@ -234,6 +235,7 @@ pub(super) async fn act(world: &World, node: &str, kind: &StepKind, attempt: u32
         }
         StepKind::SetPower { .. } | StepKind::SetBoot { .. } => super::power::act(world, node, kind).await,
         StepKind::ChangeBmc(change) => super::bmcs::act(world, node, kind, change).await,
+        StepKind::Baseline(part) => super::baselines::act(world, node, kind, part).await,
         _ => Ok(()),
     }
 }
@@ -245,6 +247,7 @@ pub(super) async fn verify(world: &World, node: &str, kind: &StepKind) -> Result
         StepKind::ChangeBmc(change) => super::bmcs::verify(world, node, change).await,
         StepKind::ReadHardware => super::inspect::read(world, node).await,
         StepKind::LeaveInstaller { on } => super::inspect::left(world, node, *on).await.map(|()| Value::Null),
+        StepKind::Baseline(part) => super::baselines::verify(world, node, kind, part).await,
         _ => proof(world, node, kind).await.map(|()| Value::Null),
     }
 }
@@ -450,7 +453,7 @@ fn make_ticket(world: &World, node: &str, kind: &StepKind) -> Result<WriteTicket
     })
 }
 
-async fn await_installed(world: &World, node: &str, generation: u64) -> Result<(), Failure> {
+pub(super) async fn await_installed(world: &World, node: &str, generation: u64) -> Result<(), Failure> {
     let record = world.record(node)?.ok_or_else(|| {
         Failure::new(Cause::Guard, format!("{node}: wait for its system"), "the store knows no installation of it")
     })?;

@@ -236,6 +236,23 @@ pub(super) async fn may_pause(world: &World, cluster: &str, node: &str) -> Optio
     quorum::verdict(&what(cluster, node, "do without"), &quorum::pausing(&seen, node)).err()
 }
 
+/// Until the cluster counts this node among its healthy voters again, where it is one of them at all. The caller's
+/// deadline ends it.
+pub(super) async fn until_counted(world: &World, cluster: &str, node: &str, pause: Duration) -> Result<(), Failure> {
+    if world.store.cluster_record(cluster).map_err(|e| store_failure(&e))?.is_none() {
+        return Ok(());
+    }
+    loop {
+        if let Ok(facts) = facts(world, cluster, "").await {
+            match facts.members.iter().find(|m| m.name == node && !m.learner) {
+                Some(member) if !member.healthy => {}
+                _ => return Ok(()),
+            }
+        }
+        tokio::time::sleep(pause).await;
+    }
+}
+
 /// Gives the leadership to another healthy voter, where this node's member has it: a cluster that is asked needs no
 /// election, one whose leader goes away serves nothing until it has held one. Not a condition: where it does not work,
 /// the election comes.

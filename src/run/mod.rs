@@ -9,6 +9,7 @@
 
 pub mod api;
 mod around;
+mod baselines;
 mod bmcs;
 pub mod board;
 mod boots;
@@ -29,6 +30,7 @@ pub mod rebuild;
 pub mod sessions;
 mod world;
 
+pub use baselines::item as firmware_item;
 pub use bmcs::HANDED;
 pub use boots::left as boot_left;
 pub use journal::{CLAIM_VOID, TAKEN_OUT, claim_is_void, owed, owes_power, past, restore};

@@ -10,7 +10,7 @@ use futures_util::{StreamExt, stream};
 use rackctl_wire::NodeStatus;
 
 use super::{
-    clock,
+    baselines, clock,
     sessions::{self, LogIn},
     world::store_failure,
 };
@@ -19,7 +19,8 @@ use crate::{
     cluster::etcd::observe_client,
     model::{
         Failure, Fleet,
-        facts::{Facts, InstallPhase, NodeFacts, NodeRecord, Observed},
+        baseline::BaselineFacts,
+        facts::{BmcFacts, Facts, InstallPhase, NodeFacts, NodeRecord, Observed},
         failure::Cause,
         fleet::{ClusterDriver, Node},
     },
@@ -29,6 +30,8 @@ use crate::{
 
 /// For a look at one machine.
 const LOOK_DEADLINE: Duration = Duration::from_secs(30);
+/// More of it, where firmware, BIOS attributes and volumes are read too.
+const BASELINE_DEADLINE: Duration = Duration::from_secs(120);
 const SSH_DEADLINE: Duration = Duration::from_secs(20);
 /// For the TCP connection alone.
 const SSH_CONNECT: Duration = Duration::from_secs(4);
@@ -42,6 +45,8 @@ pub struct Asking {
     pub observer: Option<bmc::client::Observer>,
     /// Ask BMCs too, not only systems and clusters.
     pub bmcs: bool,
+    /// And for what the inventory's baselines say.
+    pub baselines: bool,
 }
 
 fn observed<T>(value: Result<T, Failure>) -> Observed<T> {
@@ -88,12 +93,14 @@ async fn look(node: &Node, record: Option<NodeRecord>, asking: &Asking) -> NodeF
         if !asking.bmcs || node.bmc.is_none() {
             return None;
         }
-        let asked = tokio::time::timeout(LOOK_DEADLINE, bmc_facts(node, asking)).await;
+        let wanted = asking.baselines && !node.baseline.is_empty();
+        let limit = if wanted { LOOK_DEADLINE + BASELINE_DEADLINE } else { LOOK_DEADLINE };
+        let asked = tokio::time::timeout(limit, bmc_facts(node, asking, wanted)).await;
         Some(asked.unwrap_or_else(|_| {
             Err(Failure::new(
                 Cause::Deadline,
                 format!("{}: ask its BMC", node.name),
-                format!("no answer within {} s", LOOK_DEADLINE.as_secs()),
+                format!("no answer within {} s", limit.as_secs()),
             ))
         }))
     };
@@ -102,6 +109,12 @@ async fn look(node: &Node, record: Option<NodeRecord>, asking: &Asking) -> NodeF
         Some(system_status(node, &record.system_host_key, &asking.scratch).await)
     };
     let (bmc, system) = tokio::join!(bmc, system);
+    let (bmc, baseline) = match bmc {
+        Some(Ok((seen, baseline))) => (Some(Ok(seen)), baseline),
+        Some(Err(failure)) => (Some(Err(failure)), None),
+        None => (None, None),
+    };
+    facts.baseline = baseline;
     if let Some(Ok(seen)) = &bmc
         && let Err(differing) = bmc::identity::compare(&node.identity, seen)
     {
@@ -113,13 +126,17 @@ async fn look(node: &Node, record: Option<NodeRecord>, asking: &Asking) -> NodeF
     facts
 }
 
-async fn bmc_facts(node: &Node, asking: &Asking) -> Result<crate::model::facts::BmcFacts, Failure> {
+async fn bmc_facts(node: &Node, asking: &Asking, baseline: bool) -> Result<(BmcFacts, Option<BaselineFacts>), Failure> {
     let how =
         LogIn { read_only: asking.read_only, deadline: LOOK_DEADLINE, observer: asking.observer.clone(), gate: None };
     let client = sessions::open(&asking.store, node, &asking.passwords, how).await?;
     let facts = client.facts().await;
+    let seen = match (&facts, baseline) {
+        (Ok(_), true) => Some(baselines::facts(&client, &node.baseline).await),
+        _ => None,
+    };
     let _ = client.close().await;
-    facts
+    Ok((facts?, seen))
 }
 
 pub async fn system_status(node: &Node, host_key: &str, scratch: &Path) -> Result<NodeStatus, Failure> {

@@ -27,10 +27,22 @@ pub(super) async fn look(
     resumed: bool,
     intent: Option<&Value>,
 ) -> Result<(Found, Value), Failure> {
-    let client = world.bmc(node).await?;
-    let seen = async { Ok::<_, Failure>((client.power().await?, client.last_reset_time().await?)) }.await;
-    close(client).await;
-    let (power, last_reset) = seen?;
+    let seen = async {
+        let client = world.bmc(node).await?;
+        let seen = async { Ok::<_, Failure>((client.power().await?, client.last_reset_time().await?)) }.await;
+        close(client).await;
+        seen
+    }
+    .await;
+    let unseen_for = world.note_look(node, seen.is_ok());
+    let (power, last_reset) = match seen {
+        // Nothing was asked of it yet: the operator's patience is not only for the machine, also for its BMC. What a
+        // process that died may have begun is looked for as long as the step may take.
+        Err(failure) if !resumed && unseen_for >= world.patience => {
+            return Ok((Found::Contradiction(failure), Value::Null));
+        }
+        seen => seen?,
+    };
     let before = intent.and_then(|i| i.get("lastReset")).and_then(Value::as_str);
     let note = json!({ "power": power, "lastReset": last_reset });
     let found = match look::power_changed(node, action, power, last_reset.as_deref(), resumed, before) {
@@ -122,7 +134,7 @@ pub(super) async fn verify(world: &World, node: &str, kind: &StepKind) -> Result
     seen
 }
 
-async fn change(
+pub(super) async fn change(
     client: &bmc::Client,
     action: PowerAction,
     force: bool,

@@ -11,6 +11,7 @@ use std::{
 use tokio::sync::{Notify, mpsc, watch};
 
 use super::{
+    baselines::{SENT, Sent},
     board::{self, Offers},
     boots::{self, Left},
     clock,
@@ -32,7 +33,7 @@ use crate::{
     },
     plan::{Plan, StepKind, wipe_guard::Target},
     remote,
-    store::{Draft, Fence, Record, Store, StoreError},
+    store::{Draft, Fence, Record, RecordKind, Store, StoreError},
 };
 
 /// For one log-in, look or change at a BMC.
@@ -66,6 +67,8 @@ pub struct WorldParts {
     /// How long a machine may take to change its power, where the operator said so.
     pub patience: Duration,
     pub lease: Duration,
+    /// How long a machine that is on may take to show what its start brings into force, where the operator said so.
+    pub settles: Option<Duration>,
     /// What was approved, and until when (milliseconds since 1970).
     pub approval: Option<(Envelope, u64)>,
 }
@@ -83,6 +86,7 @@ pub struct World {
     /// Until when effects may leave.
     pub gate: Arc<Gate>,
     pub lease: Duration,
+    pub settles: Option<Duration>,
     pub approval: Option<(Envelope, u64)>,
     fence: Fence,
     api_pin: String,
@@ -100,8 +104,14 @@ pub struct World {
     /// Last reset time that the identity check read, per node: the mark by which a reset is known later.
     last_reset: Mutex<BTreeMap<String, Option<String>>>,
     voters: Mutex<BTreeMap<String, Vec<String>>>,
+    /// Since when a node's BMC could not be looked at, since boot; none: the last look went well.
+    unseen: Mutex<BTreeMap<String, Duration>>,
     /// When this process last restarted a voter of a cluster, since boot.
     restarted: Mutex<BTreeMap<String, Duration>>,
+    /// What has become of firmware images, by step.
+    sent: Mutex<BTreeMap<String, Sent>>,
+    /// How far the work of a BMC has come, by node: the step's name and percent.
+    progress: Mutex<BTreeMap<String, (String, u32)>>,
     /// When this process last saw a learner (`cluster/member`) in sync, since boot.
     synced: Mutex<BTreeMap<String, Duration>>,
     /// What is to be undone when machines shall boot as ever; read when it is first asked for.
@@ -124,6 +134,7 @@ impl World {
             targets: Mutex::default(),
             last_reset: Mutex::default(),
             voters: Mutex::new(voters),
+            unseen: Mutex::default(),
             desk_changed: Notify::new(),
             permits: Arc::default(),
             fleet: parts.fleet,
@@ -144,6 +155,9 @@ impl World {
             patience: parts.patience,
             gate: Arc::new(Gate::new(clock::boot_ms)),
             lease: parts.lease,
+            settles: parts.settles,
+            sent: Mutex::default(),
+            progress: Mutex::default(),
             approval: parts.approval,
             restarted: Mutex::default(),
             synced: Mutex::default(),
@@ -202,6 +216,41 @@ impl World {
     }
     pub fn since_restart(&self, cluster: &str) -> Option<Duration> {
         unpoisoned(&self.restarted).get(cluster).map(|at| clock::since_boot().saturating_sub(*at))
+    }
+
+    /// What has become of the image of this step.
+    pub fn sent(&self, step: &str) -> Option<Sent> {
+        unpoisoned(&self.sent).get(step).cloned()
+    }
+    /// As the journal says it.
+    pub fn restore_sent(&self, step: &str, sent: Sent) {
+        unpoisoned(&self.sent).insert(step.to_owned(), sent);
+    }
+    /// Durable before anything is concluded from it.
+    pub fn note_sent(&self, node: &str, step: &str, sent: Sent) -> Result<(), Failure> {
+        let draft = Draft {
+            subject: node.to_owned(),
+            step: step.to_owned(),
+            attempt: 1,
+            kind: RecordKind::Fact,
+            body: serde_json::json!({ SENT: sent }),
+        };
+        self.append(draft).map_err(|e| store_failure(&e))?;
+        self.restore_sent(step, sent);
+        Ok(())
+    }
+
+    /// Shown with the next pulse; lost, it costs nothing.
+    pub fn show_progress(&self, node: &str, kind: &StepKind, percent: u32) {
+        unpoisoned(&self.progress).insert(node.to_owned(), (kind.name(), percent));
+    }
+    pub fn end_progress(&self, node: &str) {
+        unpoisoned(&self.progress).remove(node);
+    }
+    /// Node, step and percent of all that is under way.
+    pub fn progress(&self) -> Vec<(String, String, u32)> {
+        let all = unpoisoned(&self.progress);
+        all.iter().map(|(node, (step, percent))| (node.clone(), step.clone(), *percent)).collect()
     }
 
     pub fn is_read_only(&self) -> bool {
@@ -269,6 +318,16 @@ impl World {
         }
     }
 
+    /// A look at the node's BMC went well, or did not: for how long it could not be looked at by now.
+    pub fn note_look(&self, node: &str, went_well: bool) -> Duration {
+        let (mut unseen, now) = (unpoisoned(&self.unseen), clock::since_boot());
+        if went_well {
+            unseen.remove(node);
+            return Duration::ZERO;
+        }
+        now.saturating_sub(*unseen.entry(node.to_owned()).or_insert(now))
+    }
+
     /// What this run and earlier ones changed of what the node boots from, beside its override, and did not undo.
     pub(super) fn boot_left(&self, node: &str) -> Result<Vec<Undo>, StoreError> {
         let known = |left: &Left| left.get(node).cloned().unwrap_or_default();
@@ -310,7 +369,7 @@ impl World {
 
     /// A log-in for a step that takes the machine away: every request that does so waits for the engine's word first.
     pub async fn bmc_taking(&self, node: &str, kind: &StepKind) -> Result<bmc::Client, Failure> {
-        let (permits, step) = (Arc::clone(&self.permits), format!("{node}/{}", kind.word()));
+        let (permits, step) = (Arc::clone(&self.permits), format!("{node}/{}", kind.name()));
         let leave: bmc::Leave = Arc::new(move || {
             let (permits, step) = (Arc::clone(&permits), step.clone());
             Box::pin(async move { permits.ask(&step).await })

@@ -460,6 +460,10 @@ pub async fn act(d: &Doing, kind: &StepKind, attempt: u32) -> Result<(), Failure
             Ok(())
         }
         StepKind::PowerOn => with_bmc!(d, |c| c.set_power(true, false).await),
+        StepKind::Baseline(part) => {
+            let why = "simulated machines have no baseline: no fleet of a simulation asks for one";
+            Err(Failure::new(Cause::Refused, format!("{}: {}", d.node, part.word()), why))
+        }
         StepKind::SetPower { action, force, .. } => with_bmc!(d, |c| c.change(*action, *force).await),
         StepKind::SetBoot { target, persistent, .. } => {
             let lasts = if *persistent { OverrideFor::Persistent } else { OverrideFor::Once };

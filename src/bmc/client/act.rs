@@ -124,7 +124,8 @@ impl Driven for Client {
             Ok(answer) => {
                 let mut failure = self.wire.refusal(request, &answer);
                 failure.what = self.what(doing);
-                Ok(Sent::Refused(failure))
+                let state = answer.status == 409 || answer.error().says("InvalidOperationForSystemState");
+                Ok(if state { Sent::NotNow(failure) } else { Sent::Refused(failure) })
             }
             Err(failure) if failure.cause == Cause::Unreachable => Ok(Sent::Unknown),
             Err(failure) => Err(failure),

@@ -32,6 +32,9 @@ const POLL_MOST: Duration = Duration::from_secs(10);
 const MAX_IMAGE_BYTES: u64 = 1 << 30;
 /// A BMC that updates itself is away for minutes.
 const AWAY_MOST: Duration = Duration::from_secs(900);
+/// The longest list of tasks that is looked through.
+const MAX_TASKS: usize = 128;
+const DOING: &str = "update its firmware";
 /// How often in a row "there is no such task" is believed to be a slow start.
 const VANISHED_TRIES: u32 = 3;
 
@@ -97,16 +100,74 @@ impl Client {
         limit: Duration,
         progress: &(dyn Fn(u32) + Send + Sync),
     ) -> Result<Updated, Failure> {
-        const DOING: &str = "update its firmware";
         let before = self.firmware().await?;
         let until = Instant::now() + limit;
-        let started = self.within(limit, DOING, self.start_update(image, target, &before, DOING)).await?;
-        let task_seen_to_end = match started {
+        let task_seen_to_end = match self.begin_update(image, target, &before, limit).await? {
             Some(task) => self.follow(&task, until, progress, DOING).await?,
             None => false,
         };
         let after = self.back(until, DOING).await?;
         Ok(Updated { changes: firmware::changes(&before, &after), task_seen_to_end })
+    }
+
+    /// The first half of [`Client::update_firmware`]: the BMC has the image, or has it fetched. `known`: its inventory.
+    /// Gives the path of the task, where the answer names one.
+    pub async fn begin_update(
+        &self,
+        image: &Image,
+        target: Option<&str>,
+        known: &[Item],
+        limit: Duration,
+    ) -> Result<Option<String>, Failure> {
+        self.within(limit, DOING, self.start_update(image, target, known, DOING)).await
+    }
+
+    /// The second half: to the end of the task. `false`: it vanished, and the inventory alone says what came of it.
+    pub async fn follow_update(
+        &self,
+        task: &str,
+        limit: Duration,
+        progress: &(dyn Fn(u32) + Send + Sync),
+    ) -> Result<bool, Failure> {
+        self.follow(task, Instant::now() + limit, progress, DOING).await
+    }
+
+    /// The inventory, once the BMC answers again: one that was updated itself is away for minutes.
+    pub async fn firmware_when_back(&self, limit: Duration) -> Result<Vec<Item>, Failure> {
+        self.back(Instant::now() + limit, DOING).await
+    }
+
+    /// Paths of the tasks that have not come to their end, whoever began them; none where the BMC has no list of tasks.
+    pub async fn running_tasks(&self) -> Result<Vec<String>, Failure> {
+        self.limited("read its tasks", async {
+            let view = self.fresh_view(false).await?;
+            let ground = self.ground(&view);
+            let Some(service) = Link::path(&ground.root.tasks) else { return Ok(Vec::new()) };
+            let Some((service, _)) = walk::optional(self.wire.fetch(service)).await? else { return Ok(Vec::new()) };
+            let Some(list) = service.pointer("/Tasks/@odata.id").and_then(serde_json::Value::as_str) else {
+                return Ok(Vec::new());
+            };
+            let found = ground.members::<Task>(list, MAX_TASKS).await?.unwrap_or_default();
+            let runs = |task: &Task| matches!(firmware::standing(task), Standing::Runs(_));
+            Ok(found.into_iter().filter(|(_, task)| runs(task)).map(|(path, _)| path).collect())
+        })
+        .await
+    }
+
+    /// What an update would send, as a line to read. Nothing but reads is sent.
+    pub async fn preview_update(&self, image: &Image, target: Option<&str>) -> Result<String, Failure> {
+        let known = self.firmware().await?;
+        let request = self.limited(DOING, self.update_request(image, target, &known, DOING)).await?;
+        let body = match (&request.body, &request.upload) {
+            (Some(body), _) => body.to_string(),
+            (None, Some(upload)) => {
+                let parameters =
+                    upload.parameters.as_ref().map(|p| format!("UpdateParameters {p}, ")).unwrap_or_default();
+                format!("{parameters}{} bytes of {}", upload.size, upload.file.display())
+            }
+            (None, None) => String::new(),
+        };
+        Ok(format!("{} {} {body}", request.method, request.path))
     }
 
     /// Gives the path of the task.
@@ -117,6 +178,20 @@ impl Client {
         known: &[Item],
         doing: &str,
     ) -> Result<Option<String>, Failure> {
+        let request = self.update_request(image, target, known, doing).await?;
+        // What takes the machine away, or may, is asked first.
+        self.before_taking().await?;
+        let answer = self.wire.ask(&request).await.map_err(|f| Failure { what: self.what(doing), ..f })?;
+        Ok(firmware::task_of(answer.location.as_deref(), &answer.body))
+    }
+
+    async fn update_request(
+        &self,
+        image: &Image,
+        target: Option<&str>,
+        known: &[Item],
+        doing: &str,
+    ) -> Result<Request, Failure> {
         let view = self.fresh_view(false).await?;
         let (path, service) = service(&self.ground(&view), doing).await?;
         let refuse = |why: String| Failure::new(Cause::Refused, self.what(doing), why);
@@ -133,14 +208,14 @@ impl Client {
             },
             None => None,
         };
-        let request = match image {
+        match image {
             Image::Address(address) => {
                 let action = service.actions.and_then(|a| a.simple).unwrap_or_default();
                 let Some(url) = action.target.clone().filter(|t| !t.is_empty()) else {
                     return Err(self.lacks(doing, "update from an address (SimpleUpdate)", &[&path]));
                 };
                 let body = firmware::simple_update(&action, address, target).map_err(refuse)?;
-                Request { method: Method::POST, body: Some(body), ..Request::get(&url) }
+                Ok(Request { method: Method::POST, body: Some(body), ..Request::get(&url) })
             }
             Image::File(file) => {
                 let Some((url, parameters)) = firmware::push(&service, target) else {
@@ -158,13 +233,9 @@ impl Client {
                 }
                 let upload = Upload { file: file.clone(), size, parameters };
                 // Sent once: half an image that is sent again may be two.
-                Request { method: Method::POST, upload: Some(upload), patient: false, ..Request::get(&url) }
+                Ok(Request { method: Method::POST, upload: Some(upload), patient: false, ..Request::get(&url) })
             }
-        };
-        // What takes the machine away, or may, is asked first.
-        self.before_taking().await?;
-        let answer = self.wire.ask(&request).await.map_err(|f| Failure { what: self.what(doing), ..f })?;
-        Ok(firmware::task_of(answer.location.as_deref(), &answer.body))
+        }
     }
 
     /// `true`: it was seen to end well; `false`: it vanished.

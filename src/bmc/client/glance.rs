@@ -37,7 +37,7 @@ pub async fn glance(node: &Node, passwords: &Passwords, options: &Options) -> Re
 
 /// Another endpoint may do what this one cannot.
 fn elsewhere(cause: Cause) -> bool {
-    matches!(cause, Cause::Unreachable | Cause::Deadline | Cause::Busy)
+    matches!(cause, Cause::Unreachable | Cause::Deadline | Cause::Busy | Cause::Refused | Cause::Malformed)
 }
 
 fn path(system: &str) -> String {

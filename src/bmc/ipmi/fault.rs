@@ -39,6 +39,11 @@ pub enum Fault {
     /// Requests of an open session get no answer any more.
     #[error("the session is gone: no answer to {0}, as when a BMC restarted or dropped it")]
     Dropped(&'static str),
+    /// Every answer to this carried a number that the BMC had used before: taking one would be taking a replay.
+    #[error(
+        "the BMC numbers its packets wrongly: its answers to {0} carry a number that it used before, and are not taken"
+    )]
+    Misnumbered(&'static str),
     #[error("the answer was lost: whether it happened can only be seen, so it is not sent again")]
     AnswerLost,
     #[error("{0}")]
@@ -69,7 +74,7 @@ impl Fault {
             Fault::Completed(code) if code.is_busy() => Cause::Busy,
             Fault::Completed(Completion::PRIVILEGE) => Cause::Unauthorized,
             Fault::Completed(_) | Fault::CompletedWith(..) => Cause::Refused,
-            Fault::Short(_) | Fault::Senseless(_) | Fault::Packet(_) => Cause::Malformed,
+            Fault::Short(_) | Fault::Senseless(_) | Fault::Packet(_) | Fault::Misnumbered(_) => Cause::Malformed,
             Fault::Closed | Fault::Local(_) => Cause::Local,
         }
     }

@@ -34,7 +34,7 @@ pub mod tool_exec;
 pub mod user;
 pub mod words;
 
-pub use client::Client;
+pub use client::{Client, Present, presence};
 pub use crypto::Suite;
 pub use fault::Fault;
 pub use message::{Command, Effect};

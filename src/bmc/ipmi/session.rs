@@ -175,6 +175,8 @@ pub struct Session {
     /// Handshakes begun anew after the password had been proven.
     pub(super) restarts: u32,
     sequence: u8,
+    /// An answer to what flies came with a number that was used before.
+    misnumbered: bool,
     /// Packets that were nobody's, broken, late or twice.
     pub dropped: u64,
 }
@@ -192,6 +194,7 @@ impl Session {
             tag: 0,
             restarts: 0,
             sequence: 0,
+            misnumbered: false,
             dropped: 0,
         }
     }
@@ -234,6 +237,7 @@ impl Session {
     }
 
     fn launch(&mut self, now: Duration, name: &'static str, what: Flying, waits: &'static [Duration], step: &mut Step) {
+        self.misnumbered = false;
         self.flight = Some(Flight { what, name, tries: 0, waits, began: now, due: now });
         self.send_flight(now, step);
     }
@@ -290,8 +294,9 @@ impl Session {
                 step.outcomes.push(Outcome::Answered(Err(Fault::AnswerLost)));
             }
             Stage::Open => {
-                step.outcomes.push(Outcome::Answered(Err(Fault::Dropped(name))));
-                self.end(Some(Fault::Dropped(name)), step);
+                let fault = if self.misnumbered { Fault::Misnumbered(name) } else { Fault::Dropped(name) };
+                step.outcomes.push(Outcome::Answered(Err(fault.clone())));
+                self.end(Some(fault), step);
             }
             Stage::Closing => self.end(None, step),
             _ => self.silent(now, fault, step),
@@ -354,6 +359,8 @@ impl Session {
         let Some(link) = self.link.as_mut().filter(|link| link.console_session == plus.session) else { return false };
         let Ok(payload) = link.keys.open(plus) else { return false };
         if !link.window.take(plus.sequence) {
+            let awaited = |message: Message| self.command_of(&message).is_some();
+            self.misnumbered |= plus.kind == Payload::Ipmi && Message::decode(&payload).is_ok_and(awaited);
             return false;
         }
         match plus.kind {
@@ -366,13 +373,19 @@ impl Session {
         }
     }
 
-    /// An answer to the request that waits, and to no other.
-    fn answer(&mut self, now: Duration, message: Message, step: &mut Step) -> bool {
-        let Some(Flight { what: Flying::Request { command, sequence }, .. }) = &self.flight else { return false };
+    /// The command that waits, where this is its answer.
+    fn command_of(&self, message: &Message) -> Option<&Command> {
+        let Some(Flight { what: Flying::Request { command, sequence }, .. }) = &self.flight else { return None };
         let ours = message.to == CONSOLE
             && message.function == command.function | 1
             && message.command == command.number
             && message.sequence == *sequence;
+        ours.then_some(command)
+    }
+
+    /// An answer to the request that waits, and to no other.
+    fn answer(&mut self, now: Duration, message: Message, step: &mut Step) -> bool {
+        let ours = self.command_of(&message).is_some();
         let (true, Some((code, data))) = (ours, message.data.split_first()) else { return false };
         let result = match Completion(*code) {
             Completion::OK => Ok(data.to_vec()),

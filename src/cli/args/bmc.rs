@@ -384,7 +384,7 @@ pub struct LogIn {
     pub password_stdin: bool,
 }
 
-/// Which BMCs answer in a network, printed as manifests; no password is sent
+/// Which BMCs answer in a network, by Redfish or else by IPMI, printed as manifests; no password is sent
 #[derive(Clone, Debug, Args)]
 #[command(after_help = "\
 EXAMPLES
@@ -398,6 +398,9 @@ pub struct Scan {
     /// Where their Redfish services listen
     #[arg(long, default_value_t = 443, value_parser = clap::value_parser!(u16).range(1..))]
     pub port: u16,
+    /// Where those without Redfish listen for IPMI
+    #[arg(long, default_value_t = 623, value_parser = clap::value_parser!(u16).range(1..))]
+    pub ipmi_port: u16,
     /// The credential that the manifests name
     #[arg(long, value_name = "NAME", default_value = "bmc-default")]
     pub credential: String,

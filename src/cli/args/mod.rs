@@ -54,6 +54,7 @@ pub enum Verb {
     Apply(run::Apply),
     Install(run::Install),
     Join(run::Join),
+    Upgrade(run::Upgrade),
     Power(act::Power),
     Boot(act::Boot),
     Bmc(bmc::Bmc),

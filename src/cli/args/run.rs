@@ -9,7 +9,10 @@ use super::{
     targets::{Select, Targets},
     values,
 };
-use crate::{cli::complete, model::goal::Ceiling};
+use crate::{
+    cli::complete,
+    model::{goal::Ceiling, rollout::Count},
+};
 
 /// How far a run may go, and how it is confirmed.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Args)]
@@ -137,6 +140,55 @@ EXAMPLES
 pub struct Join {
     #[command(flatten)]
     pub targets: Targets,
+    #[command(flatten)]
+    pub limits: Limits,
+}
+
+/// Bring machines to what the inventory says of them
+#[derive(Clone, Debug, Args)]
+pub struct Upgrade {
+    #[command(subcommand)]
+    pub what: UpgradeWhat,
+}
+
+#[derive(Clone, Debug, Subcommand)]
+pub enum UpgradeWhat {
+    Firmware(UpgradeFirmware),
+}
+
+/// Bring firmware and BIOS attributes to the baseline of the inventory, in waves: machines are restarted
+#[derive(Clone, Debug, Args)]
+#[command(after_help = "\
+What a HardwareClass or a Node says under firmware, firmwareImages and bios is compared with what the
+machine's BMC shows, and brought about: image, restart, attributes, restart. Members of clusters go as
+their cluster's rollout and quorum allow, one at a time by default; machines of no cluster by the flags
+below. A machine that is off is started for it and switched off again. Volumes are made by `rackctl
+apply` before a machine is installed, and never deleted.
+
+EXAMPLES
+    rackctl upgrade firmware --all --dry-run
+    rackctl upgrade firmware -l role=worker --waves 1,25%,50% --max-unavailable 2
+    rackctl upgrade firmware n1 n2 --yes")]
+pub struct UpgradeFirmware {
+    #[command(flatten)]
+    pub targets: Targets,
+    /// Sizes of the waves, numbers or shares; the first is the canary, the last repeats. Default for machines of no
+    /// cluster: 1,25%,50%
+    #[arg(long, value_name = "N|SHARE,…", value_delimiter = ',', value_parser = values::count)]
+    pub waves: Vec<Count>,
+    /// So many may be away at once, for any reason; for members never more than their cluster's rollout says. Default
+    /// for machines of no cluster: 25%
+    #[arg(long, value_name = "N|SHARE", value_parser = values::count)]
+    pub max_unavailable: Option<Count>,
+    /// Failures after which no other machine begins. Default for machines of no cluster: 1
+    #[arg(long, value_name = "N|SHARE", value_parser = values::count)]
+    pub halt_after: Option<Count>,
+    /// Pause between two waves
+    #[arg(long, value_name = "DURATION", value_parser = values::duration)]
+    pub soak: Option<std::time::Duration>,
+    /// Also where a cluster stops serving by it
+    #[arg(long)]
+    pub lose_quorum: bool,
     #[command(flatten)]
     pub limits: Limits,
 }

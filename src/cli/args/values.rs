@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::model::goal::Ceiling;
+use crate::model::{goal::Ceiling, rollout::Count};
 
 /// More machines at once than this has no use and costs descriptors.
 pub const CONCURRENCY_MAX: u32 = 512;
@@ -54,6 +54,15 @@ pub fn ceiling(text: &str) -> Result<Ceiling, String> {
         highest = highest.max(one);
     }
     Ok(highest)
+}
+
+/// `2`, `25%`: one or more.
+pub fn count(text: &str) -> Result<Count, String> {
+    let fault = || format!("`{text}` is neither a number of machines, 1 or more, nor a share as in 25%");
+    match text.parse() {
+        Ok(Count::Number(0) | Count::Percent(0)) | Err(_) => Err(fault()),
+        Ok(count) => Ok(count),
+    }
 }
 
 /// A plan's hash or a prefix of it that a person can compare: at least 8 hex digits.

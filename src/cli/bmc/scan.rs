@@ -11,7 +11,10 @@ use ipnet::IpNet;
 use serde_json::{Value, json};
 
 use crate::{
-    bmc::client::{Found, scan},
+    bmc::{
+        client::{Found, scan},
+        ipmi::{Present, presence},
+    },
     cli::{args::bmc::Scan, globals::Globals, session::block_on},
     model::{Failure, Fleet, failure::Cause, fleet::EndpointAt},
     output::{Exit, Stop, Table, stdout, yaml},
@@ -41,94 +44,147 @@ pub fn run(globals: &Globals, args: &Scan) -> Result<Exit, Stop> {
     let count = addresses.len();
     let (found, failures) = block_on(async {
         let answers: Vec<_> = stream::iter(addresses)
-            .map(|ip| scan(SocketAddr::new(ip, args.port), connect, LOOK))
+            .map(|ip| async move {
+                let redfish = scan(SocketAddr::new(ip, args.port), connect, LOOK);
+                let (redfish, ipmi) =
+                    futures_util::future::join(redfish, presence(SocketAddr::new(ip, args.ipmi_port), connect)).await;
+                (ip, redfish, ipmi)
+            })
             .buffered(globals.concurrency.unwrap_or(AT_ONCE).max(1))
             .collect()
             .await;
         let (mut found, mut failures) = (Vec::new(), Vec::new());
-        for answer in answers {
-            match answer {
-                Ok(one) => found.extend(one),
-                Err(failure) => failures.push(failure),
+        for (address, redfish, ipmi) in answers {
+            let redfish = redfish.unwrap_or_else(|failure| {
+                failures.push(failure);
+                None
+            });
+            if redfish.is_some() || ipmi.is_some() {
+                found.push(Answer { address, redfish, ipmi });
             }
         }
         Ok((found, failures))
     })?;
     show(globals, args, fleet.as_ref(), &found)?;
-    stdout::note(&format!("{} of {count} addresses answer as a BMC", found.len()));
+    let drivable = found.iter().filter(|one| one.is_driven()).count();
+    stdout::note(&format!("{drivable} of {count} addresses answer as a BMC"));
+    for one in found.iter().filter(|one| !one.is_driven()) {
+        let what = match one.ipmi.and_then(|p| p.ipmi_2) {
+            Some(_) => "speaks IPMI 1.5 alone, whose sessions are not encrypted",
+            None => "answers pings for a BMC and does not say that it speaks IPMI 2.0",
+        };
+        stdout::note(&format!("warning: {} has no Redfish and {what}: it is not driven", one.address));
+    }
     for (pin, many) in shared(&found) {
         stdout::note(&format!(
             "warning: {many} of them show the same key ({pin}): a key of the maker's proves little; give each its own"
         ));
     }
-    let exit = if found.is_empty() { Exit::Failed } else { Exit::Partial };
+    let exit = if drivable == 0 { Exit::Failed } else { Exit::Partial };
     if failures.is_empty() { Ok(Exit::Done) } else { Err(Stop { exit, failures }) }
 }
 
-fn show(globals: &Globals, args: &Scan, fleet: Option<&Fleet>, found: &[Found]) -> Result<(), Stop> {
+/// What answers at one address.
+struct Answer {
+    address: IpAddr,
+    redfish: Option<Found>,
+    ipmi: Option<Present>,
+}
+
+impl Answer {
+    /// The endpoint that a manifest of it names: Redfish, else IPMI 2.0.
+    fn endpoint(&self, credential: &str) -> Option<Value> {
+        match (&self.redfish, self.ipmi) {
+            (Some(found), _) => {
+                Some(json!({ "redfish": found.url, "credential": credential, "tls": { "pin": found.pin } }))
+            }
+            (None, Some(Present { at, ipmi_2: Some(true) })) => {
+                Some(json!({ "ipmi": at.to_string(), "credential": credential }))
+            }
+            _ => None,
+        }
+    }
+    fn is_driven(&self) -> bool {
+        self.endpoint("").is_some()
+    }
+    /// Its node in the inventory, by either endpoint.
+    fn known<'a>(&self, known: &BTreeMap<String, &'a str>) -> Option<&'a str> {
+        let redfish = self.redfish.as_ref().and_then(|found| known.get(&found.url));
+        redfish.or_else(|| known.get(&self.ipmi?.at.to_string())).copied()
+    }
+}
+
+fn show(globals: &Globals, args: &Scan, fleet: Option<&Fleet>, found: &[Answer]) -> Result<(), Stop> {
     let known = fleet.map(known).unwrap_or_default();
     let items: Vec<Value> = found
         .iter()
-        .filter(|one| !known.contains_key(one.url.as_str()))
-        .map(|one| manifest(one, &args.credential))
+        .filter(|one| one.known(&known).is_none())
+        .filter_map(|one| manifest(one, &args.credential))
         .collect();
     for one in found {
-        if let Some(name) = known.get(one.url.as_str()) {
-            stdout::note(&format!("{} is {name} already", one.url));
+        if let Some(name) = one.known(&known) {
+            let address = one.redfish.as_ref().map_or_else(|| one.address.to_string(), |found| found.url.clone());
+            stdout::note(&format!("{address} is {name} already"));
         }
     }
     if globals.format.is_for_people() && !args.table {
         return stdout::print(&yaml::emit_all(&items));
     }
     globals.print(&items, |wide| {
-        let mut table = Table::new(["ADDRESS", "VENDOR", "PRODUCT", "REDFISH", "NODE", "PIN"]);
+        let mut table = Table::new(["ADDRESS", "VENDOR", "PRODUCT", "REDFISH", "IPMI", "NODE", "PIN"]);
         for one in found {
-            let text = |value: &Option<String>| value.clone().unwrap_or_else(|| "-".to_owned());
-            let pin = if wide { one.pin.clone() } else { one.pin.chars().take(19).collect() };
-            let node = known.get(one.url.as_str()).map_or("-", |name| name);
+            let redfish = one.redfish.as_ref();
+            let text = |value: Option<&Option<String>>| value.cloned().flatten().unwrap_or_else(|| "-".to_owned());
+            let pin = redfish.map_or("-", |found| found.pin.as_str());
+            let ipmi = match one.ipmi.map(|present| present.ipmi_2) {
+                Some(Some(true)) => "2.0",
+                Some(Some(false)) => "1.5",
+                Some(None) => "ping",
+                None => "-",
+            };
             table.row([
                 one.address.to_string(),
-                text(&one.vendor),
-                text(&one.product),
-                text(&one.version),
-                node.to_owned(),
-                pin,
+                text(redfish.map(|found| &found.vendor)),
+                text(redfish.map(|found| &found.product)),
+                text(redfish.map(|found| &found.version)),
+                ipmi.to_owned(),
+                one.known(&known).unwrap_or("-").to_owned(),
+                if wide { pin.to_owned() } else { pin.chars().take(19).collect() },
             ]);
         }
         table
     })
 }
 
-/// A node as far as its BMC tells of it without a credential. Named after the address: the serial needs a log-in.
-fn manifest(found: &Found, credential: &str) -> Value {
+/// A node as far as its BMC tells of it without a credential. Named after the address: the serial needs a log-in. `None`:
+/// what answers is not driven.
+fn manifest(found: &Answer, credential: &str) -> Option<Value> {
     let name = format!("bmc-{}", found.address.to_string().replace(['.', ':'], "-").trim_end_matches('-'));
-    json!({
+    let endpoint = found.endpoint(credential)?;
+    Some(json!({
         "apiVersion": "rackctl.dev/v1alpha1",
         "kind": "Node",
         "metadata": { "name": name },
-        "spec": {
-            "lifecycle": "spare",
-            "bmc": { "endpoints": [{ "redfish": found.url, "credential": credential, "tls": { "pin": found.pin } }] },
-        },
-    })
+        "spec": { "lifecycle": "spare", "bmc": { "endpoints": [endpoint] } },
+    }))
 }
 
-fn known(fleet: &Fleet) -> BTreeMap<&str, &str> {
+/// Endpoint → node.
+fn known(fleet: &Fleet) -> BTreeMap<String, &str> {
     let mut known = BTreeMap::new();
     for node in fleet.nodes.values() {
         for endpoint in node.bmc.iter().flat_map(|b| &b.endpoints) {
-            if let EndpointAt::Redfish(url) = &endpoint.at {
-                known.insert(url.as_str(), node.name.as_str());
-            }
+            let (EndpointAt::Redfish(at) | EndpointAt::Ipmi(at)) = &endpoint.at;
+            known.insert(at.clone(), node.name.as_str());
         }
     }
     known
 }
 
 /// Keys that more than one BMC shows, and how many.
-fn shared(found: &[Found]) -> Vec<(&str, usize)> {
+fn shared(found: &[Answer]) -> Vec<(&str, usize)> {
     let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
-    for one in found {
+    for one in found.iter().filter_map(|one| one.redfish.as_ref()) {
         *counts.entry(&one.pin).or_default() += 1;
     }
     counts.into_iter().filter(|(_, many)| *many > 1).collect()
@@ -155,15 +211,22 @@ fn addresses(networks: &[IpNet]) -> Result<Vec<IpAddr>, Failure> {
 mod tests {
     use super::*;
 
-    fn found(address: &str, pin: char) -> Found {
-        Found {
-            address: address.parse().unwrap(),
+    fn found(address: &str, pin: char) -> Answer {
+        let address: IpAddr = address.parse().unwrap();
+        let found = Found {
+            address,
             url: format!("https://{address}"),
             pin: format!("sha256:{}", pin.to_string().repeat(64)),
             vendor: Some("Contoso".into()),
             product: None,
             version: Some("1.18.0".into()),
-        }
+        };
+        Answer { address, redfish: Some(found), ipmi: None }
+    }
+
+    fn by_ipmi(address: &str, ipmi_2: Option<bool>) -> Answer {
+        let address: IpAddr = address.parse().unwrap();
+        Answer { address, redfish: None, ipmi: Some(Present { at: SocketAddr::new(address, 623), ipmi_2 }) }
     }
 
     #[test]
@@ -178,20 +241,29 @@ mod tests {
     /// What is printed is an inventory, but for the credential that a person has to add.
     #[test]
     fn manifests_are_ready_to_keep() {
-        let all = [found("10.0.0.1", 'a'), found("10.0.0.2", 'b')];
-        let items: Vec<Value> = all.iter().map(|f| manifest(f, "bmc-default")).collect();
+        let mut both = found("10.0.0.2", 'b');
+        both.ipmi = by_ipmi("10.0.0.2", Some(true)).ipmi;
+        let old = [by_ipmi("10.0.0.4", Some(false)), by_ipmi("10.0.0.5", None)];
+        assert!(old.iter().all(|one| manifest(one, "bmc-default").is_none()));
+        let all = [found("10.0.0.1", 'a'), both, by_ipmi("10.0.0.3", Some(true)), by_ipmi("fd00::3", Some(true))];
+        let items: Vec<Value> = all.iter().filter_map(|f| manifest(f, "bmc-default")).collect();
         let credential = "---\napiVersion: rackctl.dev/v1alpha1\nkind: Credential\nmetadata: { name: bmc-default }\n\
                           spec: { username: root, passwordFrom: { env: BMC_PASSWORD } }\n";
         let source = crate::inventory::Source::Stdin(format!("{credential}{}", yaml::emit_all(&items)));
         let fleet = crate::inventory::load(&[source]).unwrap_or_else(|faults| panic!("{faults}")).fleet;
-        assert_eq!(known(&fleet).get("https://10.0.0.2"), Some(&"bmc-10-0-0-2"));
-        assert_eq!(fleet.nodes.len(), 2);
+        let known = known(&fleet);
+        let names: Vec<_> = all.iter().map(|one| one.known(&known)).collect();
+        assert_eq!(names, ["bmc-10-0-0-1", "bmc-10-0-0-2", "bmc-10-0-0-3", "bmc-fd00--3"].map(Some));
+        assert!(
+            !known.contains_key("10.0.0.2:623"),
+            "IPMI shows a hash of the password: only where there is nothing else"
+        );
     }
 
     #[test]
     fn a_key_that_many_show_is_told() {
         let all = [found("10.0.0.1", 'a'), found("10.0.0.2", 'b'), found("10.0.0.3", 'a')];
-        assert_eq!(shared(&all), [(all[0].pin.as_str(), 2)]);
+        assert_eq!(shared(&all), [(format!("sha256:{}", "a".repeat(64)).as_str(), 2)]);
         assert_eq!(shared(&all[..2]), []);
     }
 }

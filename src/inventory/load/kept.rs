@@ -39,7 +39,7 @@ use crate::{
 };
 
 /// Changes with what is kept and how.
-const FORMAT: &str = "kept fleet of rackctl 1";
+const FORMAT: &str = "kept fleet of rackctl 2";
 /// Smaller fleets are read as fast as this is.
 const MIN_NODES: usize = 500;
 /// Longest that is read or written.

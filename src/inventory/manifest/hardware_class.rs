@@ -5,7 +5,10 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::{node::IdentitySpec, text::Size};
+use super::{
+    node::IdentitySpec,
+    text::{Sha256, Size},
+};
 use crate::model::fleet::{Arch, BootMethod, BootMode, DiskUse};
 
 /// What belongs to a model of machine, not to its role. Its values flow to its nodes.
@@ -22,6 +25,8 @@ use crate::model::fleet::{Arch, BootMethod, BootMode, DiskUse};
 ///   identity: { serialFrom: sku }
 ///   bios: { SriovGlobalEnable: Enabled }
 ///   firmware: { BIOS: "2.19.1", iDRAC: "7.10.30" }
+///   firmwareImages:
+///     BIOS: { version: "2.19.1", url: "https://images.example.net/bios-2.19.1.exe" }
 ///   raid: [{ name: boot, level: raid1, match: { model: BOSS }, use: root }]
 ///   disks: { root: { match: { model: "SAMSUNG MZ*", minSize: 400Gi }, use: root } }
 ///   minimum: { cores: 8, memory: 32Gi }
@@ -42,9 +47,12 @@ pub struct HardwareClassSpec {
     /// BIOS attributes by Redfish name, and their values.
     #[serde(default)]
     pub bios: BTreeMap<String, serde_json::Value>,
-    /// Firmware versions by component. Text: write them in quotes.
+    /// Firmware versions by component (id or name in `rackctl bmc firmware`). Text: write them in quotes.
     #[serde(default)]
     pub firmware: BTreeMap<String, String>,
+    /// What brings those versions, by component. Without one a version that differs is shown and refused.
+    #[serde(default)]
+    pub firmware_images: BTreeMap<String, FirmwareImageSpec>,
     /// Volumes of the RAID controller.
     #[serde(default)]
     pub raid: Vec<RaidSpec>,
@@ -64,6 +72,21 @@ pub struct BootSpec {
     /// `pxe`, `uefi-http` or `virtual-media`. Default `pxe`.
     #[serde(default)]
     pub method: BootMethod,
+}
+
+/// A firmware image: exactly one of `url` and `file`.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[schemars(extend("oneOf" = [{"required": ["url"]}, {"required": ["file"]}]))]
+pub struct FirmwareImageSpec {
+    /// The version that it brings. Text: write it in quotes.
+    pub version: String,
+    /// Where the BMC fetches it: http, https, nfs, cifs, tftp, … Without a password in it.
+    pub url: Option<String>,
+    /// A file that is sent to the BMC; relative to this manifest.
+    pub file: Option<String>,
+    /// SHA-256 of the file in hex; checked before it is sent.
+    pub sha256: Option<Sha256>,
 }
 
 /// A volume of the RAID controller.

@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::{
-    hardware_class::{BootSpec, DiskSpec, MinimumSpec, RaidSpec},
+    hardware_class::{BootSpec, DiskSpec, FirmwareImageSpec, MinimumSpec, RaidSpec},
     profile::{ImageRef, InstallSpec},
     site::SshSpec,
     text::{HostPort, HttpsUrl, InterfaceAddress, Ipv4, MacText, Name, Pin, UuidText},
@@ -85,9 +85,12 @@ pub struct NodeSpec {
     /// BIOS attributes by Redfish name, and their values.
     #[serde(default)]
     pub bios: BTreeMap<String, serde_json::Value>,
-    /// Firmware versions by component. Text: write them in quotes.
+    /// Firmware versions by component (id or name in `rackctl bmc firmware`). Text: write them in quotes.
     #[serde(default)]
     pub firmware: BTreeMap<String, String>,
+    /// What brings those versions, by component. Without one a version that differs is shown and refused.
+    #[serde(default)]
+    pub firmware_images: BTreeMap<String, FirmwareImageSpec>,
     /// Volumes of the RAID controller.
     #[serde(default)]
     pub raid: Vec<RaidSpec>,

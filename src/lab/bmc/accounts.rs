@@ -19,12 +19,14 @@ const PASSWORD_MIN: usize = 8;
 const PASSWORD_MAX: u64 = 64;
 pub const ROLES: [&str; 3] = ["Administrator", "Operator", "ReadOnly"];
 
-struct Known {
-    id: String,
-    user: String,
-    password: Secret,
-    role: String,
-    enabled: bool,
+pub(super) struct Known {
+    pub id: String,
+    pub user: String,
+    pub password: Secret,
+    pub role: String,
+    pub enabled: bool,
+    /// May log in over IPMI.
+    pub ipmi: bool,
     wrong: u64,
     last_wrong: Option<OffsetDateTime>,
     locked_until: Option<OffsetDateTime>,
@@ -32,7 +34,7 @@ struct Known {
 
 #[derive(Default)]
 pub struct Accounts {
-    list: Vec<Known>,
+    pub(super) list: Vec<Known>,
     count: u64,
 }
 
@@ -62,8 +64,13 @@ impl Accounts {
 
 impl State {
     pub fn add_account(&mut self, user: String, password: Secret, role: &str) -> String {
-        self.accounts.count += 1;
-        let id = self.accounts.count.to_string();
+        self.add_account_at(self.accounts.count + 1, user, password, role)
+    }
+
+    /// Under a number that nobody has.
+    pub(super) fn add_account_at(&mut self, number: u64, user: String, password: Secret, role: &str) -> String {
+        self.accounts.count = self.accounts.count.max(number);
+        let id = number.to_string();
         let path = format!("{ACCOUNTS}/{id}");
         let known = Known {
             id,
@@ -71,6 +78,7 @@ impl State {
             password,
             role: role.to_owned(),
             enabled: true,
+            ipmi: true,
             wrong: 0,
             last_wrong: None,
             locked_until: None,
@@ -99,6 +107,15 @@ impl State {
 
     /// Tries a password. A wrong one counts, and enough of them lock.
     pub fn try_password(&mut self, now: OffsetDateTime, user: &str, password: &str) -> Verdict {
+        self.judge(now, user, |known| known.enabled && known.password.expose() == password)
+    }
+
+    /// What came of a log-in that was proven elsewhere (RAKP): it counts as any other.
+    pub fn proven(&mut self, now: OffsetDateTime, user: &str, right: bool) -> Verdict {
+        self.judge(now, user, |_| right)
+    }
+
+    fn judge(&mut self, now: OffsetDateTime, user: &str, right: impl FnOnce(&Known) -> bool) -> Verdict {
         let lockout = self.lockout();
         let service = self.docs.body(ACCOUNT_SERVICE);
         let forgets = service.and_then(|s| s["AccountLockoutCounterResetAfter"].as_u64()).filter(|s| *s > 0);
@@ -109,7 +126,7 @@ impl State {
         if known.locked_until.take().is_some() {
             known.wrong = 0;
         }
-        if known.enabled && known.password.expose() == password {
+        if right(known) {
             known.wrong = 0;
             return Verdict::Known;
         }

@@ -257,6 +257,8 @@ impl<C: Chassis> Bmc<C> {
     pub fn restore(&self, snapshot: Snapshot) {
         let mut state = self.state();
         state.boot = snapshot.boot;
+        state.boot_words = state::BootWords::default();
+        state.pending_boot = None;
         state.version += 1;
     }
 

@@ -123,6 +123,10 @@ impl State {
     pub fn set_faults(&mut self, faults: Faults) {
         let before = self.effective.clone();
         self.effective = Arc::new(faults.over(&self.nature));
+        // A transition that never ended ends with the fault.
+        if before.has(Fault::PowerStuck) && !self.has(Fault::PowerStuck) {
+            self.transition = None;
+        }
         self.faults = faults;
         let effective = self.effective.clone();
         self.recount(&effective);

@@ -9,7 +9,10 @@ use crate::{
     bmc::{
         boot,
         client::Operation,
-        ipmi::{Fault, chassis::Control, message::Command, options, options::Flags, rakp::Privilege, sel, user},
+        ipmi::{
+            Fault, chassis::Control, completion::Completion, message::Command, options, options::Flags,
+            rakp::Privilege, sel, user,
+        },
         settle::{self, Driven, Sent},
     },
     model::{
@@ -207,6 +210,10 @@ impl Driven for Client {
         match self.ask(command).await {
             Ok(_) => Ok(Sent::Accepted),
             Err(Fail::Bmc(Fault::AnswerLost | Fault::Dropped(_))) => Ok(Sent::Unknown),
+            Err(Fail::Bmc(Fault::Completed(Completion::NOT_NOW))) => {
+                let failure = self.failure(doing, Fault::Completed(Completion::NOT_NOW));
+                Ok(Sent::NotNow(failure))
+            }
             Err(fail) if fail.is_refusal() => {
                 let failure = self.told(doing, fail);
                 match failure.cause {

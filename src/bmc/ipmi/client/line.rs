@@ -16,7 +16,7 @@ use crate::bmc::ipmi::{
 };
 
 /// Of host names in endpoints.
-const RESOLVE: Duration = Duration::from_secs(5);
+pub(super) const RESOLVE: Duration = Duration::from_secs(5);
 
 pub(super) struct Line {
     pub host: String,

@@ -4,12 +4,14 @@ mod act;
 mod console;
 mod line;
 mod look;
+mod presence;
 mod restart;
 
 use std::{sync::Arc, time::Duration};
 
 pub use console::{Console, Heard};
 pub use look::MAX_ENTRIES;
+pub use presence::{Present, presence};
 
 use super::{
     Fault,
@@ -84,6 +86,17 @@ impl Client {
             detour,
             line: tokio::sync::Mutex::new(line),
         })
+    }
+
+    /// Whether somebody answers at `host`, without a credential.
+    ///
+    /// # Errors
+    /// Nobody does: `Unreachable`.
+    pub async fn greet(node: &str, host: &str) -> Result<(), Failure> {
+        let fail = |fault: Fault| {
+            Failure::new(fault.cause(), format!("{node}: log in at its BMC over IPMI"), fault.to_string())
+        };
+        presence::greet(host).await.map_err(fail)
     }
 
     /// From now on `leave` is asked before the machine is taken away.

@@ -165,4 +165,21 @@ faults! {
     LogHostile "log-hostile" Flag, "log entries hold escape sequences of terminals", "hostile: no vendor";
     NoEvents "no-events" Flag, "there is no event service", "Supermicro X10: recorded trees";
     SseCut "sse-cut" Flag, "the event stream ends after its first event", "every proxy";
+    // IPMI
+    IpmiOff "ipmi-off" Flag, "IPMI over LAN is switched off: no packet is answered", "iLO5, XCC, OpenBMC as delivered: their user guides";
+    IpmiOld "ipmi-old" Flag, "IPMI 1.5 alone: no RMCP+", "BMCs of before 2004: IPMI 2.0, 22.13";
+    IpmiNoSuite17 "ipmi-no-suite-17" Flag, "cipher suite 17 is refused, 3 is there", "BMCs of before 2013: xcat-core#6002";
+    IpmiPrivilege "ipmi-privilege" Word(&["operator", "user"]), "no session gets more than this privilege", "Cisco UCS, driven with -L operator: ipmitool#363";
+    IpmiOtherPassword "ipmi-other-password" Flag, "IPMI asks for another password than Redfish", "OpenBMC keeps IPMI's passwords in a store of their own: phosphor-net-ipmid";
+    IpmiNoRoom "ipmi-no-room" Count(100_000), "the next so many log-ins are answered that there is no room for a session", "IPMI 2.0, table 13-15; every BMC whose sessions were leaked";
+    IpmiMute "ipmi-mute" Word(&["rakp2", "open", "rakp4"]), "this message of the handshake never comes", "UCS and others, with ipmitool 1.8.19: ipmitool#376";
+    IpmiSequence "ipmi-sequence" Word(&["same", "swapped"]), "answers are all numbered 1, or numbered with their bytes swapped", "Sun ILOM: FreeIPMI's workaround endianseq";
+    IpmiDrop "ipmi-drop" Count(1000), "every packet of this number is lost: 4 means each fourth", "every network that carries UDP";
+    IpmiSessionDrop "ipmi-session-drop" Count(100_000), "a session is forgotten after so many commands, without a word", "BMCs that restart: IPMI 2.0, 6.12.15";
+    IpmiBusy "ipmi-busy" Count(100_000), "the next so many commands are answered that the node is busy (0xC0)", "Ironic waits 5 s between commands: conf/ipmi.py";
+    IpmiSlow "ipmi-slow" Time, "each answer comes after this", "10 s for the cipher suites: ipmitool#199";
+    IpmiNoParameter3 "ipmi-no-parameter-3" Flag, "parameter 3 of the boot options is refused", "racker PR#36, go-ipmi PR#74";
+    IpmiBootIgnored "ipmi-boot-ignored" Flag, "boot flags are taken and not kept", "Supermicro X11 without UEFI: ironic ipmitool.py:166";
+    IpmiBootInvalid "ipmi-boot-invalid" Flag, "boot flags are kept with their valid bit clear, and not honoured", "os-autoinst-distri-opensuse PR#17794";
+    IpmiSmallReads "ipmi-small-reads" Flag, "records are read in pieces of 16 bytes at most", "IPMI 2.0, 33.12 and 34.2: BMCs with small buffers";
 }

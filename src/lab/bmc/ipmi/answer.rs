@@ -31,7 +31,7 @@ const SMALL_READ: usize = 16;
 const MOST_READ: usize = 200;
 
 /// A completion code and the data behind it.
-pub struct Done {
+pub(super) struct Done {
     pub code: Completion,
     pub data: Vec<u8>,
     /// The answer is lost on purpose.
@@ -40,14 +40,14 @@ pub struct Done {
     pub ends: Option<u32>,
 }
 
-fn done(data: impl Into<Vec<u8>>) -> Done {
+pub(super) fn done(data: impl Into<Vec<u8>>) -> Done {
     Done { code: Completion::OK, data: data.into(), lost: false, ends: None }
 }
-fn refuse(code: Completion) -> Done {
+pub(super) fn refuse(code: Completion) -> Done {
     Done { code, data: Vec::new(), lost: false, ends: None }
 }
 /// A code of the command's own.
-fn special(code: u8) -> Done {
+pub(super) fn special(code: u8) -> Done {
     refuse(Completion(code))
 }
 
@@ -56,7 +56,8 @@ impl<C: Chassis> Service<C> {
     pub(super) async fn bare(&self, request: &Message) -> Option<Message> {
         let answer = match (request.function, request.command) {
             (function::APP, 0x38) => {
-                let speaks_2 = request.data.first().is_some_and(|channel| channel & 0x80 != 0);
+                let asked = request.data.first().is_some_and(|channel| channel & 0x80 != 0);
+                let speaks_2 = asked && !self.bmc.has(Fault::IpmiOld);
                 // Channel 1; RMCP+ only; named users with passwords; IPMI 2.0.
                 let types = if speaks_2 { 0x80 } else { 0x00 };
                 done([0x01, types, 0x04, 0x02, 0, 0, 0, 0])
@@ -86,7 +87,7 @@ impl<C: Chassis> Service<C> {
     }
 
     pub(super) fn offers(&self) -> &'static [Suite] {
-        if self.faults().no_suite_17 { &[Suite::Three] } else { &Suite::ALL }
+        if self.bmc.has(Fault::IpmiNoSuite17) { &[Suite::Three] } else { &Suite::ALL }
     }
 
     /// Within a session.
@@ -94,6 +95,10 @@ impl<C: Chassis> Service<C> {
         let privilege = self.inside().sessions.get(session).map_or(Privilege::User, |s| s.privilege);
         let data = request.data.as_slice();
         let needs = |least: Privilege| privilege >= least;
+        let session_own = request.function == function::APP && matches!(request.command, 0x3B | 0x3C);
+        if !session_own && self.bmc.state().spend(Fault::IpmiBusy) {
+            return refuse(Completion::BUSY);
+        }
         let write = is_write(request);
         if write && !needs(Privilege::Operator) {
             return refuse(Completion::PRIVILEGE);
@@ -199,13 +204,18 @@ impl<C: Chassis> Service<C> {
                 let flags = Flags(reader.array("boot flags")?);
                 let mut state = self.bmc.state();
                 let Some(wanted) = boot::state(flags, state.boot) else { return Ok(refuse(Completion::INVALID_FIELD)) };
-                if state.effective.text(Fault::IgnoreBootOverride) != Some("all") {
-                    state.boot = wanted;
-                    state.version += 1;
+                let ignored = state.effective.text(Fault::IgnoreBootOverride) == Some("all");
+                if ignored || state.has(Fault::IpmiBootIgnored) {
+                    return Ok(done([]));
                 }
+                let stale = boot::stale(flags).filter(|_| state.has(Fault::IpmiBootInvalid));
+                state.boot = if stale.is_some() { boot::none(state.boot) } else { wanted };
+                state.version += 1;
+                drop(state);
+                self.inside().records.stale_flags = stale;
                 Ok(done([]))
             }
-            options::PARAMETER_CLEARING if self.faults().no_parameter_3 => Ok(special(0x80)),
+            options::PARAMETER_CLEARING if self.bmc.has(Fault::IpmiNoParameter3) => Ok(special(0x80)),
             0..=4 => {
                 self.inside().records.boot_options.insert(parameter, reader.rest().iter().take(3).copied().collect());
                 Ok(done([]))
@@ -219,8 +229,11 @@ impl<C: Chassis> Service<C> {
         let parameter = parameter & 0x7F;
         let mut answer = vec![0x01, parameter];
         match parameter {
-            options::PARAMETER_FLAGS => answer.extend(boot::flags(self.bmc.state().boot).0),
-            options::PARAMETER_CLEARING if self.faults().no_parameter_3 => return special(0x80),
+            options::PARAMETER_FLAGS => {
+                let stale = self.inside().records.stale_flags.filter(|_| self.bmc.has(Fault::IpmiBootInvalid));
+                answer.extend(stale.unwrap_or_else(|| boot::flags(self.bmc.state().boot)).0);
+            }
+            options::PARAMETER_CLEARING if self.bmc.has(Fault::IpmiNoParameter3) => return special(0x80),
             0..=4 => {
                 let kept = self.inside().records.boot_options.get(&parameter).cloned();
                 answer.extend(kept.unwrap_or_else(|| vec![0; if parameter == 4 { 2 } else { 1 }]));
@@ -310,65 +323,16 @@ impl<C: Chassis> Service<C> {
     }
 
     pub(super) fn limit(&self) -> Privilege {
-        if self.faults().operator_alone { Privilege::Operator } else { Privilege::Administrator }
-    }
-
-    fn users(&self, command: u8, data: &[u8]) -> Result<Done, Short> {
-        let mut reader = Reader::new(data);
-        let mut inside = self.inside();
-        let enabled = inside.records.users.iter().filter(|u| u.enabled).count() as u8;
-        let records = &mut inside.records;
-        Ok(match command {
-            0x43 => {
-                let [_, number, level] = reader.array("user access")?;
-                match records.user(number) {
-                    Ok(user) => {
-                        user.privilege = level & 0x0F;
-                        done([])
-                    }
-                    Err(_) => refuse(Completion::INVALID_FIELD),
-                }
-            }
-            0x44 => {
-                let [_, number] = reader.array("user")?;
-                let Ok(user) = records.user(number) else { return Ok(refuse(Completion::INVALID_FIELD)) };
-                let state = if user.enabled { 0x40 } else { 0x80 };
-                done([records::MAX_USERS, state | enabled, 0x00, 0x30 | user.privilege])
-            }
-            0x45 => {
-                let number = reader.u8("user")?;
-                let name = reader.array("user name")?;
-                match records.user(number) {
-                    Ok(user) => {
-                        user.name = name;
-                        done([])
-                    }
-                    Err(_) => refuse(Completion::INVALID_FIELD),
-                }
-            }
-            0x46 => match records.user(reader.u8("user")?) {
-                Ok(user) => done(user.name),
-                Err(_) => refuse(Completion::INVALID_FIELD),
-            },
-            _ => {
-                let [number, operation] = reader.array("operation")?;
-                let password: Vec<u8> = reader.rest().iter().copied().take_while(|b| *b != 0).collect();
-                let Ok(user) = records.user(number) else { return Ok(refuse(Completion::INVALID_FIELD)) };
-                match operation & 0x03 {
-                    0 => user.enabled = false,
-                    1 => user.enabled = true,
-                    2 => user.password = password,
-                    _ if user.password != password => return Ok(special(0x80)),
-                    _ => {}
-                }
-                done([])
-            }
-        })
+        match self.bmc.now_faults().text(Fault::IpmiPrivilege) {
+            Some("user") => Privilege::User,
+            Some(_) => Privilege::Operator,
+            None => Privilege::Administrator,
+        }
     }
 
     fn storage(&self, command: u8, data: &[u8]) -> Result<Done, Short> {
         let mut reader = Reader::new(data);
-        let most = if self.faults().small_reads { SMALL_READ } else { MOST_READ.min(MAX_PAYLOAD_BYTES) };
+        let most = if self.bmc.has(Fault::IpmiSmallReads) { SMALL_READ } else { MOST_READ.min(MAX_PAYLOAD_BYTES) };
         let mut inside = self.inside();
         let records = &mut inside.records;
         Ok(match command {

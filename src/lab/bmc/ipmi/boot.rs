@@ -12,6 +12,9 @@ use crate::{
     },
 };
 
+/// Of the first byte (IPMI 2.0, table 28-14).
+const VALID: u8 = 0x80;
+
 pub fn flags(state: BootState) -> Flags {
     let lasts = match state.enabled {
         EnabledWord::Once => OverrideFor::Once,
@@ -31,6 +34,18 @@ pub fn state(flags: Flags, now: BootState) -> Option<BootState> {
         _ => (wanted.target, EnabledWord::Once),
     };
     Some(BootState { target, enabled, mode: now.mode })
+}
+
+/// The flags with their valid bit clear; `None`: they ask for nothing.
+pub fn stale(flags: Flags) -> Option<Flags> {
+    let Flags([first, rest @ ..]) = flags;
+    let asks = flags.read().is_ok_and(|wanted| !wanted.is_cleared());
+    let [a, b, c, d] = rest;
+    asks.then_some(Flags([first & !VALID, a, b, c, d]))
+}
+
+pub fn none(now: BootState) -> BootState {
+    BootState { target: BootTarget::None, enabled: EnabledWord::Disabled, mode: now.mode }
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! The laboratory's BMC speaks IPMI 2.0: cipher suites 17 and 3 over UDP, on the state that its Redfish side has too.
 //!
 //! [`sessions`] is sans-I/O; [`answer`] carries commands out; [`records`] is what a BMC keeps beside the machine (event
-//! log, sensors, accounts); [`serve`] is the socket, with the serial console behind it.
+//! log, sensors); [`users`] are the accounts, those of Redfish; [`serve`] is the socket, with the serial console behind it.
 
 mod answer;
 mod boot;
@@ -10,6 +10,7 @@ mod serve;
 mod sessions;
 #[cfg(test)]
 mod tests;
+mod users;
 
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -34,20 +35,8 @@ pub struct Service<C> {
 struct Inside {
     sessions: Sessions,
     records: Records,
-    faults: Faults,
-}
-
-/// Lies and weaknesses of real BMCs' IPMI; settable while it runs.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Faults {
-    /// Cipher suite 17 is not offered, as on BMCs of before 2013.
-    pub no_suite_17: bool,
-    /// The highest privilege that a session gets is OPERATOR.
-    pub operator_alone: bool,
-    /// Parameter 3 of the boot options is refused.
-    pub no_parameter_3: bool,
-    /// So many bytes of a sensor or inventory record at once, and no more.
-    pub small_reads: bool,
+    /// That have arrived.
+    packets: u64,
 }
 
 impl<C: Chassis> Service<C> {
@@ -57,8 +46,8 @@ impl<C: Chassis> Service<C> {
         let mut seed = [0; 32];
         SystemRandom::new().fill(&mut seed).map_err(|_| "no random numbers from the system")?;
         let guid = crate::bmc::ipmi::guid::encode(bmc.description.uuid);
-        let records = Records::new(&bmc.description, &bmc.account);
-        let inside = Inside { sessions: Sessions::new(seed, guid), records, faults: Faults::default() };
+        let records = Records::new(&bmc.description);
+        let inside = Inside { sessions: Sessions::new(seed, guid), records, packets: 0 };
         Ok(Arc::new(Service { bmc, began: Instant::now(), inside: Mutex::new(inside) }))
     }
 
@@ -72,12 +61,6 @@ impl<C: Chassis> Service<C> {
 
     pub fn bmc(&self) -> &Arc<Bmc<C>> {
         &self.bmc
-    }
-    pub fn faults(&self) -> Faults {
-        self.inside().faults
-    }
-    pub fn set_faults(&self, faults: Faults) {
-        self.inside().faults = faults;
     }
     pub fn open_sessions(&self) -> usize {
         let now = self.now();

@@ -1,40 +1,18 @@
-//! What a BMC keeps beside the machine: event log, sensor records, inventory, accounts. Pure.
+//! What a BMC keeps beside the machine: event log, sensor records, inventory. Pure.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use zeroize::Zeroize;
-
-use super::sessions::Known;
 use crate::{
     bmc::ipmi::{
-        bytes::Short,
-        crypto::{MAX_PASSWORD_BYTES, MAX_USER_BYTES},
         fru::{self, Inventory},
-        rakp::Privilege,
+        options::Flags,
         sel::{Entry, What},
     },
-    lab::bmc::{Account, Description},
+    lab::bmc::Description,
 };
 
 /// Entries of the event log; older ones go.
 const MAX_EVENTS: usize = 512;
-pub const MAX_USERS: u8 = 8;
-/// The user that the laboratory's account is.
-const ACCOUNT: u8 = 2;
-
-pub struct User {
-    pub name: [u8; MAX_USER_BYTES],
-    pub password: Vec<u8>,
-    /// As in Set User Access; 0x0F: none.
-    pub privilege: u8,
-    pub enabled: bool,
-}
-
-impl Drop for User {
-    fn drop(&mut self) {
-        self.password.zeroize();
-    }
-}
 
 pub struct Records {
     events: Vec<Entry>,
@@ -44,10 +22,10 @@ pub struct Records {
     pub erased_at: Option<u32>,
     pub sensors: Vec<Vec<u8>>,
     pub fru: Vec<u8>,
-    /// Users 1 to [`MAX_USERS`].
-    pub users: Vec<User>,
     /// Parameters of the boot options that are kept as they come.
     pub boot_options: std::collections::BTreeMap<u8, Vec<u8>>,
+    /// Flags that were written and are not in force: shown with their valid bit clear.
+    pub stale_flags: Option<Flags>,
 }
 
 pub fn unix_now() -> u32 {
@@ -56,7 +34,7 @@ pub fn unix_now() -> u32 {
 }
 
 impl Records {
-    pub fn new(about: &Description, account: &Account) -> Records {
+    pub fn new(about: &Description) -> Records {
         let text = |t: &str| (!t.is_empty()).then(|| t.to_owned());
         let inventory = Inventory {
             chassis_serial: text(&about.serial),
@@ -69,21 +47,6 @@ impl Records {
             serial: text(&about.serial),
             ..Inventory::default()
         };
-        let mut users: Vec<User> = (0..MAX_USERS)
-            .map(|_| User { name: [0; MAX_USER_BYTES], password: Vec::new(), privilege: 0x0F, enabled: false })
-            .collect();
-        let (name, password) = (account.user.as_bytes(), account.password.expose().as_bytes());
-        // What IPMI cannot carry is no account of IPMI.
-        if name.len() <= MAX_USER_BYTES
-            && password.len() <= MAX_PASSWORD_BYTES
-            && let Some(user) = users.get_mut(usize::from(ACCOUNT) - 1)
-        {
-            for (to, from) in user.name.iter_mut().zip(name) {
-                *to = *from;
-            }
-            user.password = password.to_vec();
-            (user.privilege, user.enabled) = (Privilege::Administrator.number(), true);
-        }
         Records {
             events: Vec::new(),
             next_event: 1,
@@ -92,16 +55,9 @@ impl Records {
             erased_at: None,
             sensors: sensors(),
             fru: fru::encode(&inventory),
-            users,
             boot_options: std::collections::BTreeMap::new(),
+            stale_flags: None,
         }
-    }
-
-    /// By name, as RAKP asks. An empty name is nobody's.
-    pub fn look_up(&self, name: &[u8]) -> Option<Known> {
-        let named = |user: &&User| user.name.iter().copied().take_while(|b| *b != 0).eq(name.iter().copied());
-        let user = self.users.iter().filter(|u| u.enabled && !name.is_empty()).find(named)?;
-        Some(Known { password: user.password.clone(), most: Privilege::of(user.privilege)? })
     }
 
     pub fn events(&self) -> &[Entry] {
@@ -143,11 +99,6 @@ impl Records {
         let at = usize::from(id.max(1)) - 1;
         let next = if at + 1 < self.sensors.len() { id.max(1) + 1 } else { 0xFFFF };
         Some((self.sensors.get(at)?, next))
-    }
-
-    pub fn user(&mut self, number: u8) -> Result<&mut User, Short> {
-        let at = usize::from(number & 0x3F).checked_sub(1);
-        at.and_then(|at| self.users.get_mut(at)).ok_or(Short("user"))
     }
 }
 
@@ -226,8 +177,7 @@ mod tests {
 
     #[test]
     fn the_log_forgets_its_oldest_and_says_so() {
-        let account = Account { user: "a".into(), password: crate::model::Secret::new("b".into()) };
-        let mut records = Records::new(&Description::default(), &account);
+        let mut records = Records::new(&Description::default());
         for _ in 0..MAX_EVENTS + 2 {
             records.add(event(0x12, 1, 0x6F, 1));
         }
@@ -236,12 +186,5 @@ mod tests {
         assert_eq!(records.event(0xFFFF).map(|(_, next)| next), Some(0xFFFF));
         records.erase();
         assert_eq!((records.events().len(), records.events()[0].text().as_str()), (1, "log cleared"));
-        assert!(records.look_up(b"a").is_some() && records.look_up(b"").is_none() && records.look_up(b"b").is_none());
-    }
-
-    #[test]
-    fn a_password_that_ipmi_cannot_carry_is_no_account() {
-        let account = Account { user: "a".into(), password: crate::model::Secret::new("p".repeat(21)) };
-        assert!(Records::new(&Description::default(), &account).look_up(b"a").is_none());
     }
 }

@@ -10,16 +10,19 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 
-use super::{Service, sessions::Arrived};
+use super::{
+    Service,
+    sessions::{Arrived, Lies, Numbers},
+};
 use crate::{
     bmc::ipmi::{
         bytes::Reader,
         completion::Completion,
         message::{Message, function},
-        rmcp::{MAX_PACKET_BYTES, Payload},
+        rmcp::{self, MAX_PACKET_BYTES, Packet as Outer, Payload},
         sol::{Channel, DEACTIVATING, Packet, Progress},
     },
-    lab::bmc::chassis::Chassis,
+    lab::bmc::{Fault, chassis::Chassis},
 };
 
 /// Data of one packet of the console.
@@ -122,13 +125,58 @@ async fn bridge(path: PathBuf, mut typed: mpsc::Receiver<Vec<u8>>, said: mpsc::S
     }
 }
 
+impl<C: Chassis> Service<C> {
+    /// A packet arrives. `None`: as if it had not; else what its sessions lie about.
+    fn heard(&self, bytes: &[u8]) -> Option<Lies> {
+        let number = {
+            let mut inside = self.inside();
+            inside.packets += 1;
+            inside.packets
+        };
+        let faults = self.bmc.now_faults();
+        let packet = rmcp::parse(bytes);
+        let plus = match &packet {
+            Ok(Outer::Plus(plus)) => Some(plus.kind),
+            _ => None,
+        };
+        let lost = faults.count(Fault::IpmiDrop).is_some_and(|n| n > 0 && number % n == 0);
+        if lost || faults.has(Fault::IpmiOff) || (faults.has(Fault::IpmiOld) && plus.is_some()) {
+            return None;
+        }
+        Some(Lies {
+            mute: faults.text(Fault::IpmiMute).map(|word| match word {
+                "open" => Payload::OpenResponse,
+                "rakp4" => Payload::Rakp4,
+                _ => Payload::Rakp2,
+            }),
+            no_room: plus == Some(Payload::OpenRequest) && self.bmc.state().spend(Fault::IpmiNoRoom),
+            numbers: match faults.text(Fault::IpmiSequence) {
+                Some("swapped") => Numbers::Swapped,
+                Some(_) => Numbers::Same,
+                None => Numbers::Counted,
+            },
+            drop_after: faults.count(Fault::IpmiSessionDrop),
+        })
+    }
+}
+
 impl<C: Chassis> Server<C> {
     async fn packet(&mut self, bytes: &[u8], from: SocketAddr) {
+        let Some(lies) = self.service.heard(bytes) else { return };
+        if let Some(time) = self.service.bmc.now_faults().time(Fault::IpmiSlow) {
+            tokio::time::sleep(time).await;
+        }
         let (offers, limit, now) = (self.service.offers(), self.service.limit(), self.service.now());
         let arrived = {
             let mut inside = self.service.inside();
-            let super::Inside { sessions, records, .. } = &mut *inside;
-            sessions.receive(now, bytes, offers, limit, |name| records.look_up(name))
+            inside.sessions.lies = lies;
+            let arrived = inside.sessions.receive(now, bytes, offers, limit, |name| self.service.look_up(name));
+            let proven = inside.sessions.proven.take();
+            drop(inside);
+            if let Some((name, right)) = proven {
+                self.service.proven(&name, right);
+            }
+            arrived
         };
         match arrived {
             Arrived::Nothing => {}

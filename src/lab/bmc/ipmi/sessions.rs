@@ -31,6 +31,27 @@ pub struct Known {
     pub most: Privilege,
 }
 
+/// How the answers are numbered.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Numbers {
+    #[default]
+    Counted,
+    Same,
+    Swapped,
+}
+
+/// What is wrong with the sessions of this BMC, as its faults say when a packet arrives.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Lies {
+    /// The answer that never comes.
+    pub mute: Option<Payload>,
+    /// This log-in finds no room.
+    pub no_room: bool,
+    pub numbers: Numbers,
+    /// A session is forgotten after so many commands.
+    pub drop_after: Option<u64>,
+}
+
 /// What a packet was.
 pub enum Arrived {
     Nothing,
@@ -63,6 +84,7 @@ pub struct Open {
     pub most: Privilege,
     pub privilege: Privilege,
     sent: u32,
+    commands: u64,
     window: Window,
     used: Duration,
     answers: VecDeque<(Vec<u8>, Vec<u8>)>,
@@ -76,12 +98,23 @@ pub struct Sessions {
     random: Random,
     guid: [u8; 16],
     pub wrong_passwords: u32,
+    pub lies: Lies,
+    /// Whose password was proven last, and whether it was right; taken by whoever keeps the accounts.
+    pub proven: Option<(Vec<u8>, bool)>,
 }
 
 impl Sessions {
     pub fn new(seed: [u8; 32], guid: [u8; 16]) -> Sessions {
         let random = Random::new(seed);
-        Sessions { pending: BTreeMap::new(), open: BTreeMap::new(), random, guid, wrong_passwords: 0 }
+        Sessions {
+            pending: BTreeMap::new(),
+            open: BTreeMap::new(),
+            random,
+            guid,
+            wrong_passwords: 0,
+            lies: Lies::default(),
+            proven: None,
+        }
     }
 
     pub fn count(&mut self, now: Duration) -> usize {
@@ -118,13 +151,13 @@ impl Sessions {
             Ok(Packet::Ping { tag }) => Arrived::Reply(rmcp::pong(tag)),
             Ok(Packet::Bare(message)) => Message::decode(message).map_or(Arrived::Nothing, Arrived::Bare),
             Ok(Packet::Plus(plus)) if plus.session == 0 => {
-                let reply = match plus.kind {
-                    Payload::OpenRequest => self.opening(now, plus.payload, offers),
-                    Payload::Rakp1 => self.greeting(plus.payload, limit, look_up),
-                    Payload::Rakp3 => self.proving(now, plus.payload),
-                    _ => None,
+                let (reply, kind) = match plus.kind {
+                    Payload::OpenRequest => (self.opening(now, plus.payload, offers), Payload::OpenResponse),
+                    Payload::Rakp1 => (self.greeting(plus.payload, limit, look_up), Payload::Rakp2),
+                    Payload::Rakp3 => (self.proving(now, plus.payload), Payload::Rakp4),
+                    other => (None, other),
                 };
-                reply.map_or(Arrived::Nothing, Arrived::Reply)
+                reply.filter(|_| self.lies.mute != Some(kind)).map_or(Arrived::Nothing, Arrived::Reply)
             }
             Ok(Packet::Plus(plus)) => self.protected(now, &plus),
             Ok(Packet::Pong { .. }) | Err(_) => Arrived::Nothing,
@@ -134,7 +167,7 @@ impl Sessions {
     fn opening(&mut self, now: Duration, payload: &[u8], offers: &[Suite]) -> Option<Vec<u8>> {
         let request = OpenRequest::decode(payload).ok()?;
         let suite = Suite::of(request.algorithms).filter(|suite| offers.contains(suite));
-        let room = self.open.len() < MAX_SESSIONS && self.pending.len() < MAX_PENDING;
+        let room = !self.lies.no_room && self.open.len() < MAX_SESSIONS && self.pending.len() < MAX_PENDING;
         let privilege =
             if request.privilege == 0 { Some(Privilege::Administrator) } else { Privilege::of(request.privilege) };
         let refuse = |status| OpenResponse {
@@ -235,20 +268,23 @@ impl Sessions {
             let four = Proof { tag: three.tag, status: Status::INVALID_SESSION, session: 0, code: Vec::new() };
             return Some(rmcp::open(Payload::Rakp4, &four.encode()));
         };
+        let exchange = pending.exchange;
         if three.status != Status::OK {
             // The console did not believe RAKP 2: it has another password.
             self.wrong_passwords += 1;
+            self.proven = Some((exchange.user, false));
             return None;
         }
-        let exchange = pending.exchange;
         let session = exchange.console_session;
         let answer =
             |status, code| rmcp::open(Payload::Rakp4, &Proof { tag: three.tag, status, session, code }.encode());
         let Some(known) = pending.proof else { return Some(answer(Status::INVALID_SESSION, Vec::new())) };
         if !crypto::same(&exchange.console_proof(&known.password), &three.code) {
             self.wrong_passwords += 1;
+            self.proven = Some((exchange.user.clone(), false));
             return Some(answer(Status::INVALID_INTEGRITY_CHECK, Vec::new()));
         }
+        self.proven = Some((exchange.user.clone(), true));
         let packet = answer(Status::OK, exchange.bmc_check(&known.password));
         let open = Open {
             keys: exchange.keys(&known.password),
@@ -256,6 +292,7 @@ impl Sessions {
             most: pending.most,
             privilege: Privilege::User,
             sent: 0,
+            commands: 0,
             window: Window::default(),
             used: now,
             answers: VecDeque::new(),
@@ -272,7 +309,12 @@ impl Sessions {
             return Arrived::Nothing;
         }
         open.used = now;
+        open.commands += u64::from(plus.kind == Payload::Ipmi);
         let session = plus.session;
+        if self.lies.drop_after.is_some_and(|most| open.commands > most) {
+            self.open.remove(&session);
+            return Arrived::Nothing;
+        }
         match plus.kind {
             Payload::Sol => Arrived::Sol { session, payload },
             Payload::Ipmi => {
@@ -304,6 +346,11 @@ impl Sessions {
         let vector = self.random.block();
         let open = self.open.get_mut(&session)?;
         open.sent = open.sent.checked_add(1).unwrap_or(1);
-        Some(open.keys.seal(kind, open.console_session, open.sent, payload, vector))
+        let number = match self.lies.numbers {
+            Numbers::Counted => open.sent,
+            Numbers::Same => 1,
+            Numbers::Swapped => open.sent.swap_bytes(),
+        };
+        Some(open.keys.seal(kind, open.console_session, number, payload, vector))
     }
 }

@@ -373,7 +373,9 @@ async fn every_fault_acts() {
     }
     assert!(wrong.is_empty(), "{} of {done} do not act:\n{}", wrong.len(), wrong.join("\n=====\n"));
     let named = |fault: &Fault| CASES.iter().any(|case| case.fault.split('=').next() == Some(fault.name()));
-    let unnamed: Vec<&str> = Fault::ALL.iter().filter(|fault| !named(fault)).map(|f| f.name()).collect();
+    // Those of IPMI have theirs beside its other tests.
+    let redfish = Fault::ALL.iter().filter(|fault| !fault.name().starts_with("ipmi-"));
+    let unnamed: Vec<&str> = redfish.filter(|fault| !named(fault)).map(|f| f.name()).collect();
     assert!(unnamed.is_empty(), "no case for {unnamed:?}");
 }
 

@@ -99,6 +99,7 @@ pub(super) fn node(name: &str, url: String, trust: Trust) -> fleet::Node {
         services: vec![],
         ssh: Default::default(),
         dns: vec![],
+        baseline: Default::default(),
     }
 }
 

@@ -9,7 +9,7 @@ use crate::{
         rmcp::{self, Packet, Payload},
         status::Status,
     },
-    lab::bmc::{Faults as BmcFaults, certificate, serve as serve_redfish},
+    lab::bmc::{certificate, serve as serve_redfish},
     model::{
         failure::Cause,
         power::{BootOverride, BootTarget, OverrideFor, PowerAction, PowerState},
@@ -57,7 +57,7 @@ async fn what_ipmi_cannot_carry_is_refused_and_nothing_is_sent() {
 #[tokio::test]
 async fn suite_17_first_then_3_and_never_0() {
     let bench = bench(None).await;
-    bench.service.set_faults(Faults { no_suite_17: true, ..Faults::default() });
+    bench.lie(&["ipmi-no-suite-17"]);
     let client = bench.client().await;
     assert_eq!(client.ipmi("x").unwrap().session().await.map(|s| s.0), Some(Suite::Three));
     assert_eq!(client.power().await.unwrap(), PowerState::Off);
@@ -116,7 +116,7 @@ async fn where_the_handshake_fails_oddly_ipmitool_is_tried_and_both_reasons_are_
 #[tokio::test]
 async fn operator_where_administrator_is_refused() {
     let bench = bench(None).await;
-    bench.service.set_faults(Faults { operator_alone: true, ..Faults::default() });
+    bench.lie(&["ipmi-privilege=operator"]);
     let client = bench.client().await;
     assert_eq!(client.ipmi("x").unwrap().session().await.map(|s| s.1), Some(Privilege::Operator));
     client.set_power(true, false, Duration::from_secs(10)).await.unwrap();
@@ -127,12 +127,12 @@ async fn operator_where_administrator_is_refused() {
 #[tokio::test]
 async fn boot_flags_that_are_ignored_are_found_by_reading_back() {
     let bench = bench(None).await;
-    bench.service.set_faults(Faults { no_parameter_3: true, ..Faults::default() });
+    bench.lie(&["ipmi-no-parameter-3"]);
     let want = BootOverride { target: BootTarget::Pxe, lasts: OverrideFor::Once, mode: None };
     let client = bench.client().await;
     client.set_boot(want).await.unwrap();
     client.set_boot(BootOverride::CLEARED).await.unwrap();
-    bench.service.bmc().set_faults(BmcFaults::parse(["ignore-boot-override"]).unwrap());
+    bench.lie(&["ignore-boot-override"]);
     let failure = client.set_boot(want).await.unwrap_err();
     assert_eq!(failure.cause, Cause::AcceptedButIgnored);
     assert!(failure.why.contains("sent flags 8004000000") && failure.why.contains("no override"), "{failure}");
@@ -146,7 +146,7 @@ async fn a_lost_answer_to_a_reset_is_not_sent_again() {
     let bench = bench(None).await;
     let client = bench.client().await;
     client.set_power(true, false, Duration::from_secs(10)).await.unwrap();
-    bench.service.bmc().set_faults(BmcFaults::parse(["lose-reset-answer"]).unwrap());
+    bench.lie(&["lose-reset-answer"]);
     let failure = client.reset(PowerAction::PowerCycle).await.unwrap_err();
     assert_eq!(failure.cause, Cause::Unreachable, "{failure}");
     let cycles = bench.service.bmc().writes().iter().filter(|l| l.path == "ipmi 0x00 0x02 02").count();

@@ -1,9 +1,11 @@
 //! The product's client against the laboratory's BMC over UDP on the loopback, and both against programs that no one
 //! here wrote.
 
+mod accounts;
 mod console;
 mod drive;
 mod faults;
+mod lies;
 mod many;
 mod network;
 mod peers;
@@ -73,6 +75,10 @@ impl Bench {
     }
     pub async fn open(&self, passwords: &Passwords) -> Result<Client, crate::model::Failure> {
         Client::open(&self.node, passwords, self.options()).await
+    }
+    /// Faults as `lab bmc set` takes them, in place of those before.
+    pub fn lie(&self, faults: &[&str]) {
+        self.service.bmc().set_faults(BmcFaults::parse(faults.iter().copied()).unwrap());
     }
     pub fn chassis(&self) -> &FakeChassis {
         self.service.bmc().chassis()

@@ -116,7 +116,7 @@ async fn the_declared_fallback_runs_our_commands_by_ipmitool() {
     use crate::bmc::ipmi::{Fault, chassis, chassis::Control, options, tool_exec::Tool};
     for no_suite_17 in [false, true] {
         let bench = bench(None).await;
-        bench.service.set_faults(Faults { no_suite_17, ..Faults::default() });
+        bench.lie(if no_suite_17 { &["ipmi-no-suite-17"] } else { &[] });
         let password = || Arc::new(Secret::new(PASSWORD.into()));
         let tool = match Tool::open("ipmitool".into(), &bench.at.to_string(), "root", password()).await {
             Ok(tool) => tool,
