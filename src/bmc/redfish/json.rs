@@ -98,7 +98,7 @@ mod tests {
         assert!(read(allowed.as_bytes()).is_ok());
     }
 
-    // fault: F20 invariant: I19 harness: D
+    // invariant: I19 harness: D
     #[test]
     fn a_small_body_that_unpacks_to_a_large_one_is_refused() {
         use std::io::Write;
