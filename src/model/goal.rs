@@ -34,12 +34,12 @@ pub enum Goal {
     /// Change something of the BMCs themselves, or by them. `lose_quorum`: also where a cluster stops serving by it.
     /// `installed`: also where data of an installed machine is lost.
     Bmc { nodes: Scope, change: BmcChange, lose_quorum: bool, installed: bool },
-    /// Bring firmware and BIOS of machines to their baseline, restarting them. `rollout`: how, for machines of no
-    /// cluster, and stricter than their clusters' own rules for the others.
-    Baseline { nodes: Scope, rollout: RolloutWish, lose_quorum: bool },
     /// Look at machines from the installer, which writes to no disk, and leave them as they were. `installed`: also those
     /// that rackctl installed. `lose_quorum`: also where a cluster stops serving meanwhile.
     Inspect { nodes: Scope, installed: bool, lose_quorum: bool },
+    /// Bring firmware and BIOS of machines to their baseline, restarting them. `rollout`: how, for machines of no
+    /// cluster, and stricter than their clusters' own rules for the others.
+    Baseline { nodes: Scope, rollout: RolloutWish, lose_quorum: bool },
     /// The steps of a playbook, each a run of its own. `nodes`: all that they may touch.
     Playbook { name: String, parameters: BTreeMap<String, String>, nodes: Scope },
 }
@@ -54,8 +54,8 @@ impl Goal {
             | Goal::Power { nodes, .. }
             | Goal::Boot { nodes, .. }
             | Goal::Bmc { nodes, .. }
-            | Goal::Baseline { nodes, .. }
             | Goal::Inspect { nodes, .. }
+            | Goal::Baseline { nodes, .. }
             | Goal::Playbook { nodes, .. } => nodes,
         }
     }
@@ -86,8 +86,8 @@ impl Goal {
             self,
             Goal::Power { lose_quorum: true, .. }
                 | Goal::Bmc { lose_quorum: true, .. }
-                | Goal::Baseline { lose_quorum: true, .. }
                 | Goal::Inspect { lose_quorum: true, .. }
+                | Goal::Baseline { lose_quorum: true, .. }
         )
     }
 
@@ -105,8 +105,8 @@ impl Goal {
             Goal::Power { .. } => "power",
             Goal::Boot { .. } => "boot set",
             Goal::Bmc { change, .. } => change.word(),
-            Goal::Baseline { .. } => "upgrade firmware",
             Goal::Inspect { .. } => "inspect",
+            Goal::Baseline { .. } => "upgrade firmware",
             Goal::Playbook { .. } => "playbook",
         }
     }

@@ -241,8 +241,8 @@ pub fn plan(fleet: &Fleet, facts: &Facts, goal: &Goal, known: &Known<'_>) -> Pla
         Goal::Power { .. } | Goal::Boot { .. } | Goal::Bmc { .. } => {
             power::tracks(fleet, facts, goal, known, &mut plan)
         }
-        Goal::Baseline { .. } => baseline::tracks(fleet, facts, known, &mut plan),
         Goal::Inspect { nodes, installed, .. } => inspect::tracks(fleet, facts, known, &nodes.0, *installed, &mut plan),
+        Goal::Baseline { .. } => baseline::tracks(fleet, facts, known, &mut plan),
         // Its steps are planned, each when its turn comes.
         Goal::Playbook { .. } => {}
     }

@@ -245,9 +245,9 @@ pub(super) async fn verify(world: &World, node: &str, kind: &StepKind) -> Result
     match kind {
         StepKind::SetPower { .. } | StepKind::SetBoot { .. } => super::power::verify(world, node, kind).await,
         StepKind::ChangeBmc(change) => super::bmcs::verify(world, node, change).await,
-        StepKind::Baseline(part) => super::baselines::verify(world, node, kind, part).await,
         StepKind::ReadHardware => super::inspect::read(world, node).await,
         StepKind::LeaveInstaller { on } => super::inspect::left(world, node, *on).await.map(|()| Value::Null),
+        StepKind::Baseline(part) => super::baselines::verify(world, node, kind, part).await,
         _ => proof(world, node, kind).await.map(|()| Value::Null),
     }
 }
