@@ -84,7 +84,7 @@ impl Client {
                     // Whoever is silent does not keep the others of its group waiting.
                     let greeted = match login.proof.accepted() {
                         true => Ok(()),
-                        false => ipmi::Client::greet(&node.name, host).await,
+                        false => ipmi::Client::greet(&node.name, host, login).await,
                     };
                     let opened = match greeted {
                         Err(failure) => Err(failure),

@@ -88,14 +88,15 @@ impl Client {
         })
     }
 
-    /// Whether somebody answers at `host`, without a credential.
+    /// Whether somebody answers at `host`; no credential is sent.
     ///
     /// # Errors
-    /// Nobody does: `Unreachable`.
-    pub async fn greet(node: &str, host: &str) -> Result<(), Failure> {
+    /// Nobody does: `Unreachable`. `Guard`: IPMI cannot carry this name or password, and nothing was sent.
+    pub async fn greet(node: &str, host: &str, login: &Login) -> Result<(), Failure> {
         let fail = |fault: Fault| {
             Failure::new(fault.cause(), format!("{node}: log in at its BMC over IPMI"), fault.to_string())
         };
+        session::Login::new(&login.username, login.password.clone()).map_err(fail)?;
         presence::greet(host).await.map_err(fail)
     }
 

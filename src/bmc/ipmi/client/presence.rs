@@ -19,7 +19,7 @@ use crate::bmc::ipmi::{
     rmcp::{self, MAX_PACKET_BYTES, Packet},
 };
 
-/// How often both are sent within the time: a packet may be lost, and a BMC's first answer to a stranger often waits for
+/// How often all of it is sent within the time: a packet may be lost, and a BMC's first answer to a stranger often waits for
 /// ARP.
 const TRIES: u32 = 3;
 const TAG: u8 = 1;
@@ -34,7 +34,7 @@ pub struct Present {
 
 /// `None`: nobody there speaks IPMI. Takes `limit` where nothing answers at all.
 pub async fn presence(at: SocketAddr, limit: Duration) -> Option<Present> {
-    ask(at, limit).await.unwrap_or_default()
+    ask(at, limit, &[rmcp::ping(TAG), asking()]).await.unwrap_or_default()
 }
 
 /// Whether somebody is there to log in to, before a password's turn is taken for it: a BMC that is silent would keep
@@ -47,25 +47,29 @@ pub(super) async fn greet(host: &str) -> Result<(), Fault> {
     let found = tokio::time::timeout(RESOLVE, tokio::net::lookup_host(host)).await;
     // What is wrong with the name is said by the log-in.
     let Ok(Ok(Some(at))) = found.map(|r| r.map(|mut all| all.next())) else { return Ok(()) };
-    match ask(at, LIMIT).await {
+    match ask(at, LIMIT, &[asking()]).await {
         Ok(Some(_)) => Ok(()),
         Ok(None) => Err(Fault::NoAnswer { stage: NAME_ASKING, tries: TRIES, seconds: LIMIT.as_secs() }),
         Err(fault) => Err(fault),
     }
 }
 
-async fn ask(at: SocketAddr, limit: Duration) -> Result<Option<Present>, Fault> {
+/// What every log-in asks first (IPMI 2.0, 22.13).
+fn asking() -> Vec<u8> {
+    rmcp::bare(&Message::request(&capabilities_request(), 1).encode())
+}
+
+async fn ask(at: SocketAddr, limit: Duration, packets: &[Vec<u8>]) -> Result<Option<Present>, Fault> {
     let closed = || Fault::NoWay("nothing listens on this UDP port".into());
     let local: IpAddr = if at.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
     let socket = UdpSocket::bind((local, 0)).await.map_err(|e| Fault::Local(e.to_string()))?;
     socket.connect(at).await.map_err(|e| Fault::NoWay(format!("{at}: {e}")))?;
-    let asking = rmcp::bare(&Message::request(&capabilities_request(), 1).encode());
     let mut pong = None;
     let began = Instant::now();
     for attempt in 1..=TRIES {
-        for packet in [rmcp::ping(TAG), asking.clone()] {
+        for packet in packets {
             // What the packet before met is told here too. Lost for another reason: it is sent again.
-            if socket.send(&packet).await.is_err_and(|error| is_closed(&error)) {
+            if socket.send(packet).await.is_err_and(|error| is_closed(&error)) {
                 return if pong.is_some() { Ok(pong) } else { Err(closed()) };
             }
         }
