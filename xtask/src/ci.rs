@@ -25,7 +25,7 @@ pub fn run() -> Result<(), Trouble> {
     })?;
     watch.stage("cargo-deny", || DENY.ensure())?;
     watch.stage("licences, bans and sources", || {
-        Argv::new(&["cargo", "deny", "--all-features", "check", "bans", "licenses", "sources"]).run()
+        Argv::new(&["cargo", "deny", "--workspace", "--all-features", "check", "bans", "licenses", "sources"]).run()
     })?;
     watch.stage("advisories", advisories)?;
     watch.stage("fuzzing, a minute each", || fuzz::run(&fuzz::Options::default()))?;
@@ -39,7 +39,8 @@ fn advisories() -> Result<(), Trouble> {
     let fetch = Argv::new(&["timeout", &DATABASE_DEADLINE.as_secs().to_string(), "cargo", "deny", "fetch", "db"]);
     match fetch.ask() {
         Some((true, _)) => {
-            Argv::new(&["cargo", "deny", "--all-features", "check", "--disable-fetch", "advisories"]).run()
+            Argv::new(&["cargo", "deny", "--workspace", "--all-features", "check", "--disable-fetch", "advisories"])
+                .run()
         }
         _ => {
             eprintln!(
