@@ -145,8 +145,8 @@ impl Bios {
     /// Those of `wanted` that neither hold nor are pending, as `Name: is X, pending Y, asked for Z`.
     pub fn missing(&self, wanted: &Map<String, Value>) -> Vec<String> {
         let holds = |name: &str, value: &Value| match self.pending.get(name) {
-            Some(pending) => pending == value,
-            None => self.attributes.get(name) == Some(value),
+            Some(pending) => same(pending, value),
+            None => self.attributes.get(name).is_some_and(|now| same(now, value)),
         };
         let shown = |v: Option<&Value>| v.map_or("nothing".to_owned(), word);
         wanted
@@ -174,6 +174,14 @@ impl Ways {
     /// The place that is looked at for what is pending, in words.
     pub fn place(&self) -> &str {
         link::last_segment(self.settings.as_deref().unwrap_or(&self.path))
+    }
+}
+
+/// Numbers by their value: BMCs write 5 as 5.0 too.
+fn same(a: &Value, b: &Value) -> bool {
+    match (a.as_f64(), b.as_f64()) {
+        (Some(a), Some(b)) => a == b,
+        _ => a == b,
     }
 }
 

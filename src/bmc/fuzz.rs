@@ -115,7 +115,9 @@ fn pieces(value: &Value) {
 fn services(value: &Value) {
     let settings: wire::bios::Bios = parse(value.clone());
     let now = bios::bios(PATH, &settings, bios::announced(&settings).map(|path| (path, &settings)));
-    let wanted = now.attributes.iter().map(|(name, value)| (name.clone(), bios::word(value))).collect();
+    // A null is no value that could be asked for.
+    let there = now.attributes.iter().filter(|(_, value)| !value.is_null());
+    let wanted = there.map(|(name, value)| (name.clone(), bios::word(value))).collect();
     if let Ok(typed) = now.typed(&wanted) {
         assert!(now.missing(&typed).is_empty(), "what stands there already is told as missing");
         let _ = now.ways.patch(&typed);

@@ -4,7 +4,6 @@ use std::time::{Duration, Instant};
 
 use crate::{
     exec::Argv,
-    fuzz,
     setup::{self, needs, tools::DENY},
     stopwatch::Stopwatch,
     test,
@@ -28,7 +27,6 @@ pub fn run() -> Result<(), Trouble> {
         Argv::new(&["cargo", "deny", "--workspace", "--all-features", "check", "bans", "licenses", "sources"]).run()
     })?;
     watch.stage("advisories", advisories)?;
-    watch.stage("fuzzing, a minute each", || fuzz::run(&fuzz::Options::default()))?;
     eprintln!("\nTime of the checks\n{}", watch.table());
     test::run(&[])
 }
