@@ -2,6 +2,7 @@
 
 use rackctl::model::{
     Fleet,
+    baseline::{Baseline, BaselineFacts, BiosFacts, FirmwareItem},
     facts::{BmcFacts, DriveFacts, Facts, InstallPhase, NodeFacts, NodeRecord, Observed},
     fleet::EndpointAt,
     power::{BootTarget, PowerState},
@@ -42,7 +43,23 @@ pub fn of(fleet: &Fleet, name: &str, index: usize) -> NodeFacts {
         bios_version: Some("2.19.1".into()),
         bmc_version: Some("7.10.30.00".into()),
     };
-    NodeFacts { bmc: Some(Observed { at: AT_MS, value: Ok(bmc) }), ..NodeFacts::default() }
+    let baseline = Some(in_force(&node.baseline));
+    NodeFacts { bmc: Some(Observed { at: AT_MS, value: Ok(bmc) }), baseline, ..NodeFacts::default() }
+}
+
+/// All that is asked for is there already.
+fn in_force(asked: &Baseline) -> BaselineFacts {
+    let item = |(name, version): (&String, &String)| FirmwareItem {
+        id: name.clone(),
+        name: name.clone(),
+        version: Some(version.clone()),
+        updateable: Some(true),
+    };
+    BaselineFacts {
+        bios: Some(Ok(BiosFacts { in_force: asked.bios.clone(), ..BiosFacts::default() })),
+        firmware: Some(Ok(asked.firmware.iter().map(item).collect())),
+        storage: None,
+    }
 }
 
 /// Installed and in service.

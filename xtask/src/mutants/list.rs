@@ -70,7 +70,7 @@ pub const MUTANTS: &[Mutant] = &[
     mutant!("any-relay-is-answered", "src/netboot/dhcp/mod.rs", "    } else if !subnet.relays.contains(&giaddr) {" => "    } else if !subnet.relays.contains(&giaddr) && subnet.relays.is_empty() {", "I5", DHCP),
     mutant!("clients-of-other-servers-are-answered", "src/netboot/dhcp/mod.rs", "request.server.is_some_and(|server| server != ours)" => "request.server.is_some_and(|server| server != ours && server.is_loopback())", "I8", DHCP),
     mutant!("a-wrong-address-is-acknowledged", "src/netboot/dhcp/mod.rs", "Some(wanted) if wanted == machine.address =>" => "Some(wanted) if wanted == machine.address || !wanted.is_loopback() =>", "I5", DHCP),
-    mutant!("an-unseen-serial-agrees", "src/bmc/identity.rs", "seen.is_some_and(|s| s.eq_ignore_ascii_case(serial))" => "seen.is_none_or(|s| s.eq_ignore_ascii_case(serial))", "I5", IDENTITY),
+    mutant!("an-unseen-serial-agrees", "src/bmc/identity.rs", "if same(&seen) || same(&tag) {" => "if seen.is_none() || same(&seen) || same(&tag) {", "I5", IDENTITY),
     mutant!("any-uuid-agrees", "src/bmc/identity.rs", "        if seen == Some(uuid) {" => "        if seen.is_some() {", "I5", IDENTITY),
     mutant!("a-group-may-read-the-password", "src/secrets/load.rs", "    if mode & 0o077 != 0 {" => "    if mode & 0o007 != 0 {", "I10", SECRETS),
     mutant!("a-loaded-password-is-not-blotted-out", "src/secrets/load.rs", "    remember(&secret);\n    Ok(secret)" => "    Ok(secret)", "I10", SECRETS),
