@@ -10,6 +10,7 @@ use std::{
     path::{Path, PathBuf},
     process::Stdio,
     sync::Arc,
+    time::Duration,
 };
 
 use rackctl::{
@@ -17,6 +18,7 @@ use rackctl::{
     model::Secret,
 };
 use serde_json::Value;
+use tokio::io::{AsyncBufReadExt, BufReader};
 
 const PASSWORD: &str = "correct horse";
 const MAC: &str = "52:54:00:00:00:01";
@@ -99,18 +101,21 @@ spec:
 }
 
 impl Home {
-    async fn rackctl(&self, words: &[&str]) -> (i32, String, String) {
-        let output = tokio::process::Command::new(env!("CARGO_BIN_EXE_rackctl"))
+    fn command(&self, words: &[&str]) -> tokio::process::Command {
+        let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_rackctl"));
+        command
             .args(["-f", "fleet.yaml", "--store", "sqlite:state.db"])
             .args(words)
             .current_dir(self.folder.path())
             .env_clear()
             .env("PATH", "/usr/bin:/bin")
             .env("HOME", self.folder.path())
-            .stdin(Stdio::null())
-            .output()
-            .await
-            .unwrap();
+            .stdin(Stdio::null());
+        command
+    }
+
+    async fn rackctl(&self, words: &[&str]) -> (i32, String, String) {
+        let output = self.command(words).output().await.unwrap();
         let text = |bytes| String::from_utf8(bytes).unwrap();
         let said = (output.status.code().unwrap_or(-1), text(output.stdout), text(output.stderr));
         assert!(!said.2.contains("panicked"), "{words:?}: {}", said.2);
@@ -269,4 +274,33 @@ async fn an_address_goes_with_http_and_cd_alone() {
     assert_eq!(code, 0, "{err}");
     let (_, out, _) = home.rackctl(&["bmc", "media", "n1"]).await;
     assert!(!out.contains("x.iso"), "{out}");
+}
+
+/// A BMC with a stream of events is asked once a minute: what is shown sooner came by the stream. One whose stream breaks
+/// off, or that has none, is asked every few seconds.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_followed_log_hears_the_stream_of_events() {
+    const LIMIT: Duration = Duration::from_secs(40);
+    for fault in [&[][..], &["sse-cut"], &["no-events"]] {
+        let bmc = Bmc::new(FakeChassis::new(description()), account(), faults(fault));
+        let home = home(bmc, false).await;
+        let mut child =
+            home.command(&["bmc", "log", "n1", "--follow"]).stdout(Stdio::piped()).kill_on_drop(true).spawn().unwrap();
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let mut told = async |words: &str| {
+            let line = async { while !lines.next_line().await.unwrap().unwrap().contains(words) {} };
+            assert!(tokio::time::timeout(LIMIT, line).await.is_ok(), "{fault:?}: {words}");
+        };
+        told("n1").await;
+        for verb in ["on", "off"] {
+            let (code, _, err) = home.rackctl(&["power", verb, "n1", "--yes", "--force"]).await;
+            assert_eq!(code, 0, "{err}");
+            told(if verb == "on" { "powered on" } else { "powered off" }).await;
+        }
+        let pid = nix::unistd::Pid::from_raw(child.id().unwrap().cast_signed());
+        nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGINT).unwrap();
+        let ended = tokio::time::timeout(LIMIT, child.wait()).await.unwrap().unwrap();
+        assert_eq!(ended.code(), Some(0), "{fault:?}");
+        assert_eq!(home.bmc.sessions(), [] as [String; 0], "{fault:?}");
+    }
 }
