@@ -213,6 +213,14 @@ mod tests {
     }
 
     #[test]
+    fn a_number_that_is_written_otherwise_is_not_pending() {
+        let now = parse(json!({"Attributes": {"Cores": 4, "Delay": 1.5, "BootMode": "Uefi"}}));
+        let settings = parse(json!({"Attributes": {"Cores": 4.0, "Delay": 2, "BootMode": "Uefi"}}));
+        let read = bios("/b", &now, Some(("/b/SD", &settings)));
+        assert_eq!(read.pending.keys().collect::<Vec<_>>(), ["Delay"]);
+    }
+
+    #[test]
     fn pending_is_what_differs_however_the_bmc_lists_it() {
         let whole = sample(json!({"Attributes": {"BootMode": "Uefi", "Cores": 8, "Quiet": true, "SetupPassword": ""}}));
         let alone = sample(json!({"Attributes": {"Cores": 8}}));
