@@ -293,14 +293,64 @@ async fn a_followed_log_hears_the_stream_of_events() {
         };
         told("n1").await;
         for verb in ["on", "off"] {
-            let (code, _, err) = home.rackctl(&["power", verb, "n1", "--yes", "--force"]).await;
+            let (code, _, err) = home.rackctl(&[&["power", verb, "n1"][..], if verb == "on" { &[] } else { &["--yes", "--force"] }].concat()).await;
             assert_eq!(code, 0, "{err}");
-            told(if verb == "on" { "powered on" } else { "powered off" }).await;
+            told(if verb == "on" { "told to go on" } else { "power of the system was cut" }).await;
         }
         let pid = nix::unistd::Pid::from_raw(child.id().unwrap().cast_signed());
         nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGINT).unwrap();
         let ended = tokio::time::timeout(LIMIT, child.wait()).await.unwrap().unwrap();
         assert_eq!(ended.code(), Some(0), "{fault:?}");
-        assert_eq!(home.bmc.sessions(), [] as [String; 0], "{fault:?}");
+        assert_eq!(home.bmc.open_sessions(), 0, "{fault:?}");
     }
+}
+
+/// As it came from the factory: the password is right, and must be another one before anything else is done.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_password_that_must_be_changed_is_named_and_can_be() {
+    const NEW: &str = "battery staple 9";
+    for nature in [&["password-expired"][..], &["password-expired", "no-sessions"]] {
+        let home = home(Bmc::new(FakeChassis::new(description()), account(), faults(nature)), false).await;
+        let (code, _, err) = home.rackctl(&["bmc", "info", "n1"]).await;
+        assert_eq!(code, 1, "{err}");
+        assert!(err.contains("is right and must be changed") && err.contains("PasswordChangeRequired"), "{err}");
+        assert!(err.contains("rackctl bmc users n1 --set-password root"), "{err}");
+        let own = |name: &str, text: &str| {
+            let path = home.folder.path().join(name);
+            fs::write(&path, text).unwrap();
+            fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+        };
+        own("new", NEW);
+        let words = ["bmc", "users", "n1", "--set-password", "root", "--password-file", "new"];
+        let (code, out, err) = home.rackctl(&words).await;
+        assert_eq!(code, 0, "{nature:?}: {err}");
+        assert!(out.contains("root: the new password works"), "{out}");
+        own("password", NEW);
+        let (code, out, err) = home.rackctl(&["bmc", "info", "n1"]).await;
+        assert!(code == 0 && out.contains("LAB-0001"), "{out}{err}");
+        assert_eq!(home.bmc.open_sessions(), 0);
+    }
+}
+
+/// Forbidden is one branch, not the password: the rest is shown, and what is not is named.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_branch_that_an_account_may_not_read_is_named_and_the_rest_is_shown() {
+    let home = home(Bmc::new(FakeChassis::new(description()), account(), faults(&[])), false).await;
+    let forbid = |path: &str| home.bmc.set_faults(faults(&[&format!("forbidden={path}")]));
+    forbid("/redfish/v1/Chassis");
+    let (code, out, err) = home.rackctl(&["bmc", "log", "n1"]).await;
+    assert!(code == 0 && out.lines().count() > 1, "{out}{err}");
+    assert!(err.contains("n1: not read: /redfish/v1/Chassis") && err.contains("`root` may not do this"), "{err}");
+    forbid("/redfish/v1/Systems/1/Storage");
+    let (code, out, err) = home.rackctl(&["bmc", "info", "n1"]).await;
+    assert!(code == 0 && out.contains("LAB-0001"), "{out}{err}");
+    assert!(err.contains("n1: not read: /redfish/v1/Systems/1/Storage"), "{err}");
+    // Which disk is the system's is not proposed of some of them.
+    let (code, out, err) = home.rackctl(&["inspect", "n1"]).await;
+    assert!(code == 0 && !out.contains("disks:"), "{out}{err}");
+    assert!(err.contains("did not show all disks") && err.contains("not read: /redfish/v1/Systems/1/Storage"), "{err}");
+    forbid("/redfish/v1/Systems");
+    let (code, _, err) = home.rackctl(&["bmc", "info", "n1"]).await;
+    assert_eq!(code, 1, "{err}");
+    assert!(err.contains("may not do this") && !err.contains("password"), "{err}");
 }

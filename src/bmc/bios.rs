@@ -72,7 +72,7 @@ pub fn bios(path: &str, bios: &wire::Bios, settings: Option<(&str, &wire::Bios)>
     let attributes = plain(&bios.attributes);
     let mut pending = settings.map(|(_, s)| plain(&s.attributes)).unwrap_or_default();
     // Some list what differs, some repeat everything.
-    pending.retain(|name, value| attributes.get(name) != Some(value));
+    pending.retain(|name, value| attributes.get(name).is_none_or(|now| !same(now, value)));
     // A password field reads as null here and as an empty text there.
     let empty = |v: Option<&Value>| v.is_none_or(|v| v.is_null() || v.as_str() == Some(""));
     pending.retain(|name, value| !(empty(Some(value)) && empty(attributes.get(name))));
@@ -210,6 +210,14 @@ mod tests {
 
     fn asked(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
         pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect()
+    }
+
+    #[test]
+    fn a_number_that_is_written_otherwise_is_not_pending() {
+        let now = parse(json!({"Attributes": {"Cores": 4, "Delay": 1.5, "BootMode": "Uefi"}}));
+        let settings = parse(json!({"Attributes": {"Cores": 4.0, "Delay": 2, "BootMode": "Uefi"}}));
+        let read = bios("/b", &now, Some(("/b/SD", &settings)));
+        assert_eq!(read.pending.keys().collect::<Vec<_>>(), ["Delay"]);
     }
 
     #[test]

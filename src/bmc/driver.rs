@@ -7,8 +7,9 @@ use std::time::Duration;
 pub use climb::Keep;
 
 use super::{
-    client::{self, Leave, Leftover, ManagerFacts, Operation, Options, Passwords},
+    client::{self, Leave, Leftover, Login, ManagerFacts, Operation, Options, Passwords},
     ipmi,
+    proof::Verdict,
 };
 use crate::model::{
     Failure,
@@ -49,6 +50,36 @@ fn goes_on(failure: &Failure) -> bool {
     causes.contains(&failure.cause)
 }
 
+/// Why IPMI was not entered.
+enum Entering {
+    /// IPMI cannot carry this name or password: nothing was sent, and Redfish may take it.
+    Carry(Failure),
+    Failed(Failure),
+}
+
+impl From<Entering> for Failure {
+    fn from(entering: Entering) -> Failure {
+        match entering {
+            Entering::Carry(failure) | Entering::Failed(failure) => failure,
+        }
+    }
+}
+
+/// Greets, waits for its turn with the password, logs in: whoever is silent does not keep the others of its group waiting.
+async fn enter_ipmi(node: &str, host: &str, login: &Login, options: &Options) -> Result<ipmi::Client, Entering> {
+    ipmi::Client::carries(node, login).map_err(Entering::Carry)?;
+    let enter = async {
+        if !login.proof.accepted() {
+            ipmi::Client::greet(node, host, login).await?;
+        }
+        let turn = login.proof.turn(node, &login.username).await?;
+        let opened = ipmi::Client::open(node, host, login, options).await;
+        turn.settle(node, Verdict::of(&opened));
+        opened
+    };
+    enter.await.map_err(Entering::Failed)
+}
+
 impl Client {
     /// Logs in at the first endpoint, in the node's order, that can be driven.
     pub async fn open(node: &Node, passwords: &Passwords, options: Options) -> Result<Client, Failure> {
@@ -74,29 +105,33 @@ impl Client {
         let mut last: Option<Failure> = None;
         let wanted = |at: &EndpointAt| !ipmi_alone || matches!(at, EndpointAt::Ipmi(_));
         for endpoint in bmc.endpoints.iter().filter(|endpoint| wanted(&endpoint.at)) {
-            let login = passwords.get(&node.name, &endpoint.credential)?;
-            let (name, opened) = match &endpoint.at {
+            let name = match &endpoint.at {
+                EndpointAt::Redfish(url) => url.clone(),
+                EndpointAt::Ipmi(host) => format!("ipmi://{host}"),
+            };
+            let login = match passwords.get(&node.name, &endpoint.credential) {
+                Ok(login) => login,
+                // Nothing was sent: the next endpoint may have a password. Who was asked says more than who was not.
+                Err(failure) => {
+                    skipped.push(format!("{name}: {}", failure.why));
+                    last = last.or(Some(failure));
+                    continue;
+                }
+            };
+            let opened = match &endpoint.at {
                 EndpointAt::Redfish(url) => {
                     let opened = client::Client::open(node, url, &endpoint.trust, login, &options).await;
-                    (url.clone(), opened.map(|client| Way::Redfish(Box::new(client))))
+                    opened.map(|client| Way::Redfish(Box::new(client)))
                 }
-                EndpointAt::Ipmi(host) => {
-                    // Whoever is silent does not keep the others of its group waiting.
-                    let greeted = match login.proof.accepted() {
-                        true => Ok(()),
-                        false => ipmi::Client::greet(&node.name, host, login).await,
-                    };
-                    let opened = match greeted {
-                        Err(failure) => Err(failure),
-                        Ok(()) => {
-                            let turn = login.proof.turn(&node.name, &login.username).await?;
-                            let opened = ipmi::Client::open(&node.name, host, login, &options).await;
-                            turn.settle(&node.name, &opened);
-                            opened
-                        }
-                    };
-                    (format!("ipmi://{host}"), opened.map(|client| Way::Ipmi(Box::new(client))))
-                }
+                EndpointAt::Ipmi(host) => match enter_ipmi(&node.name, host, login, &options).await {
+                    Ok(client) => Ok(Way::Ipmi(Box::new(client))),
+                    Err(Entering::Carry(failure)) => {
+                        skipped.push(format!("{name}: {}", failure.why));
+                        last = last.or(Some(failure));
+                        continue;
+                    }
+                    Err(Entering::Failed(failure)) => Err(failure),
+                },
             };
             match opened {
                 Ok(way) => {
@@ -171,6 +206,13 @@ impl Client {
     /// Why the endpoints before the one that is driven, or the way in process to it, were passed over.
     pub fn skipped(&self) -> &[String] {
         &self.skipped
+    }
+    /// What is there and could not be read over Redfish; told beside what was read.
+    pub fn unread(&self) -> Vec<String> {
+        match &self.way {
+            Way::Redfish(client) => client.unread(),
+            Way::Ipmi(_) => Vec::new(),
+        }
     }
     pub fn node(&self) -> &str {
         both!(&self.way, client => client.node())

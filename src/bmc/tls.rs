@@ -306,7 +306,8 @@ pub async fn untrusted(
                  the BMC or its certificate was really replaced",
                 clean(expected)
             );
-            Failure::new(Cause::Untrusted, what, why).next(format!("{command} --fingerprint {pin}"))
+            // Without the key that was just seen: pasted, it would pin whoever answers. The verb shows it and asks.
+            Failure::new(Cause::Untrusted, what, why).next(command)
         }
         (Trust::Ca(_), Some(pin)) => {
             let why = format!("{} (its public key is {pin})", explain(error));

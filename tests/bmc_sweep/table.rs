@@ -92,7 +92,7 @@ const REDFISH: &[Row] = &[
     row("@old-password", ALL, LogIn, Unauthorized),
     row("password-expired", ALL, System, Unauthorized),
     row("root-no-links", ALL, System, Malformed),
-    row("forbidden=/redfish/v1/Systems", ALL, System, Unauthorized),
+    row("forbidden=/redfish/v1/Systems", ALL, System, Refused),
     row("hostile-body=oversized", ALL, System, Malformed),
     row("hostile-body=nested", ALL, System, Malformed),
     row("hostile-body=not-json", ALL, System, Malformed),

@@ -9,6 +9,7 @@ use crate::{
     bmc::{
         Keep, boot,
         ladder::{Came, Undo, Wish},
+        media::{self, Held},
         order::{self, Entry},
         read::SystemView,
         redfish::wire::{Link, boot::BootOption},
@@ -197,6 +198,19 @@ impl Client {
     /// The last rung: an image is put in, and the machine boots from that.
     pub(in crate::bmc) async fn climb_media(&self, wish: &Wish<'_>, keep: &Keep<'_>) -> Result<Came, Failure> {
         let Some(image) = wish.url else { return Ok(Came::Skipped("no image is given".to_owned())) };
+        // What is there already and may be another's is not put in, so it is not taken out afterwards either.
+        let slots = match self.media().await {
+            Ok(slots) => slots,
+            Err(failure) if matches!(failure.cause, Cause::Refused | Cause::Guard) => {
+                return Ok(Came::Refused(vec![failure.why]));
+            }
+            Err(failure) => return Err(failure),
+        };
+        if let Some(other) = slots.iter().find(|s| s.image.is_some() && media::held(s, image) == Held::Perhaps) {
+            let name = other.image.as_deref().unwrap_or_default();
+            let why = format!("its slot {} holds {name}, and the BMC does not say whence", other.id);
+            return Ok(Came::Refused(vec![why]));
+        }
         keep(&Undo::Media { image: image.to_owned() })?;
         let slot = match self.insert_media(None, image, MEDIA_LIMIT).await {
             Ok(slot) => slot,
@@ -217,7 +231,7 @@ impl Client {
     /// Takes the image out of the slot that holds it; none does: it is out.
     pub async fn take_media_out(&self, image: &str) -> Result<(), Failure> {
         let slots = self.media().await?;
-        let holds = |s: &&crate::bmc::media::Slot| s.image.is_some() && crate::bmc::media::holds(s, image);
+        let holds = |s: &&media::Slot| s.image.is_some() && media::held(s, image) != Held::Not;
         match slots.iter().find(holds) {
             Some(slot) => self.eject_media(Some(&slot.id), MEDIA_LIMIT).await.map(drop),
             None => Ok(()),

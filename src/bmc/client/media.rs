@@ -9,7 +9,7 @@ use crate::{
     bmc::{
         boot::Write,
         link,
-        media::{self, Slot},
+        media::{self, Held, Slot},
         redfish::wire::{Link, media as wire},
     },
     model::{Failure, failure::Cause},
@@ -72,17 +72,22 @@ impl Client {
         const DOING: &str = "insert virtual media";
         self.within(limit, DOING, async {
             let slots = self.media_now().await?;
-            if let Some(holding) = slots.iter().find(|s| {
-                wanted.is_none_or(|w| s.id.eq_ignore_ascii_case(w)) && s.image.is_some() && media::holds(s, image)
-            }) {
+            if let Some(holding) = slots
+                .iter()
+                .find(|s| wanted.is_none_or(|w| s.id.eq_ignore_ascii_case(w)) && media::held(s, image) == Held::This)
+            {
                 return Ok(holding.clone());
             }
             let fail = |why: String| Failure::new(Cause::Refused, self.what(DOING), why);
             let show = format!("rackctl bmc media {}", self.wire.node);
             let chosen = media::choose(&slots, wanted).map_err(|why| fail(why).next(show.clone()))?;
             if let Some(full) = chosen.iter().find(|s| s.inserted) {
-                let image = full.image.as_deref().unwrap_or("an image");
-                return Err(fail(format!("its slot {} holds {image}", full.id))
+                let other = full.image.as_deref().unwrap_or("an image");
+                let whence = match media::held(full, image) {
+                    Held::Perhaps => ", and the BMC does not say whence",
+                    Held::This | Held::Not => "",
+                };
+                return Err(fail(format!("its slot {} holds {other}{whence}", full.id))
                     .next(format!("rackctl bmc media {} --eject --slot {}", self.wire.node, full.id)));
             }
             let mut refusals = Vec::new();

@@ -20,6 +20,7 @@ mod scan;
 mod send;
 mod sensors;
 mod session;
+mod tail;
 #[cfg(test)]
 mod tests_corners;
 #[cfg(test)]
@@ -255,9 +256,15 @@ impl Client {
     pub async fn facts(&self) -> Result<BmcFacts, Failure> {
         self.limited("read facts", async {
             let view = self.fresh_view(true).await?;
-            gather_facts(&self.wire, &self.endpoint, &self.root, &view).await
+            let facts = gather_facts(&self.wire, &self.endpoint, &self.root, &view).await?;
+            Ok(BmcFacts { unread: self.wire.unread(), ..facts })
         })
         .await
+    }
+
+    /// Branches of the BMC that are there and could not be read, with what it said to it: told beside what was read.
+    pub fn unread(&self) -> Vec<String> {
+        self.wire.unread()
     }
 
     pub async fn power(&self) -> Result<PowerState, Failure> {

@@ -47,10 +47,7 @@ impl Spare {
     }
 
     async fn open(&self, node: &str) -> Result<ipmi::Client, Failure> {
-        let turn = self.login.proof.turn(node, &self.login.username).await?;
-        let opened = ipmi::Client::open(node, &self.host, &self.login, &self.options).await;
-        turn.settle(node, &opened);
-        opened
+        Ok(super::enter_ipmi(node, &self.host, &self.login, &self.options).await?)
     }
 
     /// Opens, sets the flags, closes.
@@ -170,5 +167,36 @@ impl Client {
             Way::Redfish(client) => client.boot_shown().await,
             Way::Ipmi(client) => Ok(crate::bmc::boot::words(client.boot().await?)),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::{bmc::client::NoLedger, model::Secret};
+
+    #[tokio::test]
+    async fn a_silent_endpoint_beside_redfish_does_not_hold_its_groups_turn() {
+        let silent = tokio::net::UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        let login = Login::new("root", Arc::new(Secret::new("correct horse".into())));
+        let proof = Arc::clone(&login.proof);
+        let options = Options {
+            read_only: false,
+            deadline: Duration::from_secs(30),
+            ledger: Arc::new(NoLedger),
+            observer: None,
+            gate: None,
+        };
+        let spare = Spare { host: silent.local_addr().unwrap().to_string(), login, options };
+        let other = async {
+            tokio::time::sleep(Duration::from_millis(300)).await;
+            let turn = tokio::time::timeout(Duration::from_millis(200), proof.turn("n2", "root")).await;
+            turn.is_ok_and(|turn| turn.is_ok_and(|turn| turn.is_first()))
+        };
+        let (opened, free) = tokio::join!(spare.open("n1"), other);
+        assert!(opened.is_err_and(|f| f.cause == Cause::Unreachable), "nobody answers there");
+        assert!(free, "the turn was free meanwhile");
     }
 }

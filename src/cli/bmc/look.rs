@@ -16,7 +16,7 @@ use crate::{
         targets::{self, Nothing},
     },
     model::Failure,
-    output::{Exit, Stop, Table},
+    output::{Exit, Stop, Table, stdout},
 };
 
 /// For each call to a BMC. A log of thousands of entries takes a slow one minutes.
@@ -59,6 +59,10 @@ pub async fn each<T: Send>(
         let result = async {
             let client = session.bmc(session.node(name)?, passwords, LOOK).await?;
             let result = operation(&client).await;
+            if result.is_ok() {
+                // What is not among what is shown, and is there all the same.
+                client.unread().iter().for_each(|line| stdout::note(&format!("{name}: not read: {line}")));
+            }
             let _ = client.close().await;
             result
         }

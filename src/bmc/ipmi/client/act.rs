@@ -18,7 +18,7 @@ use crate::{
     model::{
         Failure, Secret,
         failure::Cause,
-        power::{BootOverride, PowerAction, PowerState},
+        power::{BootOverride, BootTarget, PowerAction, PowerState},
     },
 };
 
@@ -45,7 +45,9 @@ impl Client {
                 Operation::Reset(action) => control(*action).map(|command| vec![command]),
                 Operation::SetBoot(want) => {
                     let before = self.limited("read the boot override", self.flags()).await?;
-                    Flags::wanted(*want, before).map(|flags| vec![options::keep_flags(), options::set_flags(flags)])
+                    let maker = self.maker_if_it_counts(*want).await?;
+                    let wanted = Flags::wanted(*want, before).map(|flags| flags.of_maker(maker));
+                    wanted.map(|flags| vec![options::keep_flags(), options::set_flags(flags)])
                 }
             };
             let line = |c: &Command| {
@@ -63,6 +65,18 @@ impl Client {
         self.limited(&doing, self.set_boot_now(want, &doing)).await
     }
 
+    /// Who made it, where that changes the flags; `None` also where the BMC does not tell.
+    async fn maker_if_it_counts(&self, want: BootOverride) -> Result<Option<&'static str>, Failure> {
+        if want.target != BootTarget::Disk {
+            return Ok(None);
+        }
+        match self.device().await {
+            Ok(device) => Ok(device.maker()),
+            Err(failure) if failure.cause == Cause::Refused => Ok(None),
+            Err(failure) => Err(failure),
+        }
+    }
+
     async fn set_boot_now(&self, want: BootOverride, doing: &str) -> Result<(), Failure> {
         let fail = |cause, why: String| Failure::new(cause, self.what(doing), why);
         let before = self.flags().await?;
@@ -70,6 +84,7 @@ impl Client {
             return Ok(());
         }
         let wanted = Flags::wanted(want, before).map_err(|why| fail(Cause::Refused, why))?;
+        let wanted = wanted.of_maker(self.maker_if_it_counts(want).await?);
         match self.ask(&options::keep_flags()).await {
             Ok(_) => {}
             // Some BMCs have no parameter 3 (Ironic goes on too).

@@ -10,7 +10,7 @@ use crate::{
             bytes::{Reader, Short},
             chassis::{ChassisStatus, Control},
             completion::Completion,
-            device::{Device, Offers},
+            device::{self, Device, Offers},
             guid,
             message::{Message, function},
             options::{self, Flags},
@@ -274,7 +274,10 @@ impl<C: Chassis> Service<C> {
                     ipmi: (2, 0),
                     // Sensors, SDR, SEL, FRU, chassis.
                     offers: Offers(0x8F),
-                    manufacturer: 0,
+                    manufacturer: match self.bmc.now_faults().text(Fault::Maker) {
+                        Some("Supermicro") => device::SUPERMICRO,
+                        _ => 0,
+                    },
                     product: 1,
                 };
                 done(device.encode())

@@ -170,3 +170,19 @@ async fn what_would_be_sent_is_shown_and_not_sent() {
     client.close().await.unwrap();
     assert!(bench.service.bmc().writes().is_empty());
 }
+
+/// Supermicro's firmware goes on as ever with the specification's selector of the disk.
+#[tokio::test]
+async fn the_disk_of_a_supermicro_in_uefi_mode_is_asked_for_by_its_own_selector() {
+    let bench = bench(None).await;
+    let disk = BootOverride { target: BootTarget::Disk, lasts: OverrideFor::Once, ..pxe() };
+    for (faults, flags) in [(["maker=Supermicro"], "05a024000000"), (["maker=Contoso"], "05a008000000")] {
+        bench.lie(&faults);
+        let client = bench.client().await;
+        client.set_boot(BootOverride::CLEARED).await.unwrap();
+        client.set_boot(disk).await.unwrap();
+        let writes: Vec<_> = bench.service.bmc().writes().into_iter().map(|l| l.path).collect();
+        assert_eq!(writes.last().map(String::as_str), Some(format!("ipmi 0x00 0x08 {flags}").as_str()), "{writes:?}");
+        client.close().await.unwrap();
+    }
+}
