@@ -251,7 +251,14 @@ impl Wire {
             403 => format!("user `{}` may not do this ({told})", clean(&self.username)),
             _ => told,
         };
-        Failure::new(cause, self.what(request), why)
+        let failure = Failure::new(cause, self.what(request), why);
+        match answer.status {
+            300..=399 => {
+                failure.next(format!("put the address that its BMC is reached at into the manifest of {}", self.node))
+            }
+            403 => failure.next(format!("rackctl bmc users {}", self.node)),
+            _ => failure,
+        }
     }
 
     async fn once(&self, request: &Request) -> Result<Answer, Failure> {
