@@ -241,3 +241,99 @@ async fn of_part(client: &bmc::Client, part: &BaselinePart, force: bool) -> Resu
         BaselinePart::AwaitService { .. } => Vec::new(),
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::{
+        cli::globals::Globals,
+        lab::bmc::{Account, Bmc, Description, FakeChassis, Faults, certificate, serve},
+        model::{
+            Secret,
+            facts::Facts,
+            fleet::BootMode,
+            goal::{Goal, Scope},
+        },
+        plan::Known,
+    };
+
+    const PASSWORD: &str = "correct horse";
+
+    /// A BMC that answers, and where it does.
+    async fn bmc() -> (String, String, tokio::task::JoinHandle<()>) {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("https://{}", listener.local_addr().unwrap());
+        let made = certificate("bmc-n1", None).unwrap();
+        let description = Description {
+            manufacturer: "Contoso".into(),
+            model: "R1".into(),
+            serial: "LAB-0001".into(),
+            sku: None,
+            uuid: "4c4c4544-0034-5010-8031-c6c04f474831".parse().unwrap(),
+            macs: vec!["52:54:00:00:00:01".parse().unwrap()],
+            drives: vec![],
+            memory_bytes: 4 << 30,
+            cores: 4,
+            uefi: true,
+            bios_version: "1".into(),
+        };
+        let account = Account { user: "root".into(), password: Secret::new(PASSWORD.into()) };
+        let lab = Bmc::new(FakeChassis::new(description), account, Faults::default());
+        let tls = made.server_config().unwrap();
+        (url, made.pin, tokio::spawn(serve(listener, tls, lab, std::future::pending())))
+    }
+
+    fn node(name: &str, url: &str, pin: &str, at: u8) -> String {
+        format!(
+            "apiVersion: rackctl.dev/v1alpha1\nkind: Node\nmetadata: {{ name: {name} }}\nspec:\n  bmc: {{ endpoints: [{{ \
+             redfish: '{url}', credential: lab, tls: {{ pin: '{pin}' }} }}] }}\n  interfaces: [{{ name: eno1, mac: \
+             '52:54:00:00:00:0{at}', role: provision, addresses: [10.77.0.1{at}/24] }}]\n---\n"
+        )
+    }
+
+    #[tokio::test]
+    async fn every_way_to_boot_is_shown_and_a_bmc_that_is_away_in_its_place() {
+        let (url, pin, serving) = bmc().await;
+        // Nobody listens there any more.
+        let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let text = [
+            node("n1", &format!("https://{closed}"), &pin, 2),
+            node("n2", &url, &pin, 1),
+            "apiVersion: rackctl.dev/v1alpha1\nkind: Credential\nmetadata: { name: lab }\nspec: { username: root, \
+             passwordFrom: { env: RACKCTL_TEST_UNSET } }\n"
+                .to_owned(),
+        ]
+        .concat();
+        let source = crate::inventory::Source::Stdin(text);
+        let fleet = crate::inventory::load(&[source]).unwrap_or_else(|faults| panic!("{faults}")).fleet;
+        let home = tempfile::tempdir().unwrap();
+        let store = format!("sqlite:{}", home.path().join("state.db").display());
+        let session = Session::with_fleet(&Globals { store: Some(store), ..Globals::default() }, fleet).unwrap();
+        let scope = Scope(vec!["n1".into(), "n2".into()]);
+        let goal = Goal::Power { nodes: scope, action: PowerAction::On, force: false, wait: true, lose_quorum: false };
+        let (artifacts, generations) = Default::default();
+        let known = Known { artifacts: &artifacts, cluster_generations: &generations };
+        let mut plan = crate::plan::plan(&session.fleet, &Facts::default(), &goal, &known);
+        for track in &mut plan.tracks {
+            track.push(
+                StepKind::BootInstaller { target: BootTarget::Pxe, mode: BootMode::Uefi },
+                "to be installed".to_owned(),
+            );
+        }
+        let mut passwords = bmc::Passwords::new();
+        passwords.insert("lab", "root", Arc::new(Secret::new(PASSWORD.into())));
+        let (text, ends) = super::text(&session, &plan, &passwords).await.unwrap();
+        assert!(ends.len() == 2 && ends[0].is_err() && ends[1].is_ok(), "{text}");
+        assert!(text.contains("n1 cannot be asked: "), "{text}");
+        let at = |what: &str| text.find(what).unwrap_or_else(|| panic!("no {what}: {text}"));
+        assert!(at("BootSourceOverrideTarget") < at("\"BootOrder\""), "{text}");
+        assert!(
+            at("boot order: only where nothing above holds") < at("IPMI boot flags: the inventory names no"),
+            "{text}"
+        );
+        assert!(at("IPMI boot flags") < at("\"ResetType\":\"On\""), "{text}");
+        serving.abort();
+    }
+}
