@@ -318,6 +318,11 @@ async fn carry_out(
     // The last of a step counts, of its ends, and the first of its failures.
     let ends: BTreeMap<&str, &Record> =
         records.iter().filter(|r| r.kind == RecordKind::Done).map(|r| (r.step.as_str(), r)).collect();
+    let wrong: BTreeMap<&str, &Record> = records
+        .iter()
+        .filter(|r| r.body.get("failure").is_some_and(|f| !f.is_null()))
+        .map(|r| (r.step.as_str(), r))
+        .collect();
     let mut failed_at: BTreeMap<&str, &Failure> = BTreeMap::new();
     for (id, failure) in &failures {
         failed_at.entry(id.as_str()).or_insert(failure);
@@ -329,7 +334,7 @@ async fn carry_out(
         let row = match (done, failed) {
             (Some(record), _) => Ok(said(&step.kind, &record.body)),
             (None, Some(failure)) => Err(failure),
-            (None, None) if cut_off => Err(limit_over(node, &step.kind, &step.id, short, &records)),
+            (None, None) if cut_off => Err(limit_over(node, &step.kind, short, wrong.get(step.id.as_str()))),
             (None, None) => {
                 Err(Failure::new(Cause::Interrupted, format!("{node}: {}", step.kind.word()), "it was not begun"))
             }
@@ -346,14 +351,16 @@ async fn carry_out(
     Ok(if cut_off { Outcome::Failed } else { outcome })
 }
 
-/// The row of a machine that the limit cut off, with what went wrong before, if anything did.
-fn limit_over(node: &str, kind: &StepKind, step: &str, short: &Short, records: &[Record]) -> Failure {
-    let failure = limit::failure(node, &kind.word().replace('-', " "), short.limit.unwrap_or(short.patience));
-    let failed = records.iter().rev().find(|r| r.step == step && r.kind == RecordKind::Failed);
-    let before = failed.and_then(|r| r.body.get("failure")?.get("why")?.as_str());
+/// The row of a machine that the limit cut off: its own failure, where it had failed for good by then, else that the time
+/// is over, with what went wrong before.
+fn limit_over(node: &str, kind: &StepKind, short: &Short, last: Option<&&Record>) -> Failure {
+    let of = |record: &Record| serde_json::from_value::<Failure>(record.body.get("failure")?.clone()).ok();
+    let before = last.and_then(|record| of(record).map(|failure| (record.kind, failure)));
+    let over = limit::failure(node, &kind.word().replace('-', " "), short.limit.unwrap_or(short.patience));
     match before {
-        Some(before) => Failure { why: format!("{}; before: {before}", failure.why), ..failure },
-        None => failure,
+        Some((RecordKind::Failed, own)) => own,
+        Some((_, before)) => Failure { why: format!("{}; before: {}", over.why, before.why), ..over },
+        None => over,
     }
 }
 

@@ -177,18 +177,20 @@ async fn a_restart_that_is_taken_and_ignored_is_no_success() {
 // fault: F1 invariant: I18 harness: P
 #[tokio::test(flavor = "multi_thread")]
 async fn at_the_limit_every_machine_has_its_row_and_no_log_in_is_left() {
-    let (n1, n2) = (machine("n1", &[]).await, machine("n2", &[]).await);
-    let home = Home::of(&[&n1, &n2], "");
-    home.done(&["power", "on", "n1", "n2"]).await;
+    let (n1, n2, n3) = (machine("n1", &[]).await, machine("n2", &[]).await, machine("n3", &[]).await);
+    let home = Home::of(&[&n1, &n2, &n3], "");
+    home.done(&["power", "on", "n1", "n2", "n3"]).await;
     n2.bmc.chassis().set_deaf(true);
+    n3.bmc.set_faults(Faults::parse(["password-expired"]).unwrap());
     let began = std::time::Instant::now();
-    let words = ["--timeout", "5s", "power", "off", "n1", "n2", "--yes", "-o", "json"];
+    let words = ["--timeout", "5s", "power", "off", "n1", "n2", "n3", "--yes", "-o", "json"];
     let (code, out, err) = home.rackctl(&words).await;
     assert!(began.elapsed() < Duration::from_secs(25));
     assert_eq!(code, 4, "{err}");
     let said: Value = serde_json::from_str(&out).unwrap();
     assert_eq!(said["items"][0]["status"]["power"], "off", "{out}");
-    assert!(said["items"][1]["status"]["failure"]["cause"].is_string(), "{out}");
+    let cause = |at: usize| said["items"][at]["status"]["failure"]["cause"].as_str().unwrap_or_default();
+    assert_eq!((cause(1), cause(2)), ("deadline", "unauthorized"), "{out}");
     // A look at a BMC that takes its time: one row is there, the other says why not.
     n1.bmc.set_faults(Faults::parse(["slow=30s"]).unwrap());
     let (code, out, err) = home.rackctl(&["--timeout", "4s", "power", "status", "n1", "n2", "-o", "json"]).await;
