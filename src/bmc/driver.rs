@@ -10,12 +10,13 @@ use super::{
     client::{self, Leave, Leftover, Login, ManagerFacts, Operation, Options, Passwords},
     ipmi,
     proof::Verdict,
+    reset::Wish,
 };
 use crate::model::{
     Failure,
     facts::BmcFacts,
     failure::Cause,
-    fleet::{EndpointAt, Node},
+    fleet::{Endpoint, EndpointAt, Node},
     power::{BootOverride, PowerAction, PowerState},
 };
 
@@ -41,6 +42,26 @@ macro_rules! both {
             Way::Ipmi($client) => $work,
         }
     };
+}
+
+/// `https://HOST:PORT` or `ipmi://HOST:PORT` → `HOST`.
+fn host(endpoint: &str) -> &str {
+    let rest = endpoint.split_once("://").map_or(endpoint, |(_, rest)| rest);
+    let rest = rest.split('/').next().unwrap_or(rest);
+    match rest.strip_prefix('[') {
+        Some(six) => six.split(']').next().unwrap_or(six),
+        None => rest.split(':').next().unwrap_or(rest),
+    }
+}
+
+/// The line that is missing in the node's manifest, for what only IPMI has.
+fn add_ipmi(beside: &Endpoint) -> String {
+    let at = match &beside.at {
+        EndpointAt::Redfish(url) => host(url),
+        EndpointAt::Ipmi(at) => host(at),
+    };
+    let at = if at.contains(':') { format!("[{at}]:623") } else { format!("{at}:623") };
+    format!("add to its bmc.endpoints in the inventory: - {{ ipmi: \"{at}\", credential: {} }}", beside.credential)
 }
 
 /// Whether the next endpoint may be tried after this. One that refuses the credential or shows a wrong key ends the
@@ -159,7 +180,11 @@ impl Client {
             (Some(failure), _) => Err(Failure { why: skipped.join("; "), ..failure }),
             (None, _) => {
                 let kind = if ipmi_alone { "IPMI endpoint" } else { "endpoint" };
-                Err(Failure::new(Cause::Guard, what, format!("the inventory names no {kind} of its BMC")))
+                let failure = Failure::new(Cause::Guard, what, format!("the inventory names no {kind} of its BMC"));
+                Err(match bmc.endpoints.first() {
+                    Some(other) => failure.next(add_ipmi(other)),
+                    None => failure.next(format!("rackctl explain node.spec.bmc.endpoints, and edit {}", node.name)),
+                })
             }
         }
     }
@@ -187,7 +212,9 @@ impl Client {
                 if !self.skipped.is_empty() {
                     why = format!("{why} ({})", self.skipped.join("; "));
                 }
-                Err(Failure::new(Cause::Refused, format!("{}: {doing}", self.node()), why))
+                let host = host(client.endpoint());
+                Err(Failure::new(Cause::Refused, format!("{}: {doing}", self.node()), why)
+                    .next(format!("rackctl bmc scan {host}/32, which prints its Redfish endpoint if it has one")))
             }
         }
     }
@@ -278,6 +305,20 @@ impl Client {
         both!(&self.way, client => client.set_power(on, force, deadline).await)
     }
 
+    /// What a power verb asks, by the moves that this BMC offers, each seen as far as it shows it. `Some`: what could not be
+    /// told. `limit`: of each move.
+    pub async fn drive(&self, wish: Wish, limit: Duration) -> Result<Option<String>, Failure> {
+        both!(&self.way, client => client.drive(wish, limit).await)
+    }
+    /// What [`Client::drive`] would send now, as lines to read, in order. Nothing but reads is sent.
+    pub async fn preview_drive(&self, wish: Wish) -> Result<Vec<String>, Failure> {
+        both!(&self.way, client => client.preview_drive(wish).await)
+    }
+    /// A diagnostic interrupt to the machine.
+    pub async fn nmi(&self) -> Result<(), Failure> {
+        both!(&self.way, client => client.nmi().await)
+    }
+
     /// What each operation would send, as lines to read, best first; the later ones only where the BMC refuses the
     /// earlier. An operation's `Err` says why the BMC cannot do it. Nothing but reads is sent.
     pub async fn preview(&self, operations: &[Operation]) -> Result<Vec<Result<Vec<String>, String>>, Failure> {
@@ -298,6 +339,17 @@ impl Client {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_missing_is_named_as_the_line_to_write() {
+        let of = |at| {
+            let trust = crate::model::fleet::Trust::None;
+            add_ipmi(&Endpoint { at, credential: "bmc-default".into(), trust })
+        };
+        let line = of(EndpointAt::Redfish("https://10.0.0.11:8443".into()));
+        assert!(line.ends_with("- { ipmi: \"10.0.0.11:623\", credential: bmc-default }"), "{line}");
+        assert!(of(EndpointAt::Redfish("https://[fd00::1]/".into())).contains("\"[fd00::1]:623\""));
+    }
 
     #[test]
     fn a_refused_password_is_not_tried_at_the_next_endpoint() {

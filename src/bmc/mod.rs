@@ -39,3 +39,4 @@ pub mod volumes;
 
 pub use client::{Leave, Leftover, Login, NoLedger, Options, Passwords, RequestLine, SessionLedger};
 pub use driver::{Client, Keep};
+pub use reset::Wish;

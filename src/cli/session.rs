@@ -330,6 +330,15 @@ impl Session {
         Ok(())
     }
 
+    /// As [`Session::sweep`], for whoever has no more time than that.
+    pub async fn sweep_within(&self, passwords: &bmc::Passwords, limit: std::time::Duration) {
+        match tokio::time::timeout(limit, self.sweep(passwords)).await {
+            Ok(Ok(())) => {}
+            Ok(Err(failure)) => stdout::note(&format!("warning: a session may be left open: {failure}")),
+            Err(_) => stdout::note("warning: sessions may be left open at BMCs: the next command closes them"),
+        }
+    }
+
     pub fn place(&self, globals: &Globals, names: &[String]) -> Place {
         let sites: BTreeSet<&str> =
             names.iter().filter_map(|n| self.fleet.nodes.get(n)).filter_map(|n| n.site.as_deref()).collect();

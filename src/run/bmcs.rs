@@ -13,7 +13,12 @@ use super::{
 use crate::{
     bmc::{self, volumes::Wish},
     engine::Found,
-    model::{Failure, Secret, bmc::BmcChange, failure::Cause, fleet::EndpointAt},
+    model::{
+        Failure, Secret,
+        bmc::BmcChange,
+        failure::Cause,
+        fleet::{EndpointAt, Trust},
+    },
     plan::StepKind,
     store::{Draft, RecordKind},
 };
@@ -73,7 +78,7 @@ async fn carry_out(
         }
         BmcChange::EjectMedia { slot } => redfish()?.eject_media(slot.as_deref(), limit).await.map(drop),
         BmcChange::RestartBmc => bmc.restart_bmc(limit).await,
-        BmcChange::Nmi => redfish()?.nmi().await,
+        BmcChange::Nmi => bmc.nmi().await,
         BmcChange::SetPassword { user } => {
             let new = handed(world, node, change)?;
             bmc.set_password(user, &new).await
@@ -140,7 +145,9 @@ pub(super) async fn verify(world: &World, node: &str, change: &BmcChange) -> Res
         return Ok(json!({ "said": format!("{user}: the new password works") }));
     }
     if let BmcChange::ReplaceCertificate { pin } = change {
-        return served(world, node, pin).await;
+        let said = served(world, node, pin).await?;
+        leave_over(world, node, pin).await;
+        return Ok(said);
     }
     let client = world.bmc(node).await?;
     let seen = said(&client, change).await;
@@ -203,7 +210,7 @@ async fn served(world: &World, node: &str, pin: &str) -> Result<Value, Failure> 
     loop {
         match bmc::tls::probe_pin(&url).await {
             Ok(seen) if seen == pin => {
-                return Ok(json!({ "said": format!("serves {pin}: pin that in the inventory") }));
+                return Ok(json!({ "said": format!("serves {pin}") }));
             }
             Ok(seen) if clock::since_boot() >= until => {
                 let why = format!("the BMC took the certificate and still presents {seen}, not {pin}");
@@ -213,6 +220,28 @@ async fn served(world: &World, node: &str, pin: &str) -> Result<Value, Failure> 
             Err(failure) if clock::since_boot() >= until => return Err(failure),
             _ => tokio::time::sleep(SERVED_POLL).await,
         }
+    }
+}
+
+/// The log-out after the change met another key than the one that is believed: what it left open is closed by a log-in
+/// that believes the new one, which was handed over and is served. One that cannot be closed ends by itself.
+async fn leave_over(world: &World, node: &str, pin: &str) {
+    let Ok(spec) = world.node(node) else { return };
+    let mut spec = spec.clone();
+    let endpoints = spec.bmc.iter_mut().flat_map(|b| &mut b.endpoints);
+    for endpoint in endpoints.filter(|e| matches!(e.at, EndpointAt::Redfish(_))).take(1) {
+        if let Trust::Pin(old) = &mut endpoint.trust {
+            *old = pin.to_owned();
+        }
+    }
+    let how = LogIn {
+        read_only: world.is_read_only(),
+        deadline: PROOF_DEADLINE,
+        observer: world.observer(),
+        gate: Some(Arc::clone(&world.gate)),
+    };
+    if let Ok(client) = sessions::open(&world.store, &spec, &world.passwords(), how).await {
+        close(client).await;
     }
 }
 

@@ -129,11 +129,12 @@ impl Client {
             Err(why) => return Ok(Came::Refused(vec![why])),
         };
         let mut vain = Vain::default();
+        let modes = boot::modes(&view);
         // Also after a refusal: a BMC may say 400 and have done it (iDRAC 13G, community.general#5091).
         let mut unseen: Option<BootOverride> = None;
         for variant in &variants {
             if let Some(asks) = unseen.filter(|asks| *asks != variant.asks)
-                && let Ok(read) = self.sees(asks, wish.url, 1).await?
+                && let Ok(read) = self.sees(asks, wish.url, modes, 1).await?
             {
                 return Ok(done(wish, asks, read));
             }
@@ -141,7 +142,7 @@ impl Client {
             if answer.ok() {
                 unseen = None;
                 let tries = if vain.ignored.is_empty() { READ_BACK_TRIES } else { READ_BACK_AGAIN };
-                match self.sees(variant.asks, wish.url, tries).await? {
+                match self.sees(variant.asks, wish.url, modes, tries).await? {
                     Ok(read) => return Ok(done(wish, variant.asks, read)),
                     Err(read) => vain.ignored.push(format!("sent {}, read back {read}", boot::sent(&variant.write))),
                 }
@@ -154,7 +155,7 @@ impl Client {
             unseen = Some(variant.asks);
         }
         if let Some(asks) = unseen
-            && let Ok(read) = self.sees(asks, wish.url, 1).await?
+            && let Ok(read) = self.sees(asks, wish.url, modes, 1).await?
         {
             return Ok(done(wish, asks, read));
         }
@@ -164,8 +165,27 @@ impl Client {
         Ok(vain.came())
     }
 
-    /// Whether the override is read back; both ways in words.
-    async fn sees(&self, asks: BootOverride, url: Option<&str>, tries: u32) -> Result<Result<String, String>, Failure> {
+    /// What [`Client::climb_override`] would send: the later ones only where the earlier do not hold.
+    pub(in crate::bmc) async fn preview_override(
+        &self,
+        wish: &Wish<'_>,
+    ) -> Result<Result<Vec<String>, String>, Failure> {
+        let view = self.system_view().await?;
+        if wish.want.is_cleared() && boot::is_cleared(&view) {
+            return Ok(Ok(Vec::new()));
+        }
+        let variants = boot::variants(&view, wish.want, wish.keeps, wish.url);
+        Ok(variants.map(|list| list.iter().map(|v| v.write.line()).collect()))
+    }
+
+    /// Whether the override is read back; both ways in words. `modes`: as they were before.
+    async fn sees(
+        &self,
+        asks: BootOverride,
+        url: Option<&str>,
+        modes: boot::Modes,
+        tries: u32,
+    ) -> Result<Result<String, String>, Failure> {
         let mut seen = "nothing".to_owned();
         for attempt in 0..tries {
             if attempt > 0 {
@@ -173,6 +193,10 @@ impl Client {
             }
             let view = self.fresh_view(true).await?;
             match boot::seen(&view, asks, url) {
+                // Nobody asked for the other mode: what is installed would not start in it.
+                Ok(read) if asks.mode.is_none() && boot::fell_to_bios(modes, boot::modes(&view)) => {
+                    seen = format!("{read}, and the mode fell from uefi to bios");
+                }
                 Ok(read) => return Ok(Ok(read)),
                 Err(read) => seen = read,
             }

@@ -102,6 +102,29 @@ impl Client {
         .await
     }
 
+    /// What [`Client::insert_media`] would send, into any slot: one request is enough.
+    pub(in crate::bmc) async fn preview_insert(&self, image: &str) -> Result<Result<Vec<String>, String>, Failure> {
+        let slots = self.media().await?;
+        if slots.iter().any(|s| s.image.is_some() && media::holds(s, image)) {
+            return Ok(Ok(Vec::new()));
+        }
+        let chosen = match media::choose(&slots, None) {
+            Ok(chosen) => chosen,
+            Err(why) => return Ok(Err(why)),
+        };
+        if let Some(full) = chosen.iter().find(|s| s.inserted) {
+            return Ok(Err(format!("its slot {} holds {}", full.id, full.image.as_deref().unwrap_or("an image"))));
+        }
+        Ok(Ok(chosen.iter().take(SLOTS_TRIED).flat_map(|slot| media::inserts(slot, image)).map(|w| w.line()).collect()))
+    }
+
+    /// What [`Client::take_media_out`] would send.
+    pub(in crate::bmc) async fn preview_take_out(&self, image: &str) -> Result<Vec<String>, Failure> {
+        let slots = self.media().await?;
+        let holds = |s: &&Slot| s.image.is_some() && media::holds(s, image);
+        Ok(slots.iter().find(holds).into_iter().flat_map(media::ejects).map(|w| w.line()).collect())
+    }
+
     /// One request after the other, until one is taken. The inner error is what the BMC said to each.
     async fn climb(&self, ladder: Vec<Write>) -> Result<Result<(), Vec<String>>, Failure> {
         let mut refused: Vec<String> = Vec::new();

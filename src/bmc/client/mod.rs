@@ -50,7 +50,7 @@ pub use walk::{ManagerFacts, Source, gather_facts, gather_view};
 
 use super::{
     proof::Proof,
-    read::{self, SystemView},
+    read::SystemView,
     redfish::wire::{self, ServiceRoot},
     settle::Driven,
 };
@@ -274,7 +274,7 @@ impl Client {
     /// `LastResetTime` as the BMC writes it: compared with itself only, BMC clocks are wrong.
     pub async fn last_reset_time(&self) -> Result<Option<String>, Failure> {
         self.limited("read the last reset time", async {
-            Ok(read::text(&self.fresh_view(false).await?.system.last_reset))
+            Ok(super::reset::mark(&self.fresh_view(false).await?.system.last_reset))
         })
         .await
     }

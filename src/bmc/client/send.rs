@@ -293,7 +293,14 @@ impl Wire {
             403 => format!("user `{user}` may not do this ({told})"),
             _ => told,
         };
-        Failure::new(cause, self.what(request), why)
+        let failure = Failure::new(cause, self.what(request), why);
+        match answer.status {
+            300..=399 => {
+                failure.next(format!("put the address that its BMC is reached at into the manifest of {}", self.node))
+            }
+            403 => failure.next(format!("rackctl bmc users {}", self.node)),
+            _ => failure,
+        }
     }
 
     /// Set once the BMC has said that the password must be changed: paths of the account, as far as it names them.

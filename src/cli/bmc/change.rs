@@ -74,6 +74,7 @@ pub fn run(globals: &Globals, targets: &Targets, change: BmcChange, asked: Asked
         secret: asked.secret,
         stagger: Duration::ZERO,
         patience: globals.timeout.unwrap_or(Duration::from_secs(change.deadline_s())),
+        limit: None,
         hint: "",
     };
     short::run(globals, targets, Nothing::IsRefused, &short, &goal)

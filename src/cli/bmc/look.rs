@@ -72,7 +72,8 @@ pub async fn each<T: Send>(
     .buffer_unordered(session.concurrency.max(1))
     .collect()
     .await;
-    rows.sort_by_key(|(name, _)| names.iter().position(|n| n == name));
+    let order: std::collections::BTreeMap<&String, usize> = names.iter().enumerate().map(|(at, n)| (n, at)).collect();
+    rows.sort_by_key(|(name, _)| order.get(name).copied());
     rows
 }
 

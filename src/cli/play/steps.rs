@@ -165,6 +165,7 @@ impl Steps<'_> {
             secret: None,
             stagger: Duration::ZERO,
             patience: CHANGE,
+            limit: None,
             hint: "",
         };
         short::begin(self.globals, self.session, goal, &short, run)
