@@ -2,7 +2,7 @@
 
 use std::{thread, time::Duration};
 
-use super::args::Verb;
+use super::{args::Verb, interrupt};
 use crate::{
     model::{Failure, failure::Cause},
     output::{Exit, stdout},
@@ -10,6 +10,8 @@ use crate::{
 
 /// Power verbs have this long to say what they saw when their own wait, which is as long as the limit, is over.
 const LAST_WORDS: Duration = Duration::from_secs(3);
+/// Looks have this long to close their log-ins and to show what they know by then.
+const LAST_LOOK: Duration = Duration::from_secs(25);
 
 /// Watches from a thread of its own, so that nothing that blocks can outlast it.
 pub fn start(after: Duration, verb: &Verb, color: bool) {
@@ -27,6 +29,10 @@ pub fn start(after: Duration, verb: &Verb, color: bool) {
             if nix::sys::signal::raise(nix::sys::signal::Signal::SIGINT).is_ok() {
                 return;
             }
+        }
+        // Looks end as by ^C, and say themselves that it was the time.
+        if interrupt::end_looks() {
+            thread::sleep(LAST_LOOK);
         }
         let why = "nothing more is waited for; what machines were told already still happens";
         let failure = Failure::new(Cause::Deadline, format!("not done within {after:?} (--timeout)"), why);

@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use futures_util::{StreamExt, stream};
 use serde_json::json;
 
 use super::{
@@ -11,7 +10,7 @@ use super::{
         act::{Boot, BootVerb, Power, PowerVerb},
     },
     globals::Globals,
-    seen,
+    interrupt, looks, seen,
     session::{Session, block_on, stop},
     short::{self, Short},
     targets::{self, Nothing},
@@ -76,8 +75,11 @@ fn status(globals: &Globals, targets: &Targets) -> Result<Exit, Stop> {
     block_on(async {
         let passwords = session.passwords(&names).await?;
         let left = session.left_open()?;
+        let ear = interrupt::looks()?;
+        let stopped = ear.told();
         let rows = rows(&session, &names, async |node| {
-            let state = session.power(node, &passwords, LOOK, !left.contains(&node.name)).await?;
+            let swept = !left.contains(&node.name);
+            let state = session.power(node, &passwords, LOOK, swept, &stopped).await?;
             Ok(resource::power_word(state).to_owned())
         })
         .await;
@@ -130,10 +132,11 @@ fn boot_show(globals: &Globals, targets: &Targets) -> Result<Exit, Stop> {
     let left = crate::run::boot_left(session.store.as_ref(), "", &names).map_err(|e| stop(&e))?;
     block_on(async {
         let passwords = session.passwords(&names).await?;
+        let ear = interrupt::looks()?;
+        let stopped = ear.told();
         let rows = rows(&session, &names, async |node| {
-            let client = session.bmc(node, &passwords, LOOK).await?;
-            let shown = client.boot_shown().await;
-            let _ = client.close().await;
+            let look = async |client: &bmc::Client| client.boot_shown().await;
+            let shown = session.look(node, &passwords, LOOK, &stopped, look).await;
             let undo: Vec<String> = left.get(&node.name).into_iter().flatten().map(bmc::ladder::Undo::words).collect();
             match undo.is_empty() {
                 true => shown,
@@ -247,11 +250,10 @@ fn over(
     session.enter(&names)?;
     block_on(async {
         let passwords = session.passwords(&names).await?;
+        let ear = interrupt::looks()?;
+        let stopped = ear.told();
         let rows = rows(&session, &names, async |node| {
-            let client = session.bmc(node, &passwords, LOOK).await?;
-            let result = operation(&client).await;
-            let _ = client.close().await;
-            result
+            session.look(node, &passwords, LOOK, &stopped, async |client: &bmc::Client| operation(client).await).await
         })
         .await;
         show(globals, rows, work.heading, work.field)
@@ -260,19 +262,7 @@ fn over(
 
 /// A row of each node, in the order of the names; so many at a time as the operator allows.
 async fn rows(session: &Session, names: &[String], look: impl AsyncFn(&Node) -> Result<String, Failure>) -> Vec<Row> {
-    let look = &look;
-    let mut rows: Vec<(usize, Row)> = stream::iter(names.iter().enumerate().map(|(place, name)| async move {
-        let row = match session.node(name) {
-            Ok(node) => look(node).await,
-            Err(failure) => Err(failure),
-        };
-        (place, (name.clone(), row))
-    }))
-    .buffer_unordered(session.concurrency.max(1))
-    .collect()
-    .await;
-    rows.sort_by_key(|(place, _)| *place);
-    rows.into_iter().map(|(_, row)| row).collect()
+    looks::each(names, session.concurrency, async |name| look(session.node(name)?).await).await
 }
 
 pub(super) fn show(globals: &Globals, rows: Vec<Row>, heading: &str, field: &str) -> Result<Exit, Stop> {
@@ -295,9 +285,7 @@ pub(super) fn show(globals: &Globals, rows: Vec<Row>, heading: &str, field: &str
             table
         })?;
     }
-    let exit = Exit::combine(rows.iter().map(|(_, r)| r.as_ref().err().map_or(Exit::Done, |f| Exit::of(f.cause))));
-    let failures: Vec<Failure> = rows.into_iter().filter_map(|(_, r)| r.err()).collect();
-    if failures.is_empty() { Ok(exit) } else { Err(Stop { exit, failures }) }
+    looks::end(rows)
 }
 
 /// What would be sent, with nothing sent but reads.

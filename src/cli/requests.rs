@@ -1,8 +1,8 @@
 //! `plan --requests`: every request that the plan would send to a BMC, with its body, as the BMC needs it.
 
-use std::fmt::Write;
+use std::{fmt::Write, time::Duration};
 
-use super::session::Session;
+use super::{interrupt, session::Session};
 use crate::{
     bmc,
     model::{
@@ -13,18 +13,24 @@ use crate::{
     plan::{Plan, StepKind, Subject, Track},
 };
 
+const LOOK: Duration = Duration::from_secs(30);
+
 pub async fn text(session: &Session, plan: &Plan, passwords: &bmc::Passwords) -> Result<String, Failure> {
+    let ear = interrupt::looks()?;
+    let stopped = ear.told();
     let mut out = String::from("\nRequests (log-in and log-out around each group; GETs are not shown):\n");
     for track in &plan.tracks {
         let Subject::Node(name) = &track.subject else { continue };
         if track.steps.is_empty() {
             continue;
         }
-        let client = session.bmc(session.node(name)?, passwords, std::time::Duration::from_secs(30)).await?;
-        let lines = of_track(&client, track).await;
-        let endpoint = client.endpoint().to_owned();
-        let _ = client.close().await;
-        for (step, requests) in lines? {
+        let node = session.node(name)?;
+        let (endpoint, lines) = session
+            .look(node, passwords, LOOK, &stopped, async |client: &bmc::Client| {
+                Ok((client.endpoint().to_owned(), of_track(client, track).await?))
+            })
+            .await?;
+        for (step, requests) in lines {
             let _ = writeln!(out, "  {step} at {endpoint}");
             for request in requests {
                 match request {

@@ -1,0 +1,1 @@
+//! Exit codes of mixtures, passwords that are kept, networks that are searched.
