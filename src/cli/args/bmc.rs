@@ -401,6 +401,9 @@ pub struct Scan {
     /// Where those without Redfish listen for IPMI
     #[arg(long, default_value_t = 623, value_parser = clap::value_parser!(u16).range(1..))]
     pub ipmi_port: u16,
+    /// How long an address may take to say anything at all; --timeout is for all of them together
+    #[arg(long, value_name = "DURATION", default_value = "2s", value_parser = values::duration)]
+    pub wait: std::time::Duration,
     /// The credential that the manifests name
     #[arg(long, value_name = "NAME", default_value = "bmc-default")]
     pub credential: String,

@@ -16,7 +16,6 @@ use crate::{
     },
     model::Failure,
     output::{Exit, Stop, Table},
-    run::sessions::Stopped,
 };
 
 pub use looks::{Rows, end};
@@ -36,32 +35,33 @@ pub fn chosen(globals: &Globals, targets: &Targets) -> Result<(Session, Vec<Stri
 }
 
 /// Asks every machine of a selection.
-pub fn over<T: Send>(
+pub fn over<T>(
     globals: &Globals,
     targets: &Targets,
-    operation: impl for<'a> Fn(&'a bmc::Client) -> Doing<'a, T> + Send + Sync,
+    operation: impl for<'a> Fn(&'a bmc::Client) -> Doing<'a, T>,
 ) -> Result<Rows<T>, Stop> {
     let (session, names) = chosen(globals, targets)?;
-    block_on(async {
-        let passwords = session.passwords(&names).await?;
-        let ear = interrupt::looks()?;
-        Ok(each(&session, &names, &passwords, &ear.told(), &operation).await)
-    })
+    over_these(&session, &names, operation)
 }
 
 /// Logs in, asks, logs out; so many machines side by side as `--concurrency` says.
-pub async fn each<T: Send>(
+pub fn over_these<T>(
     session: &Session,
     names: &[String],
-    passwords: &bmc::Passwords,
-    stopped: &Stopped,
-    operation: &(impl for<'a> Fn(&'a bmc::Client) -> Doing<'a, T> + Send + Sync),
-) -> Rows<T> {
-    looks::each(names, session.concurrency, async |name| {
-        let node = session.node(name)?;
-        session.look(node, passwords, LOOK, stopped, async |client: &bmc::Client| operation(client).await).await
+    operation: impl for<'a> Fn(&'a bmc::Client) -> Doing<'a, T>,
+) -> Result<Rows<T>, Stop> {
+    let operation = &operation;
+    block_on(async {
+        let passwords = session.passwords(names).await?;
+        let ear = interrupt::looks()?;
+        let stopped = ear.told();
+        let look = async |name: &str| {
+            let node = session.node(name)?;
+            let ask = async |client: &bmc::Client| operation(client).await;
+            session.look(node, &passwords, LOOK, &stopped, ask).await
+        };
+        Ok(looks::each(names, session.concurrency, look).await)
     })
-    .await
 }
 
 /// The document of one machine: `status` is what it said, or why it did not.

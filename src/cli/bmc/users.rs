@@ -11,7 +11,7 @@ use serde::Serialize;
 use super::{change, look};
 use crate::{
     bmc::accounts::{Account, Rules},
-    cli::{args::bmc::Users as Args, globals::Globals},
+    cli::{args::bmc::Users as Args, ask, globals::Globals},
     model::{Failure, Secret, bmc::BmcChange, failure::Cause},
     output::{Exit, Stop, stdout},
     secrets,
@@ -90,8 +90,8 @@ fn new_password(user: &str, file: Option<&Path>) -> Result<Secret, Stop> {
             line(open).map_err(fault)?
         }
         None if stdout::stdin_is_terminal() => {
-            let once = hidden(&format!("New password of {user}: ")).map_err(&fault)?;
-            let twice = hidden("Once more: ").map_err(&fault)?;
+            let once = ask::password(&format!("new password of {user}"), false)?;
+            let twice = ask::password("once more", false)?;
             if once.expose() != twice.expose() {
                 return Err(fault("the two are not the same; nothing was done".to_owned()));
             }
@@ -110,21 +110,6 @@ fn line(from: impl Read) -> Result<Secret, String> {
     std::io::BufReader::new(from.take(MAX_BYTES)).read_line(&mut text).map_err(|e| e.to_string())?;
     text.truncate(text.trim_end_matches(['\r', '\n']).len());
     Ok(Secret::new(text))
-}
-
-/// A line of the terminal that is not shown while it is typed.
-fn hidden(prompt: &str) -> Result<Secret, String> {
-    use nix::sys::termios::{LocalFlags, SetArg, tcgetattr, tcsetattr};
-    let stdin = std::io::stdin();
-    let shown = tcgetattr(&stdin).map_err(|e| e.to_string())?;
-    let mut quiet = shown.clone();
-    quiet.local_flags.remove(LocalFlags::ECHO);
-    quiet.local_flags.insert(LocalFlags::ECHONL);
-    stdout::note(prompt);
-    tcsetattr(&stdin, SetArg::TCSAFLUSH, &quiet).map_err(|e| e.to_string())?;
-    let read = line(stdin.lock());
-    tcsetattr(&stdin, SetArg::TCSAFLUSH, &shown).map_err(|e| e.to_string())?;
-    read
 }
 
 #[cfg(test)]
