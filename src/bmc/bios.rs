@@ -104,6 +104,20 @@ pub fn secure_boot(state: &wire::SecureBoot) -> SecureBoot {
     SecureBoot { enabled: state.enable, current: text(&state.current), mode: text(&state.mode) }
 }
 
+impl SecureBoot {
+    /// In force and how: `Disabled (SetupMode)`.
+    pub fn now(&self) -> Option<String> {
+        let current = self.current.clone()?;
+        Some(self.mode.as_ref().map_or_else(|| current.clone(), |mode| format!("{current} ({mode})")))
+    }
+
+    /// What the next start brings, where that is something else.
+    pub fn pending(&self) -> Option<&'static str> {
+        let word = if self.enabled? { "Enabled" } else { "Disabled" };
+        (self.current.as_deref() != Some(word)).then_some(word)
+    }
+}
+
 /// Where a settings resource may be that is not announced (Gigabyte; ansible PR#6434).
 pub fn unannounced(path: &str) -> String {
     format!("{}/SD", path.trim_end_matches('/'))

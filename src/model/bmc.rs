@@ -17,6 +17,10 @@ pub enum BmcChange {
         attributes: BTreeMap<String, String>,
     },
     ClearPendingBios,
+    /// In force from the machine's next start on.
+    SetSecureBoot {
+        on: bool,
+    },
     /// `slot`: none is the first free one for discs.
     InsertMedia {
         image: String,
@@ -63,6 +67,7 @@ impl BmcChange {
             BmcChange::ClearLog { .. } => "clear-log",
             BmcChange::SetBios { .. } => "set-bios",
             BmcChange::ClearPendingBios => "clear-pending-bios",
+            BmcChange::SetSecureBoot { .. } => "set-secure-boot",
             BmcChange::InsertMedia { .. } => "insert-media",
             BmcChange::EjectMedia { .. } => "eject-media",
             BmcChange::RestartBmc => "restart-bmc",
@@ -89,6 +94,7 @@ impl BmcChange {
                 Some(slot) => format!(": {image} into slot {slot}"),
                 None => format!(": {image}"),
             },
+            BmcChange::SetSecureBoot { on } => format!(": {}", if *on { "on" } else { "off" }),
             BmcChange::SetPassword { user } => format!(": of user {user}"),
             BmcChange::ReplaceCertificate { pin } => format!(": by the one with key {pin}"),
             BmcChange::UpdateFirmware { image, target } => match target {
@@ -105,7 +111,7 @@ impl BmcChange {
     pub const fn verb(&self) -> &'static str {
         match self {
             BmcChange::ClearLog { .. } => "log",
-            BmcChange::SetBios { .. } | BmcChange::ClearPendingBios => "bios",
+            BmcChange::SetBios { .. } | BmcChange::ClearPendingBios | BmcChange::SetSecureBoot { .. } => "bios",
             BmcChange::InsertMedia { .. } | BmcChange::EjectMedia { .. } => "media",
             BmcChange::RestartBmc | BmcChange::Nmi => "info",
             BmcChange::SetPassword { .. } => "users",

@@ -68,6 +68,7 @@ async fn carry_out(
         BmcChange::ClearLog { log } => bmc.clear_logs(log.as_deref()).await.map(drop),
         BmcChange::SetBios { attributes } => redfish()?.set_bios(attributes).await.map(drop),
         BmcChange::ClearPendingBios => redfish()?.clear_pending_bios().await.map(drop),
+        BmcChange::SetSecureBoot { on } => redfish()?.set_secure_boot(*on).await.map(drop),
         BmcChange::InsertMedia { image, slot } => {
             redfish()?.insert_media(slot.as_deref(), image, limit).await.map(drop)
         }
@@ -169,6 +170,13 @@ async fn said(client: &bmc::Client, change: &BmcChange) -> Result<String, Failur
             }
         }
         BmcChange::ClearPendingBios => "nothing is pending".to_owned(),
+        BmcChange::SetSecureBoot { on } => {
+            let word = if *on { "on" } else { "off" };
+            match redfish()?.secure_boot().await?.pending() {
+                None => format!("{word}, in force"),
+                Some(_) => format!("{word} from the next start on"),
+            }
+        }
         BmcChange::InsertMedia { image, .. } => {
             let slots = redfish()?.media().await?;
             let holding = slots.iter().find(|s| bmc::media::holds(s, image));

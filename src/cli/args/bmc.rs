@@ -103,6 +103,7 @@ EXAMPLES
     rackctl bmc bios --all --attribute BootMode
     rackctl bmc bios n[1-4] --set ProcVirtualization=Enabled --set NumaNodes=2
     rackctl bmc bios n1 --clear-pending
+    rackctl bmc bios n1 --secure-boot off
     rackctl power cycle n1               brings what is pending into force")]
 pub struct Bios {
     #[command(flatten)]
@@ -119,8 +120,17 @@ pub struct Bios {
     /// Throw away what is pending
     #[arg(long, conflicts_with_all = ["set", "attribute", "pending"])]
     pub clear_pending: bool,
+    /// Switch Secure Boot, from the next start on
+    #[arg(long, value_name = "on|off", conflicts_with_all = ["set", "attribute", "pending", "clear_pending"])]
+    pub secure_boot: Option<Switch>,
     #[command(flatten)]
     pub dry: Dry,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Switch {
+    On,
+    Off,
 }
 
 /// Versions of all firmware, and updates
@@ -354,7 +364,7 @@ impl BmcVerb {
     pub fn minds_interrupts(&self) -> bool {
         match self {
             BmcVerb::Log(a) => a.follow || a.clear,
-            BmcVerb::Bios(a) => a.clear_pending || !a.set.is_empty(),
+            BmcVerb::Bios(a) => a.clear_pending || !a.set.is_empty() || a.secure_boot.is_some(),
             BmcVerb::Firmware(a) => a.update.is_some(),
             BmcVerb::Raid(a) => a.create.is_some() || a.delete.is_some(),
             BmcVerb::Users(a) => a.set_password.is_some(),
