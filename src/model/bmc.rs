@@ -37,6 +37,21 @@ pub enum BmcChange {
     SetPassword {
         user: String,
     },
+    /// `role` as Redfish calls it. Its password is handed over as that of [`BmcChange::SetPassword`].
+    CreateUser {
+        user: String,
+        role: String,
+    },
+    DeleteUser {
+        user: String,
+    },
+    EnableUser {
+        user: String,
+        on: bool,
+    },
+    UnlockUser {
+        user: String,
+    },
     /// `pin`: of the new certificate's key, by which it is known when it is served. The certificate itself may stand beside
     /// its private key, and is handed to the step as a secret.
     ReplaceCertificate {
@@ -73,6 +88,11 @@ impl BmcChange {
             BmcChange::RestartBmc => "restart-bmc",
             BmcChange::Nmi => "nmi",
             BmcChange::SetPassword { .. } => "set-password",
+            BmcChange::CreateUser { .. } => "create-user",
+            BmcChange::DeleteUser { .. } => "delete-user",
+            BmcChange::EnableUser { on: true, .. } => "enable-user",
+            BmcChange::EnableUser { on: false, .. } => "disable-user",
+            BmcChange::UnlockUser { .. } => "unlock-user",
             BmcChange::ReplaceCertificate { .. } => "replace-certificate",
             BmcChange::UpdateFirmware { .. } => "update-firmware",
             BmcChange::CreateVolume { .. } => "create-volume",
@@ -96,6 +116,10 @@ impl BmcChange {
             },
             BmcChange::SetSecureBoot { on } => format!(": {}", if *on { "on" } else { "off" }),
             BmcChange::SetPassword { user } => format!(": of user {user}"),
+            BmcChange::CreateUser { user, role } => format!(": {user} as {role}"),
+            BmcChange::DeleteUser { user } | BmcChange::EnableUser { user, .. } | BmcChange::UnlockUser { user } => {
+                format!(": {user}")
+            }
             BmcChange::ReplaceCertificate { pin } => format!(": by the one with key {pin}"),
             BmcChange::UpdateFirmware { image, target } => match target {
                 Some(target) => format!(": {target} by {image}"),
@@ -114,7 +138,11 @@ impl BmcChange {
             BmcChange::SetBios { .. } | BmcChange::ClearPendingBios | BmcChange::SetSecureBoot { .. } => "bios",
             BmcChange::InsertMedia { .. } | BmcChange::EjectMedia { .. } => "media",
             BmcChange::RestartBmc | BmcChange::Nmi => "info",
-            BmcChange::SetPassword { .. } => "users",
+            BmcChange::SetPassword { .. }
+            | BmcChange::CreateUser { .. }
+            | BmcChange::DeleteUser { .. }
+            | BmcChange::EnableUser { .. }
+            | BmcChange::UnlockUser { .. } => "users",
             BmcChange::ReplaceCertificate { .. } => "cert",
             BmcChange::UpdateFirmware { .. } => "firmware",
             BmcChange::CreateVolume { .. } | BmcChange::DeleteVolume { .. } => "raid",
@@ -133,7 +161,14 @@ impl BmcChange {
 
     /// Asked for again, it brings the same about; the others may have happened already when a process died.
     pub const fn repeatable(&self) -> bool {
-        !matches!(self, BmcChange::Nmi | BmcChange::UpdateFirmware { .. } | BmcChange::CreateVolume { .. })
+        !matches!(
+            self,
+            BmcChange::Nmi
+                | BmcChange::UpdateFirmware { .. }
+                | BmcChange::CreateVolume { .. }
+                | BmcChange::CreateUser { .. }
+                | BmcChange::DeleteUser { .. }
+        )
     }
 
     /// Named limit of one attempt, in seconds.

@@ -3,7 +3,7 @@
 use std::{fs, os::unix::fs::PermissionsExt, path::Path, process::Stdio, sync::Arc, time::Duration};
 
 use rackctl::{
-    lab::bmc::{Account, Bmc, Description, DriveDescription, FakeChassis, Faults, certificate, serve},
+    lab::bmc::{Account, Bmc, Description, DriveDescription, FakeChassis, Faults, certificate, ipmi, serve},
     model::Secret,
 };
 
@@ -28,6 +28,13 @@ impl Drop for Machine {
 pub struct Fleet {
     folder: tempfile::TempDir,
     pub machines: Vec<Machine>,
+    ipmi: Option<tokio::task::JoinHandle<()>>,
+}
+
+impl Drop for Fleet {
+    fn drop(&mut self) {
+        self.ipmi.iter().for_each(tokio::task::JoinHandle::abort);
+    }
 }
 
 async fn machine(number: usize, faults: &[&str]) -> Machine {
@@ -64,7 +71,7 @@ impl Fleet {
         for (at, faults) in faults.iter().enumerate() {
             machines.push(machine(at + 1, faults).await);
         }
-        let fleet = Fleet { folder: tempfile::tempdir().unwrap(), machines };
+        let fleet = Fleet { folder: tempfile::tempdir().unwrap(), machines, ipmi: None };
         fleet.password(PASSWORD);
         let credential = format!(
             "apiVersion: rackctl.dev/v1alpha1\nkind: Credential\nmetadata: {{ name: lab }}\n\
@@ -74,6 +81,19 @@ impl Fleet {
         let nodes: String = fleet.machines.iter().map(|m| m.manifest("lab")).collect();
         fleet.write(&format!("{credential}{nodes}"));
         fleet
+    }
+    /// From now on its one machine is driven over IPMI alone.
+    pub async fn by_ipmi(&mut self) {
+        let machine = &self.machines[0];
+        let socket = tokio::net::UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        let endpoint = format!("{{ ipmi: \"{}\", credential: lab }}", socket.local_addr().unwrap());
+        let service = ipmi::Service::new(machine.bmc.clone()).unwrap();
+        let old =
+            format!("{{ redfish: \"{}\", credential: lab, tls: {{ pin: \"{}\" }} }}", machine.url(), machine.pin);
+        let inventory = fs::read_to_string(self.path().join("fleet.yaml")).unwrap();
+        assert!(inventory.contains(&old));
+        self.write(&inventory.replace(&old, &endpoint));
+        self.ipmi = Some(tokio::spawn(ipmi::serve(socket, service, None, std::future::pending())));
     }
     pub fn path(&self) -> &Path {
         self.folder.path()

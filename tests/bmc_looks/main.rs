@@ -6,4 +6,5 @@
 
 mod fleet;
 mod interrupts;
+mod users;
 mod verbs;

@@ -14,7 +14,7 @@ use crate::{
     model::{Failure, Secret, failure::Cause},
 };
 
-const MAX_ACCOUNTS: usize = 64;
+pub(super) const MAX_ACCOUNTS: usize = 64;
 
 /// The accounts, and what the BMC says of passwords.
 pub async fn gather_accounts<S: Source>(ground: &Ground<'_, S>) -> Result<(Vec<Account>, Rules), Failure> {

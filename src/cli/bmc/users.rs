@@ -1,4 +1,4 @@
-//! `bmc users`: accounts, and new passwords.
+//! `bmc users`: accounts, made and deleted, switched and unlocked, and new passwords.
 
 use std::{
     io::{BufRead, Read},
@@ -27,24 +27,12 @@ struct Said {
 }
 
 pub fn run(globals: &Globals, args: &Args) -> Result<Exit, Stop> {
-    if let Some(user) = &args.set_password {
-        let change = BmcChange::SetPassword { user: user.clone() };
-        if args.dry.dry_run {
-            return change::run(
-                globals,
-                &args.targets,
-                change,
-                change::Asked { dry_run: true, ..change::Asked::default() },
-            );
-        }
-        let password = Arc::new(new_password(user, args.password_file.as_deref())?);
-        secrets::remember(&password);
-        let secret = Some(password);
-        let done = change::run(globals, &args.targets, change, change::Asked { secret, ..change::Asked::default() })?;
-        stdout::note(
-            "where an inventory's credential is this user's, its source must give the new password from now on",
-        );
-        return Ok(done);
+    if let Some(wanted) = wished(args) {
+        return carry_out(globals, args, wanted);
+    }
+    if args.password_file.is_some() {
+        let why = "--password-file goes with --set-password or --create";
+        return Err(Stop::usage(Failure::new(Cause::Refused, "bmc users", why)));
     }
     let rows = look::over(globals, &args.targets, |client| {
         Box::pin(async move {
@@ -70,6 +58,37 @@ pub fn run(globals: &Globals, args: &Args) -> Result<Exit, Stop> {
             said.users.iter().map(line).collect()
         },
     )
+}
+
+fn wished(args: &Args) -> Option<BmcChange> {
+    let of = |user: &Option<String>, change: fn(String) -> BmcChange| user.clone().map(change);
+    let created = args.create.clone().zip(args.role).map(|(user, role)| BmcChange::CreateUser { user, role: role.word().into() });
+    created
+        .or_else(|| of(&args.set_password, |user| BmcChange::SetPassword { user }))
+        .or_else(|| of(&args.delete, |user| BmcChange::DeleteUser { user }))
+        .or_else(|| of(&args.enable, |user| BmcChange::EnableUser { user, on: true }))
+        .or_else(|| of(&args.disable, |user| BmcChange::EnableUser { user, on: false }))
+        .or_else(|| of(&args.unlock, |user| BmcChange::UnlockUser { user }))
+}
+
+fn carry_out(globals: &Globals, args: &Args, wanted: BmcChange) -> Result<Exit, Stop> {
+    let mut asked = change::Asked { yes: args.yes, dry_run: args.dry.dry_run, ..change::Asked::default() };
+    let renewed = matches!(wanted, BmcChange::SetPassword { .. });
+    if let BmcChange::SetPassword { user } | BmcChange::CreateUser { user, .. } = &wanted
+        && !asked.dry_run
+    {
+        let password = Arc::new(new_password(user, args.password_file.as_deref())?);
+        secrets::remember(&password);
+        asked.secret = Some(password);
+    }
+    let told = renewed && !asked.dry_run;
+    let done = change::run(globals, &args.targets, wanted, asked)?;
+    if told {
+        stdout::note(
+            "where an inventory's credential is this user's, its source must give the new password from now on",
+        );
+    }
+    Ok(done)
 }
 
 /// From the file, from a terminal without being shown, or the first line of standard input. Never from a flag, which
