@@ -233,7 +233,8 @@ mod tests {
     #[test]
     fn secure_boot_is_told_as_it_is_and_as_it_will_be() {
         let read = |value: Value| secure_boot(&parse(value));
-        let waits = read(json!({"SecureBootEnable": false, "SecureBootCurrentBoot": "Enabled", "SecureBootMode": "UserMode"}));
+        let waits =
+            read(json!({"SecureBootEnable": false, "SecureBootCurrentBoot": "Enabled", "SecureBootMode": "UserMode"}));
         assert_eq!((waits.now().as_deref(), waits.pending()), (Some("Enabled (UserMode)"), Some("Disabled")));
         let rests = read(json!({"SecureBootEnable": true, "SecureBootCurrentBoot": "Enabled"}));
         assert_eq!((rests.now().as_deref(), rests.pending()), (Some("Enabled"), None));

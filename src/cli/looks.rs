@@ -116,7 +116,12 @@ mod tests {
     #[test]
     fn an_interruption_is_told_once_beside_what_went_wrong() {
         let row = |result| ("n".to_owned(), result);
-        let rows = vec![row(Ok(())), row(failed(Cause::Interrupted)), row(failed(Cause::Busy)), row(failed(Cause::Interrupted))];
+        let rows = vec![
+            row(Ok(())),
+            row(failed(Cause::Interrupted)),
+            row(failed(Cause::Busy)),
+            row(failed(Cause::Interrupted)),
+        ];
         let stop = end(rows).unwrap_err();
         assert_eq!(stop.exit, Exit::Interrupted);
         let causes: Vec<Cause> = stop.failures.iter().map(|f| f.cause).collect();

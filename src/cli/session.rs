@@ -261,11 +261,7 @@ impl Session {
     }
 
     /// Until the ear goes, ^C ends the asking and not the program.
-    pub fn asking(
-        &self,
-        passwords: &Arc<bmc::Passwords>,
-        bmcs: bool,
-    ) -> Result<(Asking, interrupt::Ear), Failure> {
+    pub fn asking(&self, passwords: &Arc<bmc::Passwords>, bmcs: bool) -> Result<(Asking, interrupt::Ear), Failure> {
         let ear = interrupt::looks()?;
         let asking = Asking {
             passwords: Arc::clone(passwords),

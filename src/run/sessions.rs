@@ -156,9 +156,8 @@ async fn last_answer<T>(
 /// This process has noted a log-in there that somebody has in hand.
 fn was_sent(store: &dyn Store, node: &str) -> bool {
     let here = Holder::this();
-    let noted = |s: &BmcSession| {
-        s.node == node && s.holder == here && s.login.is_some_and(|login| in_hand().contains(&login))
-    };
+    let noted =
+        |s: &BmcSession| s.node == node && s.holder == here && s.login.is_some_and(|login| in_hand().contains(&login));
     // What cannot be read may have been sent.
     store.bmc_sessions().map_or(true, |all| all.iter().any(noted))
 }

@@ -88,8 +88,7 @@ impl Fleet {
         let socket = tokio::net::UdpSocket::bind("127.0.0.1:0").await.unwrap();
         let endpoint = format!("{{ ipmi: \"{}\", credential: lab }}", socket.local_addr().unwrap());
         let service = ipmi::Service::new(machine.bmc.clone()).unwrap();
-        let old =
-            format!("{{ redfish: \"{}\", credential: lab, tls: {{ pin: \"{}\" }} }}", machine.url(), machine.pin);
+        let old = format!("{{ redfish: \"{}\", credential: lab, tls: {{ pin: \"{}\" }} }}", machine.url(), machine.pin);
         let inventory = fs::read_to_string(self.path().join("fleet.yaml")).unwrap();
         assert!(inventory.contains(&old));
         self.write(&inventory.replace(&old, &endpoint));

@@ -20,8 +20,7 @@ async fn ops(fleet: &Fleet) -> Option<Vec<String>> {
     Some(line.split_whitespace().map(str::to_owned).collect())
 }
 
-const CREATE: [&str; 9] =
-    ["bmc", "users", "n1", "--create", "ops", "--role", "Operator", "--password-file", "new"];
+const CREATE: [&str; 9] = ["bmc", "users", "n1", "--create", "ops", "--role", "Operator", "--password-file", "new"];
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_account_is_made_switched_unlocked_and_deleted() {

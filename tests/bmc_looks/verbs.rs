@@ -135,7 +135,17 @@ async fn what_a_scan_found_is_shown_also_when_its_time_is_over() {
     fleet.write(&whole.replace(&fleet.machines[0].manifest("lab"), ""));
     let port = port.to_string();
     let words = [
-        "--timeout", "4s", "bmc", "scan", "127.0.0.1/32", "127.0.0.2/32", "--port", &port, "--ipmi-port", "9", "--wait",
+        "--timeout",
+        "4s",
+        "bmc",
+        "scan",
+        "127.0.0.1/32",
+        "127.0.0.2/32",
+        "--port",
+        &port,
+        "--ipmi-port",
+        "9",
+        "--wait",
         "1s",
     ];
     let began = Instant::now();

@@ -53,8 +53,7 @@ pub fn run(globals: &Globals, args: &Args) -> Result<Exit, Stop> {
         said.attributes.retain(|attribute, _| args.attribute.contains(attribute));
         said.pending.retain(|attribute, _| args.attribute.contains(attribute));
     }
-    let wanted =
-        |secure: &bios::SecureBoot| args.attribute.is_empty() && (!args.pending || secure.pending().is_some());
+    let wanted = |secure: &bios::SecureBoot| args.attribute.is_empty() && (!args.pending || secure.pending().is_some());
     look::show(
         globals,
         rows,

@@ -106,7 +106,8 @@ fn endpoints(node: &Node) -> Vec<Endpoint<'_>> {
 fn presented(session: &Session, names: &[String]) -> Result<BTreeMap<String, Result<String, Failure>>, Stop> {
     let mut urls: Vec<String> = Vec::new();
     for name in names {
-        let new = endpoints(session.node(name)?).into_iter().map(|e| e.url.to_owned()).filter(|url| !urls.contains(url));
+        let new =
+            endpoints(session.node(name)?).into_iter().map(|e| e.url.to_owned()).filter(|url| !urls.contains(url));
         let new: Vec<String> = new.collect();
         urls.extend(new);
     }

@@ -62,7 +62,8 @@ pub fn run(globals: &Globals, args: &Args) -> Result<Exit, Stop> {
 
 fn wished(args: &Args) -> Option<BmcChange> {
     let of = |user: &Option<String>, change: fn(String) -> BmcChange| user.clone().map(change);
-    let created = args.create.clone().zip(args.role).map(|(user, role)| BmcChange::CreateUser { user, role: role.word().into() });
+    let created =
+        args.create.clone().zip(args.role).map(|(user, role)| BmcChange::CreateUser { user, role: role.word().into() });
     created
         .or_else(|| of(&args.set_password, |user| BmcChange::SetPassword { user }))
         .or_else(|| of(&args.delete, |user| BmcChange::DeleteUser { user }))
