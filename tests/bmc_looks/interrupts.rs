@@ -10,7 +10,7 @@ use nix::{
 use crate::fleet::{Fleet, PATIENCE};
 
 /// Every answer waits so long: there is time to be interrupted in.
-const SLOW: &str = "slow=1500ms";
+const SLOW: &str = "slow=2s";
 
 async fn until(what: &str, mut done: impl FnMut() -> bool) {
     let end = Instant::now() + PATIENCE;
@@ -24,21 +24,38 @@ fn pid(child: &tokio::process::Child) -> Pid {
     Pid::from_raw(child.id().unwrap().cast_signed())
 }
 
-/// Starts a look at a slow machine and ends it so long after its session came to be.
-async fn interrupted(words: &[&str], signal: Signal, after: Duration) {
+/// When a look is ended.
+#[derive(Clone, Copy, PartialEq)]
+enum When {
+    /// The log-in was sent and its answer is on its way: nobody but the BMC will know the session's address.
+    LoggingIn,
+    /// The session is there, and what was asked next is on its way.
+    Asking,
+}
+
+/// Starts a look at a slow machine, and ends it.
+async fn interrupted(words: &[&str], signal: Signal, when: When) {
     let fleet = Fleet::of(&[&[SLOW]]).await;
+    let bmc = &fleet.machines[0].bmc;
     let child = fleet.command(words).spawn().unwrap();
-    until("a log-in", || fleet.open_sessions() == 1).await;
-    tokio::time::sleep(after).await;
-    assert_eq!(fleet.open_sessions(), 1, "{words:?}: it has to be interrupted before its own end");
+    match when {
+        When::LoggingIn => until("a greeting", || !bmc.log().0.is_empty()).await,
+        When::Asking => until("a log-in", || fleet.open_sessions() == 1).await,
+    }
+    tokio::time::sleep(Duration::from_millis(700)).await;
+    let open = usize::from(when == When::Asking);
+    assert_eq!(fleet.open_sessions(), open, "{words:?}: the moment is missed");
     kill(pid(&child), signal).unwrap();
     let sent = Instant::now();
     let (code, _, err) = fleet.said(words, child).await;
     assert_eq!(code, 130, "{words:?} {signal}: {err}");
     assert!(err.contains("interrupted"), "{words:?}: {err}");
-    assert_eq!(fleet.open_sessions(), 0, "{words:?} {signal} after {after:?}: a session is left");
+    assert_eq!(fleet.open_sessions(), 0, "{words:?} {signal}: a session is left");
+    let log = bmc.log().0;
+    let count = |method: &str| log.iter().filter(|e| e.method == method && e.path.contains("/Sessions")).count();
+    assert_eq!((count("POST"), count("DELETE")), (1, 1), "{words:?}: {log:?}");
     // The rest of a log-in, and a log-out.
-    assert!(sent.elapsed() < Duration::from_secs(12), "{words:?}: {:?}", sent.elapsed());
+    assert!(sent.elapsed() < Duration::from_secs(15), "{words:?}: {:?}", sent.elapsed());
 }
 
 const LOOKS: [&[&str]; 10] = [
@@ -54,12 +71,11 @@ const LOOKS: [&[&str]; 10] = [
     &["boot", "set", "pxe", "n1", "--dry-run"],
 ];
 
-/// The session is there and its answer is still on its way: nobody but the BMC knows its address then.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_look_that_is_ended_while_it_logs_in_leaves_no_session() {
     let ends = LOOKS.iter().enumerate().map(|(at, words)| {
         let signal = if at % 2 == 0 { Signal::SIGTERM } else { Signal::SIGINT };
-        interrupted(words, signal, Duration::ZERO)
+        interrupted(words, signal, When::LoggingIn)
     });
     futures_util::future::join_all(ends).await;
 }
@@ -68,7 +84,7 @@ async fn a_look_that_is_ended_while_it_logs_in_leaves_no_session() {
 async fn a_look_that_is_ended_while_it_asks_leaves_no_session() {
     let ends = LOOKS.iter().enumerate().map(|(at, words)| {
         let signal = if at % 2 == 0 { Signal::SIGINT } else { Signal::SIGTERM };
-        interrupted(words, signal, Duration::from_millis(1_900))
+        interrupted(words, signal, When::Asking)
     });
     futures_util::future::join_all(ends).await;
 }
@@ -125,11 +141,11 @@ async fn a_bmc_that_is_silent_holds_nobody_up() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_end_of_the_time_closes_log_ins_too() {
     let fleet = Fleet::of(&[&[], &[SLOW]]).await;
-    for words in [["--timeout", "4s", "bmc", "info", "n1", "n2"], ["--timeout", "4s", "boot", "show", "n1", "n2"]] {
+    for words in [["--timeout", "7s", "bmc", "info", "n1", "n2"], ["--timeout", "7s", "boot", "show", "n1", "n2"]] {
         let (code, out, err) = fleet.rackctl(&words).await;
         assert_eq!(code, 1, "{err}");
         assert!(out.contains("n1"), "what is known is shown: {out}");
-        assert!(err.contains("not done within 4s (--timeout)"), "{err}");
+        assert!(err.contains("not done within 7s (--timeout)"), "{err}");
         assert_eq!(fleet.open_sessions(), 0, "{words:?}");
     }
 }
