@@ -72,10 +72,8 @@ async fn a_password_is_tried_at_one_machine_and_kept_when_it_is_right() {
 async fn credentials_are_asked_for_one_by_one_and_the_next_machine_tells_when_the_first_is_silent() {
     let mut fleet = Fleet::of(&[&[], &[]]).await;
     let inventory = fs::read_to_string(fleet.path().join("fleet.yaml")).unwrap();
-    let other = format!(
-        "---\napiVersion: rackctl.dev/v1alpha1\nkind: Credential\nmetadata: {{ name: other }}\n\
-         spec: {{ username: root, passwordFrom: {{ env: OTHER }} }}\n"
-    );
+    let other = "---\napiVersion: rackctl.dev/v1alpha1\nkind: Credential\nmetadata: { name: other }\n\
+                 spec: { username: root, passwordFrom: { env: OTHER } }\n";
     let two = inventory.replace(&fleet.machines[1].manifest("lab"), &fleet.machines[1].manifest("other"));
     fleet.write(&format!("{two}{other}"));
     let words = ["bmc", "login", "n1", "n2", "--password-stdin"];
