@@ -149,3 +149,30 @@ async fn the_end_of_the_time_closes_log_ins_too() {
         assert_eq!(fleet.open_sessions(), 0, "{words:?}");
     }
 }
+
+const PATIENT: &str = "---
+apiVersion: rackctl.dev/v1alpha1
+kind: Playbook
+metadata: { name: patient }
+spec:
+  steps:
+    - wait: { for: { node: n1, power: \"on\" }, deadline: 3m }
+";
+
+/// A step of a playbook that looks logs out as any look does, and the playbook can be resumed.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_playbook_that_waits_for_a_machine_logs_out_of_it() {
+    let fleet = Fleet::of(&[&["slow=1s"]]).await;
+    let inventory = std::fs::read_to_string(fleet.path().join("fleet.yaml")).unwrap();
+    fleet.write(&format!("{inventory}{PATIENT}"));
+    let words = ["playbook", "run", "patient"];
+    let child = fleet.command(&words).spawn().unwrap();
+    until("a log-in", || fleet.open_sessions() == 1).await;
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    assert_eq!(fleet.open_sessions(), 1);
+    kill(pid(&child), Signal::SIGINT).unwrap();
+    let (code, _, err) = fleet.said(&words, child).await;
+    assert_eq!(code, 130, "{err}");
+    assert_eq!(fleet.open_sessions(), 0, "{err}");
+    assert_eq!(err.matches("finishing what is in hand").count(), 1, "{err}");
+}
