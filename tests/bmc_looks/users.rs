@@ -1,8 +1,15 @@
 //! Accounts by verb, over Redfish and over IPMI: made, shown, switched, locked and unlocked, deleted.
 
-use std::{fs, os::unix::fs::PermissionsExt};
+use std::{
+    fs,
+    io::{Read, Write},
+    os::{fd::OwnedFd, unix::fs::PermissionsExt},
+    process::Stdio,
+};
 
-use crate::fleet::Fleet;
+use nix::sys::termios::{LocalFlags, tcgetattr};
+
+use crate::fleet::{Fleet, PATIENCE};
 
 const NEW: &str = "battery staple 7";
 
@@ -110,4 +117,33 @@ async fn over_ipmi_an_account_is_made_switched_and_deleted() {
     let (code, _, err) = fleet.rackctl(&["bmc", "users", "n1", "--delete", "ops"]).await;
     assert_eq!(code, 0, "{err}");
     assert_eq!(ops(&fleet).await, None);
+}
+
+/// A terminal that a person gave ^C to at the question for a password shows again what is typed.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_terminal_is_as_it_was_after_an_interrupted_question() {
+    let fleet = Fleet::of(&[&[]]).await;
+    let pty = nix::pty::openpty(None, None).unwrap();
+    let shown = |pty: &OwnedFd| tcgetattr(pty).unwrap().local_flags & (LocalFlags::ECHO | LocalFlags::ISIG);
+    let before = shown(&pty.master);
+    assert_eq!(before, LocalFlags::ECHO | LocalFlags::ISIG);
+    let words = ["bmc", "users", "n1", "--set-password", "root"];
+    let stdin = Stdio::from(pty.slave.try_clone().unwrap());
+    let mut child = fleet.command(&words).stdin(stdin).spawn().unwrap();
+    let end = std::time::Instant::now() + PATIENCE;
+    while shown(&pty.master) == before {
+        assert!(std::time::Instant::now() < end, "it never asked");
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+    let mut master = fs::File::from(pty.master.try_clone().unwrap());
+    master.write_all(b"half a pass\x03").unwrap();
+    let ended = tokio::time::timeout(PATIENCE, child.wait()).await.unwrap().unwrap();
+    assert_eq!(ended.code(), Some(130));
+    assert_eq!(shown(&pty.master), before);
+    // Nothing of it was echoed.
+    let mut echoed = [0u8; 256];
+    nix::fcntl::fcntl(&pty.master, nix::fcntl::FcntlArg::F_SETFL(nix::fcntl::OFlag::O_NONBLOCK)).unwrap();
+    let read = master.read(&mut echoed).unwrap_or_default();
+    assert!(!String::from_utf8_lossy(&echoed[..read]).contains("half"));
+    assert!(fleet.machines[0].bmc.log().0.is_empty(), "nobody was asked");
 }
