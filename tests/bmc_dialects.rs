@@ -293,7 +293,9 @@ async fn a_followed_log_hears_the_stream_of_events() {
         };
         told("n1").await;
         for verb in ["on", "off"] {
-            let (code, _, err) = home.rackctl(&[&["power", verb, "n1"][..], if verb == "on" { &[] } else { &["--yes", "--force"] }].concat()).await;
+            let (code, _, err) = home
+                .rackctl(&[&["power", verb, "n1"][..], if verb == "on" { &[] } else { &["--yes", "--force"] }].concat())
+                .await;
             assert_eq!(code, 0, "{err}");
             told(if verb == "on" { "told to go on" } else { "power of the system was cut" }).await;
         }

@@ -104,6 +104,24 @@ pub fn secure_boot(state: &wire::SecureBoot) -> SecureBoot {
     SecureBoot { enabled: state.enable, current: text(&state.current), mode: text(&state.mode) }
 }
 
+impl SecureBoot {
+    /// In force and how: `Disabled (SetupMode)`. Where the BMC keeps the switch alone, that.
+    pub fn now(&self) -> Option<String> {
+        let current = self.current.as_deref().or(self.enabled.map(switch))?;
+        Some(self.mode.as_ref().map_or_else(|| current.to_owned(), |mode| format!("{current} ({mode})")))
+    }
+
+    /// What the next start brings, where that is something else.
+    pub fn pending(&self) -> Option<&'static str> {
+        let (next, current) = (switch(self.enabled?), self.current.as_deref()?);
+        (current != next).then_some(next)
+    }
+}
+
+fn switch(on: bool) -> &'static str {
+    if on { "Enabled" } else { "Disabled" }
+}
+
 /// Where a settings resource may be that is not announced (Gigabyte; ansible PR#6434).
 pub fn unannounced(path: &str) -> String {
     format!("{}/SD", path.trim_end_matches('/'))
@@ -218,6 +236,19 @@ mod tests {
         let settings = parse(json!({"Attributes": {"Cores": 4.0, "Delay": 2, "BootMode": "Uefi"}}));
         let read = bios("/b", &now, Some(("/b/SD", &settings)));
         assert_eq!(read.pending.keys().collect::<Vec<_>>(), ["Delay"]);
+    }
+
+    #[test]
+    fn secure_boot_is_told_as_it_is_and_as_it_will_be() {
+        let read = |value: Value| secure_boot(&parse(value));
+        let waits =
+            read(json!({"SecureBootEnable": false, "SecureBootCurrentBoot": "Enabled", "SecureBootMode": "UserMode"}));
+        assert_eq!((waits.now().as_deref(), waits.pending()), (Some("Enabled (UserMode)"), Some("Disabled")));
+        let rests = read(json!({"SecureBootEnable": true, "SecureBootCurrentBoot": "Enabled"}));
+        assert_eq!((rests.now().as_deref(), rests.pending()), (Some("Enabled"), None));
+        let switch_alone = read(json!({"SecureBootEnable": true}));
+        assert_eq!((switch_alone.now().as_deref(), switch_alone.pending()), (Some("Enabled"), None));
+        assert_eq!(read(json!({})).now(), None);
     }
 
     #[test]

@@ -34,7 +34,7 @@ pub fn run(globals: &Globals, args: &Diff) -> Result<Exit, Stop> {
     session.enter(&names)?;
     let facts = block_on(async {
         let passwords = session.passwords(&names).await?;
-        let mut asking = session.asking(&passwords, true)?;
+        let (mut asking, _ear) = session.asking(&passwords, true)?;
         asking.baselines = true;
         Ok(observe::facts(&session.fleet, &names, &asking).await?)
     })?;

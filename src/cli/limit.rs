@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::args::Verb;
+use super::{args::Verb, interrupt};
 use crate::{
     model::{Failure, failure::Cause},
     output::{Exit, stdout},
@@ -33,6 +33,8 @@ pub fn failure(node: &str, doing: &str, limit: Duration) -> Failure {
     let why = format!("not done within {limit:?} (--timeout); what it was told already still happens");
     Failure::new(Cause::Deadline, format!("{node}: {doing}"), why).next(format!("rackctl power status {node}"))
 }
+/// Looks have this long to close their log-ins and to show what they know by then.
+const LAST_LOOK: Duration = Duration::from_secs(25);
 
 /// Watches from a thread of its own, so that nothing that blocks can outlast it.
 pub fn start(after: Duration, verb: &Verb, color: bool) {
@@ -44,7 +46,10 @@ pub fn start(after: Duration, verb: &Verb, color: bool) {
     let grace = if matches!(verb, Verb::Power(_) | Verb::Boot(_)) { AT_LAST } else { Duration::ZERO };
     over_at(after);
     thread::spawn(move || {
-        thread::sleep(after + grace);
+        thread::sleep(after);
+        // Looks end as by ^C, and say themselves that it was the time.
+        let rest = if interrupt::end_looks() { LAST_LOOK } else { grace };
+        thread::sleep(rest);
         if runs {
             stdout::note(&format!("warning: the {after:?} of --timeout are over"));
             // To ourselves: the same way out as ^C, which drains what is in hand.

@@ -2,7 +2,6 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use futures_util::{StreamExt, stream};
 use serde_json::json;
 
 use super::{
@@ -11,7 +10,7 @@ use super::{
         act::{Boot, BootVerb, Power, PowerVerb},
     },
     globals::Globals,
-    limit, requests, seen,
+    interrupt, looks, requests, seen,
     session::{Session, block_on, stop},
     short::{self, Short},
     targets::{self, Nothing},
@@ -78,8 +77,11 @@ fn status(globals: &Globals, targets: &Targets) -> Result<Exit, Stop> {
     block_on(async {
         let passwords = session.passwords(&names).await?;
         let left = session.left_open()?;
-        let rows = rows(&session, &names, globals.timeout, &passwords, async |node| {
-            let state = session.power(node, &passwords, LOOK, !left.contains(&node.name)).await?;
+        let ear = interrupt::looks()?;
+        let stopped = ear.told();
+        let rows = rows(&session, &names, async |node| {
+            let swept = !left.contains(&node.name);
+            let state = session.power(node, &passwords, LOOK, swept, &stopped).await?;
             Ok(resource::power_word(state).to_owned())
         })
         .await;
@@ -128,10 +130,11 @@ fn boot_show(globals: &Globals, targets: &Targets) -> Result<Exit, Stop> {
     let left = crate::run::boot_left(session.store.as_ref(), "", &names).map_err(|e| stop(&e))?;
     block_on(async {
         let passwords = session.passwords(&names).await?;
-        let rows = rows(&session, &names, globals.timeout, &passwords, async |node| {
-            let client = session.bmc(node, &passwords, LOOK).await?;
-            let shown = client.boot_shown().await;
-            let _ = client.close().await;
+        let ear = interrupt::looks()?;
+        let stopped = ear.told();
+        let rows = rows(&session, &names, async |node| {
+            let look = async |client: &bmc::Client| client.boot_shown().await;
+            let shown = session.look(node, &passwords, LOOK, &stopped, look).await;
             let undo: Vec<String> = left.get(&node.name).into_iter().flatten().map(bmc::ladder::Undo::words).collect();
             match undo.is_empty() {
                 true => shown,
@@ -229,41 +232,9 @@ pub(super) fn remember(session: &Session, rows: &[Row]) {
     let _ = session.store.put_all_observed(now, &fresh);
 }
 
-/// A row of each node, in the order of the names; so many at a time as the operator allows. What has not ended at the
-/// limit of the command says so, and its log-ins are closed.
-async fn rows(
-    session: &Session,
-    names: &[String],
-    limit: Option<Duration>,
-    passwords: &bmc::Passwords,
-    look: impl AsyncFn(&Node) -> Result<String, Failure>,
-) -> Vec<Row> {
-    let look = &look;
-    let ends_at = limit.map(|limit| (limit, limit::over_at(limit).into()));
-    let mut rows: Vec<(usize, bool, Row)> = stream::iter(names.iter().enumerate().map(|(place, name)| async move {
-        let looked = async {
-            match session.node(name) {
-                Ok(node) => look(node).await,
-                Err(failure) => Err(failure),
-            }
-        };
-        let (cut_off, row) = match ends_at {
-            None => (false, looked.await),
-            Some((limit, at)) => match tokio::time::timeout_at(at, looked).await {
-                Ok(row) => (false, row),
-                Err(_) => (true, Err(limit::failure(name, "look at its BMC", limit))),
-            },
-        };
-        (place, cut_off, (name.clone(), row))
-    }))
-    .buffer_unordered(session.concurrency.max(1))
-    .collect()
-    .await;
-    rows.sort_by_key(|(place, ..)| *place);
-    if rows.iter().any(|(_, cut_off, _)| *cut_off) {
-        session.sweep_within(passwords, limit::LOG_OUTS).await;
-    }
-    rows.into_iter().map(|(.., row)| row).collect()
+/// A row of each node, in the order of the names; so many at a time as the operator allows.
+async fn rows(session: &Session, names: &[String], look: impl AsyncFn(&Node) -> Result<String, Failure>) -> Vec<Row> {
+    looks::each(names, session.concurrency, async |name| look(session.node(name)?).await).await
 }
 
 pub(super) fn show(globals: &Globals, rows: Vec<Row>, heading: &str, field: &str) -> Result<Exit, Stop> {
@@ -289,9 +260,7 @@ pub(super) fn show(globals: &Globals, rows: Vec<Row>, heading: &str, field: &str
             table
         })?;
     }
-    let exit = Exit::combine(rows.iter().map(|(_, r)| r.as_ref().err().map_or(Exit::Done, |f| Exit::of(f.cause))));
-    let failures: Vec<Failure> = rows.into_iter().filter_map(|(_, r)| r.err()).collect();
-    if failures.is_empty() { Ok(exit) } else { Err(Stop { exit, failures }) }
+    looks::end(rows)
 }
 
 /// What would be sent, and what would be refused, by the same plan and the same decisions as the sending. Nothing is
@@ -310,16 +279,16 @@ fn preview(globals: &Globals, targets: &Targets, goal: &dyn Fn(Scope) -> Goal) -
         let refused: BTreeMap<&str, Failure> = short::refusals(&plan).collect();
         let kinds: BTreeMap<&str, &StepKind> =
             plan.tracks.iter().filter_map(|t| Some((t.subject.name(), &t.steps.first()?.kind))).collect();
-        let rows = rows(&session, names, globals.timeout, &passwords, async |node| {
+        let ear = interrupt::looks()?;
+        let stopped = ear.told();
+        let rows = rows(&session, names, async |node| {
             if let Some(failure) = refused.get(node.name.as_str()) {
                 return Err(failure.clone());
             }
             let Some(kind) = kinds.get(node.name.as_str()) else { return Ok(String::new()) };
-            let client = session.bmc(node, &passwords, LOOK).await?;
             let undo = left.get(&node.name).map(Vec::as_slice).unwrap_or_default();
-            let sends = requests::of_short(&client, node, kind, undo).await;
-            let _ = client.close().await;
-            sends
+            let ask = async |client: &bmc::Client| requests::of_short(client, node, kind, undo).await;
+            session.look(node, &passwords, LOOK, &stopped, ask).await
         })
         .await;
         show(globals, rows, "REQUESTS", "requests")

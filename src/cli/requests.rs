@@ -1,8 +1,8 @@
 //! `plan --requests`: every request that the plan would send to a BMC, with its body, as the BMC needs it.
 
-use std::{collections::BTreeSet, fmt::Write};
+use std::{collections::BTreeSet, fmt::Write, time::Duration};
 
-use super::session::Session;
+use super::{interrupt, session::Session};
 use crate::{
     bmc::{
         self,
@@ -16,7 +16,10 @@ use crate::{
         power::{BootOverride, BootTarget, OverrideFor, PowerAction, PowerState},
     },
     plan::{Plan, StepKind, Subject, Track},
+    run::sessions::Stopped,
 };
+
+const LOOK: Duration = Duration::from_secs(30);
 
 /// The text, and how the look at each machine ended: one that does not answer is told in its place, and the others go on.
 pub async fn text(
@@ -24,6 +27,8 @@ pub async fn text(
     plan: &Plan,
     passwords: &bmc::Passwords,
 ) -> Result<(String, Vec<Result<(), Failure>>), Failure> {
+    let ear = interrupt::looks()?;
+    let stopped = ear.told();
     let mut out = String::from("\nRequests (log-in and log-out around each group; GETs are not shown):\n");
     let mut ends = Vec::new();
     let names: Vec<String> = plan.tracks.iter().map(|t| t.subject.name().to_owned()).collect();
@@ -36,7 +41,7 @@ pub async fn text(
             continue;
         }
         let undo = left.get(name).map(Vec::as_slice).unwrap_or_default();
-        match of_node(session, name, track, passwords, (undo, !serving.contains(name))).await {
+        match of_node(session, name, track, passwords, &stopped, (undo, !serving.contains(name))).await {
             Ok(text) => {
                 out.push_str(&text);
                 ends.push(Ok(()));
@@ -55,15 +60,15 @@ async fn of_node(
     name: &str,
     track: &Track,
     passwords: &bmc::Passwords,
+    stopped: &Stopped,
     about: (&[Undo], bool),
 ) -> Result<String, Failure> {
     let node = session.node(name)?;
-    let client = session.bmc(node, passwords, std::time::Duration::from_secs(30)).await?;
-    let lines = of_track(&client, node, track, about).await;
-    let endpoint = client.endpoint().to_owned();
-    let _ = client.close().await;
+    let ask =
+        async |client: &bmc::Client| Ok((client.endpoint().to_owned(), of_track(client, node, track, about).await?));
+    let (endpoint, lines) = session.look(node, passwords, LOOK, stopped, ask).await?;
     let mut out = String::new();
-    for (step, requests) in lines? {
+    for (step, requests) in lines {
         let _ = writeln!(out, "  {step} at {endpoint}");
         for request in requests {
             match request {

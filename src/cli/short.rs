@@ -213,7 +213,7 @@ async fn facts(
     if !takes_away || installed.is_empty() {
         return Ok(Facts::default());
     }
-    let asking = session.asking(passwords, false)?;
+    let (asking, _ear) = session.asking(passwords, false)?;
     let mut facts = observe::facts(&session.fleet, &installed, &asking).await?;
     // A cluster that none of them belongs to has no say.
     facts.clusters.retain(|name, _| {

@@ -73,6 +73,7 @@ async fn carry_out(
         BmcChange::ClearLog { log } => bmc.clear_logs(log.as_deref()).await.map(drop),
         BmcChange::SetBios { attributes } => redfish()?.set_bios(attributes).await.map(drop),
         BmcChange::ClearPendingBios => redfish()?.clear_pending_bios().await.map(drop),
+        BmcChange::SetSecureBoot { on } => redfish()?.set_secure_boot(*on).await.map(drop),
         BmcChange::InsertMedia { image, slot } => {
             redfish()?.insert_media(slot.as_deref(), image, limit).await.map(drop)
         }
@@ -83,6 +84,21 @@ async fn carry_out(
             let new = handed(world, node, change)?;
             bmc.set_password(user, &new).await
         }
+        BmcChange::CreateUser { user, role } => {
+            let new = handed(world, node, change)?;
+            bmc.create_user(user, role, &new).await
+        }
+        BmcChange::DeleteUser { user } => {
+            spare(world, node, user, change)?;
+            bmc.delete_user(user).await
+        }
+        BmcChange::EnableUser { user, on } => {
+            if !on {
+                spare(world, node, user, change)?;
+            }
+            bmc.enable_user(user, *on).await
+        }
+        BmcChange::UnlockUser { user } => bmc.unlock_user(user).await,
         BmcChange::ReplaceCertificate { .. } => {
             let pem = handed(world, node, change)?;
             redfish()?.replace_certificate(&pem).await
@@ -127,6 +143,19 @@ fn fact(node: &str, change: &BmcChange, body: Value) -> Draft {
     }
 }
 
+/// Whoever takes away the account of a log-in has none any more.
+fn spare(world: &World, node: &str, user: &str, change: &BmcChange) -> Result<(), Failure> {
+    let passwords = world.passwords();
+    let endpoints = world.node(node)?.bmc.iter().flat_map(|b| &b.endpoints);
+    let mut logins = endpoints.filter_map(|e| passwords.get(node, &e.credential).ok());
+    if !logins.any(|login| login.username == user) {
+        return Ok(());
+    }
+    let why = format!("the inventory logs in to it as `{user}`");
+    Err(Failure::new(Cause::Guard, format!("{node}: {}", change.word()), why)
+        .next("name another user in the credential first: rackctl bmc users NAME --create USER --role Administrator"))
+}
+
 /// A secret that was handed over with the goal. It is never written down, so a resumed run does not have it.
 fn handed(world: &World, node: &str, change: &BmcChange) -> Result<Arc<Secret>, Failure> {
     let passwords = world.passwords();
@@ -143,6 +172,16 @@ pub(super) async fn verify(world: &World, node: &str, change: &BmcChange) -> Res
     if let BmcChange::SetPassword { user } = change {
         prove(world, node, user, change).await?;
         return Ok(json!({ "said": format!("{user}: the new password works") }));
+    }
+    if let BmcChange::CreateUser { user, role } = change {
+        let client = world.bmc(node).await?;
+        let by_ipmi = client.ipmi(change.word()).is_ok();
+        close(client).await;
+        // Over IPMI the BMC was asked when it was set; a log-in there wants more than most roles may.
+        if !by_ipmi {
+            prove(world, node, user, change).await?;
+        }
+        return Ok(json!({ "said": format!("{user}: made as {role}, its password works") }));
     }
     if let BmcChange::ReplaceCertificate { pin } = change {
         let said = served(world, node, pin).await?;
@@ -176,6 +215,13 @@ async fn said(client: &bmc::Client, change: &BmcChange) -> Result<String, Failur
             }
         }
         BmcChange::ClearPendingBios => "nothing is pending".to_owned(),
+        BmcChange::SetSecureBoot { on } => {
+            let word = if *on { "on" } else { "off" };
+            match redfish()?.secure_boot().await?.pending() {
+                None => format!("{word}, in force"),
+                Some(_) => format!("{word} from the next start on"),
+            }
+        }
         BmcChange::InsertMedia { image, .. } => {
             let slots = redfish()?.media().await?;
             let holding = slots.iter().find(|s| bmc::media::holds(s, image));
@@ -187,7 +233,11 @@ async fn said(client: &bmc::Client, change: &BmcChange) -> Result<String, Failur
             format!("restarted, answers as {}", info.firmware.as_deref().unwrap_or("before"))
         }
         BmcChange::Nmi => "sent".to_owned(),
-        BmcChange::SetPassword { user } => user.clone(),
+        BmcChange::SetPassword { user } | BmcChange::CreateUser { user, .. } => user.clone(),
+        BmcChange::DeleteUser { user } => format!("{user}: deleted"),
+        BmcChange::EnableUser { user, on: true } => format!("{user}: enabled"),
+        BmcChange::EnableUser { user, on: false } => format!("{user}: disabled"),
+        BmcChange::UnlockUser { user } => format!("{user}: unlocked"),
         BmcChange::ReplaceCertificate { pin } => pin.clone(),
         BmcChange::UpdateFirmware { .. } => "done: `rackctl bmc firmware` shows the versions".to_owned(),
         BmcChange::CreateVolume { raid, .. } => format!("{raid} volume made"),
@@ -273,7 +323,7 @@ async fn prove(world: &World, node: &str, user: &str, change: &BmcChange) -> Res
     seen.map_err(|failure| match failure.cause {
         Cause::Unauthorized => Failure::new(
             Cause::AcceptedButIgnored,
-            format!("{node}: set the password of its user `{user}`"),
+            format!("{node}: {} of `{user}`", change.word()),
             format!("the BMC took the new password and refuses it at the log-in: {}", failure.why),
         )
         .next(format!("rackctl bmc users {node}")),

@@ -530,3 +530,64 @@ async fn a_certificate_goes_where_the_https_servers_is() {
     let made = certificate("other", None).unwrap();
     assert_eq!(rackctl::bmc::certificates::pin_of_pem(&made.cert_pem), Ok(made.pin));
 }
+
+/// iDRAC: sixteen places, of which the first is nobody's, and nothing is made or deleted.
+#[tokio::test(flavor = "multi_thread")]
+async fn where_accounts_are_places_an_empty_one_is_filled_and_emptied() {
+    let place = |user: &str, role: &str| json!({"UserName": user, "RoleId": role, "Enabled": !user.is_empty()});
+    let with_id = |id: &str, mut place: Value| {
+        place["Id"] = json!(id);
+        place
+    };
+    let dell = json!({
+        "/redfish/v1": {"RedfishVersion": "1.15.0", "Vendor": "Dell", "Systems": {"@odata.id": "/redfish/v1/Systems"},
+            "AccountService": {"@odata.id": "/redfish/v1/AccountService"}},
+        "/redfish/v1/AccountService": {"Accounts": {"@odata.id": "/accounts"}},
+        "/accounts": {"Members": [{"@odata.id": "/accounts/1"}, {"@odata.id": "/accounts/2"}, {"@odata.id": "/accounts/3"}]},
+        "/accounts/1": with_id("1", place("", "None")),
+        "/accounts/2": with_id("2", place("root", "Administrator")),
+        "/accounts/3": with_id("3", place("", "None")),
+    });
+    let desk = desk(dell, |_, method, _, _| matches!(method, "POST" | "DELETE").then(|| (405, json!({}), None))).await;
+    let client = desk.client().await;
+    let password = Secret::new("battery staple 7".into());
+    client.create_user("ops", "Operator", &password).await.unwrap();
+    {
+        let tree = &desk.small.lock().unwrap().tree;
+        assert_eq!(tree["/accounts/3"]["UserName"], "ops");
+        assert_eq!(tree["/accounts/3"]["RoleId"], "Operator");
+        assert_eq!(tree["/accounts/1"]["UserName"], "", "nobody's stays nobody's");
+    }
+    let full = client.create_user("more", "ReadOnly", &password).await.unwrap_err();
+    assert_eq!(full.cause, Cause::Guard);
+    assert!(full.why.contains("free place for an account"), "{full}");
+    client.delete_user("ops").await.unwrap();
+    assert_eq!(desk.small.lock().unwrap().tree["/accounts/3"]["UserName"], "");
+    let gone = client.delete_user("ops").await.unwrap_err();
+    assert!(gone.why.contains("no such user; it has root"), "{gone}");
+}
+
+/// Taken with 200 and not done: found by reading back.
+#[tokio::test(flavor = "multi_thread")]
+async fn accounts_that_do_not_change_are_told() {
+    let users = json!({
+        "/redfish/v1/AccountService": {"Accounts": {"@odata.id": "/accounts"}},
+        "/accounts": {"Members": [{"@odata.id": "/accounts/2"}]},
+        "/accounts/2": {"Id": "2", "UserName": "ops", "RoleId": "Operator", "Enabled": true, "Locked": true},
+    });
+    let desk = desk(users, |_, method, _, _| (method != "GET").then(|| (200, json!({}), None))).await;
+    let client = desk.client().await;
+    let password = Secret::new("battery staple 7".into());
+    let failures = [
+        client.create_user("new", "Operator", &password).await.unwrap_err(),
+        client.delete_user("ops").await.unwrap_err(),
+        client.enable_user("ops", false).await.unwrap_err(),
+        client.unlock_user("ops").await.unwrap_err(),
+    ];
+    for failure in failures {
+        assert_eq!(failure.cause, Cause::AcceptedButIgnored, "{failure}");
+    }
+    let before = desk.writes().len();
+    client.enable_user("ops", true).await.unwrap();
+    assert_eq!(desk.writes().len(), before, "it is so already");
+}

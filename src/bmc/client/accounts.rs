@@ -21,7 +21,7 @@ use crate::{
     model::{Failure, Secret, failure::Cause},
 };
 
-const MAX_ACCOUNTS: usize = 64;
+pub(super) const MAX_ACCOUNTS: usize = 64;
 /// Places where a BMC says that an account is, that are looked at.
 const MAX_NAMED: usize = 4;
 

@@ -26,6 +26,7 @@ mod tests_corners;
 #[cfg(test)]
 mod tests_trees;
 mod upload;
+mod users;
 mod volumes;
 mod walk;
 

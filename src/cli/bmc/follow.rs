@@ -21,9 +21,9 @@ use crate::{
         client::Events,
         logs::{Entry, Log},
     },
-    cli::{args::bmc::Log as Args, globals::Globals, session::Session},
+    cli::{args::bmc::Log as Args, globals::Globals, interrupt, session::Session},
     engine::retry,
-    model::{Failure, failure::Cause},
+    model::Failure,
     output::{Exit, Format, Stop, clean, stdout},
 };
 
@@ -175,7 +175,8 @@ impl Watched {
 /// told once and asked again.
 pub async fn run(globals: &Globals, args: &Args, session: &Session, names: &[String]) -> Result<Exit, Stop> {
     let passwords = session.passwords(names).await?;
-    let mut stopped = interrupted()?;
+    let ear = interrupt::listen("", "")?;
+    let mut stopped = ear.told();
     let now = Instant::now();
     let mut all: Vec<Watched> = names.iter().map(|name| Watched::new(name, now)).collect();
     let result = rounds(globals, args, session, &passwords, &mut all, &mut stopped).await;
@@ -221,28 +222,6 @@ async fn rounds(
         }
     }
     Ok(())
-}
-
-/// Turns true at ^C or SIGTERM; a second one ends the program at once.
-fn interrupted() -> Result<watch::Receiver<bool>, Failure> {
-    use tokio::signal::unix::{SignalKind, signal};
-    let fault = |e: std::io::Error| Failure::new(Cause::Local, "listen for ^C", e.to_string());
-    let mut interrupt = signal(SignalKind::interrupt()).map_err(fault)?;
-    let mut terminate = signal(SignalKind::terminate()).map_err(fault)?;
-    let (tell, told) = watch::channel(false);
-    tokio::spawn(async move {
-        for count in 0..2 {
-            tokio::select! {
-                _ = interrupt.recv() => {}
-                _ = terminate.recv() => {}
-            }
-            if count > 0 {
-                std::process::exit(i32::from(Exit::Interrupted.code()));
-            }
-            let _ = tell.send(true);
-        }
-    });
-    Ok(told)
 }
 
 fn print(globals: &Globals, name: &str, logs: &[Log]) -> Result<(), Stop> {
