@@ -97,7 +97,7 @@ fn each_of_these_is_one_fault() {
         ("apiVersion: v1\nkind: Pod\n".into(), "kubectl"),
         ("kind: Node\nmetadata: { name: n1 }\nspec: {}\n".into(), "begin with `apiVersion: rackctl.dev/v1alpha1`"),
         ("- 1\n".into(), "a map with apiVersion"),
-        ("a: &a [x, x, x, x, x, x, x, x, x]\nb: &b [*a, *a, *a, *a, *a, *a, *a, *a, *a]\nc: &c [*b, *b, *b, *b, *b, *b, *b, *b, *b]\nd: &d [*c, *c, *c, *c, *c, *c, *c, *c, *c]\ne: &e [*d, *d, *d, *d, *d, *d, *d, *d, *d]\nf: [*e, *e, *e, *e, *e, *e, *e, *e]\n".into(), "more than 200000 values"),
+        ("a: &a [x, x, x, x, x, x, x, x, x]\nb: &b [*a, *a, *a, *a, *a, *a, *a, *a, *a]\nc: &c [*b, *b, *b, *b, *b, *b, *b, *b, *b]\nd: &d [*c, *c, *c, *c, *c, *c, *c, *c, *c]\ne: &e [*d, *d, *d, *d, *d, *d, *d, *d, *d]\nf: &f [*e, *e, *e, *e, *e, *e, *e, *e]\ng: [*f, *f, *f]\n".into(), "more than 1000000 values"),
         ("[".repeat(2000), "inside each other"),
         (object("Node", "n1", "{ profile: '{{ node.name }}' }"), "is not a name"),
         (object("Node", "n1", "{ bmc: { endpoints: [{ redfish: 'http://{{ node.name }}', credential: c }] } }") + &object("Credential", "c", "{ username: a, passwordFrom: { env: P } }"), "begins with https://"),

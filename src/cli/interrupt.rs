@@ -2,11 +2,9 @@
 //! one ends the program at once. While nobody listens, the first one does.
 
 use std::{
-    sync::{
-        LazyLock, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{LazyLock, Mutex, MutexGuard, OnceLock, PoisonError},
     thread,
+    time::Duration,
 };
 
 use tokio::{
@@ -21,8 +19,8 @@ use crate::{
 
 static TOLD: LazyLock<watch::Sender<bool>> = LazyLock::new(|| watch::channel(false).0);
 static EARS: Mutex<Ears> = Mutex::new(Ears { hears: false, count: 0, open: Vec::new() });
-/// It was `--timeout` that told the looks to end.
-static TIME_IS_OVER: AtomicBool = AtomicBool::new(false);
+/// It was `--timeout` that told the looks to end: how long that was.
+static TIME_IS_OVER: OnceLock<Duration> = OnceLock::new();
 
 struct Ears {
     /// The thread is there.
@@ -131,19 +129,24 @@ fn say(words: &str) {
     }
 }
 
-/// `--timeout` is over: looks are told to end as by ^C. False where nobody looks, or was told already.
-pub fn end_looks() -> bool {
+/// `--timeout`, which was `after`, is over: looks are told to end as by ^C. False where nobody looks, or was told already.
+pub fn end_looks(after: Duration) -> bool {
     let ears = ears();
     let ends = !ears.open.is_empty() && ears.open.iter().all(|(_, words)| words.looks) && !*TOLD.borrow();
     if ends {
-        TIME_IS_OVER.store(true, Ordering::Relaxed);
+        let _ = TIME_IS_OVER.set(after);
         TOLD.send_replace(true);
     }
     ends
 }
 
-pub fn time_is_over() -> bool {
-    TIME_IS_OVER.load(Ordering::Relaxed)
+/// What an interruption is where it was the time that ended the look, and no person.
+pub fn by_time(mut failure: Failure) -> Failure {
+    if let (Cause::Interrupted, Some(after)) = (failure.cause, TIME_IS_OVER.get()) {
+        failure.cause = Cause::Deadline;
+        failure.why = format!("not done within {after:?} (--timeout); {}", failure.why);
+    }
+    failure
 }
 
 #[cfg(test)]
@@ -153,15 +156,19 @@ mod tests {
     /// One test: what it speaks of is the program's alone.
     #[test]
     fn who_listens_is_known_and_only_looks_are_ended_by_time() {
-        assert!(!end_looks(), "nobody looks");
+        let after = Duration::from_secs(3);
+        let cut = || by_time(Failure::new(Cause::Interrupted, "n: ask", "not asked to the end"));
+        assert!(!end_looks(after), "nobody looks");
         let run = listen("first", "again").unwrap();
         let look = looks().unwrap();
         assert_eq!(ears().open.len(), 2);
-        assert!(!end_looks() && !*look.told().borrow(), "a run has its own way to end");
+        assert!(!end_looks(after) && !*look.told().borrow(), "a run has its own way to end");
         drop(run);
         assert_eq!(ears().open.len(), 1);
-        assert!(end_looks() && time_is_over() && *look.told().borrow());
-        assert!(!end_looks(), "told once");
+        assert_eq!(cut().cause, Cause::Interrupted);
+        assert!(end_looks(after) && *look.told().borrow());
+        assert!(cut().cause == Cause::Deadline && cut().why.contains("3s (--timeout)"));
+        assert!(!end_looks(after), "told once");
         drop(look);
         assert!(ears().open.is_empty());
     }

@@ -48,7 +48,7 @@ pub fn start(after: Duration, verb: &Verb, color: bool) {
     thread::spawn(move || {
         thread::sleep(after);
         // Looks end as by ^C, and say themselves that it was the time.
-        let rest = if interrupt::end_looks() { LAST_LOOK } else { grace };
+        let rest = if interrupt::end_looks(after) { LAST_LOOK } else { grace };
         thread::sleep(rest);
         if runs {
             stdout::note(&format!("warning: the {after:?} of --timeout are over"));

@@ -28,7 +28,7 @@ pub async fn each<T>(names: &[String], at_once: usize, look: impl AsyncFn(&str) 
         let tally = &tally;
         async move {
             tally.borrow_mut().begins(name, began.elapsed());
-            let row = look(name).await;
+            let row = look(name).await.map_err(interrupt::by_time);
             tally.borrow_mut().ends(name, row.is_ok());
             (place, (name.clone(), row))
         }
@@ -73,14 +73,12 @@ pub fn once(mut failures: Vec<Failure>) -> Vec<Failure> {
 }
 
 /// What `--timeout` has ended is told as that, and not as ^C.
-pub fn by_time(mut stop: Stop, after: Option<Duration>) -> Stop {
-    let (true, Some(after)) = (interrupt::time_is_over(), after) else { return stop };
-    if stop.exit == Exit::Interrupted {
+pub fn by_time(mut stop: Stop) -> Stop {
+    let was = stop.failures.len();
+    stop.failures = stop.failures.into_iter().map(interrupt::by_time).collect();
+    let cut = stop.failures.iter().all(|f| f.cause != Cause::Interrupted);
+    if stop.exit == Exit::Interrupted && was > 0 && cut {
         stop.exit = Exit::Failed;
-    }
-    for failure in stop.failures.iter_mut().filter(|f| f.cause == Cause::Interrupted) {
-        failure.cause = Cause::Deadline;
-        failure.why = format!("not done within {after:?} (--timeout); {}", failure.why);
     }
     stop
 }

@@ -90,7 +90,7 @@ pub fn main() -> ExitCode {
     match run(&cli) {
         Ok(exit) => exit.into(),
         Err(stop) => {
-            let stop = looks::by_time(stop, cli.globals.timeout);
+            let stop = looks::by_time(stop);
             report(&stop, color);
             stop.exit.into()
         }

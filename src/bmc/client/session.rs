@@ -283,11 +283,12 @@ mod tests {
             all.iter().map(one).collect()
         };
         let own = |all: &[(&str, &str, &str)], mark| which_is_own(&list(all), "root", mark).map(str::to_owned);
-        let mine = "rackctl m1";
-        assert_eq!(own(&[("/1", "root", "rackctl m2"), ("/2", "root", mine)], Some("m1")).as_deref(), Some("/2"));
+        let [mine, other] = ["m1", "m2"].map(|mark| format!("rackctl {mark}"));
+        let (mine, other) = (mine.as_str(), other.as_str());
+        assert_eq!(own(&[("/1", "root", other), ("/2", "root", mine)], Some("m1")).as_deref(), Some("/2"));
         assert_eq!(own(&[("/1", "root", ""), ("/2", "admin", "")], Some("m1")).as_deref(), Some("/1"));
         assert_eq!(own(&[("/1", "root", ""), ("/2", "root", "")], Some("m1")), None, "either may be another's");
-        assert_eq!(own(&[("/1", "root", "rackctl m2")], Some("m1")), None, "another log-in's");
+        assert_eq!(own(&[("/1", "root", other)], Some("m1")), None, "another log-in's");
         assert_eq!(own(&[("/1", "root", mine), ("/2", "root", mine)], Some("m1")), None);
         assert_eq!(own(&[], Some("m1")), None);
     }
