@@ -10,6 +10,7 @@ use std::{
     path::{Path, PathBuf},
     process::Stdio,
     sync::Arc,
+    time::Duration,
 };
 
 use rackctl::{
@@ -17,6 +18,7 @@ use rackctl::{
     model::Secret,
 };
 use serde_json::Value;
+use tokio::io::{AsyncBufReadExt, BufReader};
 
 const PASSWORD: &str = "correct horse";
 const MAC: &str = "52:54:00:00:00:01";
@@ -99,18 +101,21 @@ spec:
 }
 
 impl Home {
-    async fn rackctl(&self, words: &[&str]) -> (i32, String, String) {
-        let output = tokio::process::Command::new(env!("CARGO_BIN_EXE_rackctl"))
+    fn command(&self, words: &[&str]) -> tokio::process::Command {
+        let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_rackctl"));
+        command
             .args(["-f", "fleet.yaml", "--store", "sqlite:state.db"])
             .args(words)
             .current_dir(self.folder.path())
             .env_clear()
             .env("PATH", "/usr/bin:/bin")
             .env("HOME", self.folder.path())
-            .stdin(Stdio::null())
-            .output()
-            .await
-            .unwrap();
+            .stdin(Stdio::null());
+        command
+    }
+
+    async fn rackctl(&self, words: &[&str]) -> (i32, String, String) {
+        let output = self.command(words).output().await.unwrap();
         let text = |bytes| String::from_utf8(bytes).unwrap();
         let said = (output.status.code().unwrap_or(-1), text(output.stdout), text(output.stderr));
         assert!(!said.2.contains("panicked"), "{words:?}: {}", said.2);
@@ -269,4 +274,85 @@ async fn an_address_goes_with_http_and_cd_alone() {
     assert_eq!(code, 0, "{err}");
     let (_, out, _) = home.rackctl(&["bmc", "media", "n1"]).await;
     assert!(!out.contains("x.iso"), "{out}");
+}
+
+/// A BMC with a stream of events is asked once a minute: what is shown sooner came by the stream. One whose stream breaks
+/// off, or that has none, is asked every few seconds.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_followed_log_hears_the_stream_of_events() {
+    const LIMIT: Duration = Duration::from_secs(40);
+    for fault in [&[][..], &["sse-cut"], &["no-events"]] {
+        let bmc = Bmc::new(FakeChassis::new(description()), account(), faults(fault));
+        let home = home(bmc, false).await;
+        let mut child =
+            home.command(&["bmc", "log", "n1", "--follow"]).stdout(Stdio::piped()).kill_on_drop(true).spawn().unwrap();
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let mut told = async |words: &str| {
+            let line = async { while !lines.next_line().await.unwrap().unwrap().contains(words) {} };
+            assert!(tokio::time::timeout(LIMIT, line).await.is_ok(), "{fault:?}: {words}");
+        };
+        told("n1").await;
+        for verb in ["on", "off"] {
+            let (code, _, err) = home
+                .rackctl(&[&["power", verb, "n1"][..], if verb == "on" { &[] } else { &["--yes", "--force"] }].concat())
+                .await;
+            assert_eq!(code, 0, "{err}");
+            told(if verb == "on" { "told to go on" } else { "power of the system was cut" }).await;
+        }
+        let pid = nix::unistd::Pid::from_raw(child.id().unwrap().cast_signed());
+        nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGINT).unwrap();
+        let ended = tokio::time::timeout(LIMIT, child.wait()).await.unwrap().unwrap();
+        assert_eq!(ended.code(), Some(0), "{fault:?}");
+        assert_eq!(home.bmc.open_sessions(), 0, "{fault:?}");
+    }
+}
+
+/// As it came from the factory: the password is right, and must be another one before anything else is done.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_password_that_must_be_changed_is_named_and_can_be() {
+    const NEW: &str = "battery staple 9";
+    for nature in [&["password-expired"][..], &["password-expired", "no-sessions"]] {
+        let home = home(Bmc::new(FakeChassis::new(description()), account(), faults(nature)), false).await;
+        let (code, _, err) = home.rackctl(&["bmc", "info", "n1"]).await;
+        assert_eq!(code, 1, "{err}");
+        assert!(err.contains("is right and must be changed") && err.contains("PasswordChangeRequired"), "{err}");
+        assert!(err.contains("rackctl bmc users n1 --set-password root"), "{err}");
+        let own = |name: &str, text: &str| {
+            let path = home.folder.path().join(name);
+            fs::write(&path, text).unwrap();
+            fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+        };
+        own("new", NEW);
+        let words = ["bmc", "users", "n1", "--set-password", "root", "--password-file", "new"];
+        let (code, out, err) = home.rackctl(&words).await;
+        assert_eq!(code, 0, "{nature:?}: {err}");
+        assert!(out.contains("root: the new password works"), "{out}");
+        own("password", NEW);
+        let (code, out, err) = home.rackctl(&["bmc", "info", "n1"]).await;
+        assert!(code == 0 && out.contains("LAB-0001"), "{out}{err}");
+        assert_eq!(home.bmc.open_sessions(), 0);
+    }
+}
+
+/// Forbidden is one branch, not the password: the rest is shown, and what is not is named.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_branch_that_an_account_may_not_read_is_named_and_the_rest_is_shown() {
+    let home = home(Bmc::new(FakeChassis::new(description()), account(), faults(&[])), false).await;
+    let forbid = |path: &str| home.bmc.set_faults(faults(&[&format!("forbidden={path}")]));
+    forbid("/redfish/v1/Chassis");
+    let (code, out, err) = home.rackctl(&["bmc", "log", "n1"]).await;
+    assert!(code == 0 && out.lines().count() > 1, "{out}{err}");
+    assert!(err.contains("n1: not read: /redfish/v1/Chassis") && err.contains("`root` may not do this"), "{err}");
+    forbid("/redfish/v1/Systems/1/Storage");
+    let (code, out, err) = home.rackctl(&["bmc", "info", "n1"]).await;
+    assert!(code == 0 && out.contains("LAB-0001"), "{out}{err}");
+    assert!(err.contains("n1: not read: /redfish/v1/Systems/1/Storage"), "{err}");
+    // Which disk is the system's is not proposed of some of them.
+    let (code, out, err) = home.rackctl(&["inspect", "n1"]).await;
+    assert!(code == 0 && !out.contains("disks:"), "{out}{err}");
+    assert!(err.contains("did not show all disks") && err.contains("not read: /redfish/v1/Systems/1/Storage"), "{err}");
+    forbid("/redfish/v1/Systems");
+    let (code, _, err) = home.rackctl(&["bmc", "info", "n1"]).await;
+    assert_eq!(code, 1, "{err}");
+    assert!(err.contains("may not do this") && !err.contains("password"), "{err}");
 }

@@ -218,6 +218,7 @@ async fn what_ipmi_sim_has_is_shown_and_driven() {
     let (code, _, err) = home.rackctl(&["bmc", "bios", "n1"]).await;
     assert_ne!(code, 0);
     assert!(err.contains(&format!("ipmi://{}", simulator.at)) && err.contains("IPMI does not have this"), "{err}");
+    assert!(err.contains("next: rackctl bmc scan 127.0.0.1/32"), "{err}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -326,6 +327,15 @@ async fn a_new_password_and_a_restart_of_the_bmc() {
     assert!(err.contains("takes 20 at most"), "{err}");
     let (_, _, err) = home.rackctl(&["bmc", "users", "n1", "--set-password", "nobody", "--password-file", "new"]).await;
     assert!(err.contains("it has no such user; it has root"), "{err}");
+
+    // A diagnostic interrupt, of a machine that is on.
+    let (code, _, err) = home.rackctl(&["bmc", "nmi", "n1", "--yes"]).await;
+    assert_eq!(code, 1, "{err}");
+    assert!(err.contains("it is off") && err.contains("rackctl power status n1"), "{err}");
+    home.done(&["power", "on", "n1"]).await;
+    assert!(home.done(&["bmc", "nmi", "n1", "--yes"]).await.contains("sent"));
+    let log = service.bmc().writes();
+    assert_eq!(log.iter().filter(|l| l.path == "ipmi 0x00 0x02 04").count(), 1, "{log:?}");
 
     let said = home.done(&["bmc", "reset", "n1", "--yes"]).await;
     assert!(said.contains("restarted"), "{said}");

@@ -678,6 +678,13 @@ fn observations(backend: &dyn Backend) {
     let store = backend.fresh();
     store.put_observed("n2", 1, &json!({ "power": "on" })).unwrap();
     store.put_observed("n1", 2, &json!(null)).unwrap();
+    // Of many nodes at once, over what is there.
+    let many: Vec<(String, serde_json::Value)> =
+        ["n1", "n2"].map(|name| (name.to_owned(), json!({ "power": "unknown" }))).into();
+    store.put_all_observed(2, &many).unwrap();
+    assert_eq!(store.observed().unwrap().iter().map(|(_, at, _)| *at).collect::<Vec<_>>(), [2, 2]);
+    store.put_all_observed(3, &[]).unwrap();
+    store.put_observed("n1", 2, &json!(null)).unwrap();
     store.put_observed("n2", 3, &json!({ "power": "off" })).unwrap();
     let seen = store.observed().unwrap();
     assert_eq!(seen, [("n1".into(), 2, json!(null)), ("n2".into(), 3, json!({ "power": "off" }))]);

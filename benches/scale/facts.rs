@@ -42,6 +42,7 @@ pub fn of(fleet: &Fleet, name: &str, index: usize) -> NodeFacts {
         memory_bytes: Some(512 << 30),
         bios_version: Some("2.19.1".into()),
         bmc_version: Some("7.10.30.00".into()),
+        unread: Vec::new(),
     };
     let baseline = Some(in_force(&node.baseline));
     NodeFacts { bmc: Some(Observed { at: AT_MS, value: Ok(bmc) }), baseline, ..NodeFacts::default() }

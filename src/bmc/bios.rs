@@ -72,7 +72,7 @@ pub fn bios(path: &str, bios: &wire::Bios, settings: Option<(&str, &wire::Bios)>
     let attributes = plain(&bios.attributes);
     let mut pending = settings.map(|(_, s)| plain(&s.attributes)).unwrap_or_default();
     // Some list what differs, some repeat everything.
-    pending.retain(|name, value| attributes.get(name) != Some(value));
+    pending.retain(|name, value| attributes.get(name).is_none_or(|now| !same(now, value)));
     // A password field reads as null here and as an empty text there.
     let empty = |v: Option<&Value>| v.is_none_or(|v| v.is_null() || v.as_str() == Some(""));
     pending.retain(|name, value| !(empty(Some(value)) && empty(attributes.get(name))));
@@ -102,6 +102,24 @@ fn clear_action(oem: &Option<Map<String, Value>>) -> Option<String> {
 pub fn secure_boot(state: &wire::SecureBoot) -> SecureBoot {
     use super::read::text;
     SecureBoot { enabled: state.enable, current: text(&state.current), mode: text(&state.mode) }
+}
+
+impl SecureBoot {
+    /// In force and how: `Disabled (SetupMode)`. Where the BMC keeps the switch alone, that.
+    pub fn now(&self) -> Option<String> {
+        let current = self.current.as_deref().or(self.enabled.map(switch))?;
+        Some(self.mode.as_ref().map_or_else(|| current.to_owned(), |mode| format!("{current} ({mode})")))
+    }
+
+    /// What the next start brings, where that is something else.
+    pub fn pending(&self) -> Option<&'static str> {
+        let (next, current) = (switch(self.enabled?), self.current.as_deref()?);
+        (current != next).then_some(next)
+    }
+}
+
+fn switch(on: bool) -> &'static str {
+    if on { "Enabled" } else { "Disabled" }
 }
 
 /// Where a settings resource may be that is not announced (Gigabyte; ansible PR#6434).
@@ -210,6 +228,27 @@ mod tests {
 
     fn asked(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
         pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect()
+    }
+
+    #[test]
+    fn a_number_that_is_written_otherwise_is_not_pending() {
+        let now = parse(json!({"Attributes": {"Cores": 4, "Delay": 1.5, "BootMode": "Uefi"}}));
+        let settings = parse(json!({"Attributes": {"Cores": 4.0, "Delay": 2, "BootMode": "Uefi"}}));
+        let read = bios("/b", &now, Some(("/b/SD", &settings)));
+        assert_eq!(read.pending.keys().collect::<Vec<_>>(), ["Delay"]);
+    }
+
+    #[test]
+    fn secure_boot_is_told_as_it_is_and_as_it_will_be() {
+        let read = |value: Value| secure_boot(&parse(value));
+        let waits =
+            read(json!({"SecureBootEnable": false, "SecureBootCurrentBoot": "Enabled", "SecureBootMode": "UserMode"}));
+        assert_eq!((waits.now().as_deref(), waits.pending()), (Some("Enabled (UserMode)"), Some("Disabled")));
+        let rests = read(json!({"SecureBootEnable": true, "SecureBootCurrentBoot": "Enabled"}));
+        assert_eq!((rests.now().as_deref(), rests.pending()), (Some("Enabled"), None));
+        let switch_alone = read(json!({"SecureBootEnable": true}));
+        assert_eq!((switch_alone.now().as_deref(), switch_alone.pending()), (Some("Enabled"), None));
+        assert_eq!(read(json!({})).now(), None);
     }
 
     #[test]

@@ -18,6 +18,13 @@ pub struct Write {
     pub if_match: Option<String>,
 }
 
+impl Write {
+    /// To read, before it is sent.
+    pub fn line(&self) -> String {
+        format!("{} {} {}", self.method, self.path, self.body)
+    }
+}
+
 /// A write, and the override that it asks for: not always the one that is wished.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Variant {
@@ -192,6 +199,19 @@ pub fn as_asked(want: BootOverride, read: BootOverride) -> bool {
     }
     let mode = want.mode.is_none() || read.mode.is_none() || want.mode == read.mode;
     want.target == read.target && want.lasts == read.lasts && mode
+}
+
+/// The mode that the system shows, and its settings resource.
+pub type Modes = [Option<ModeWord>; 2];
+
+pub fn modes(view: &SystemView) -> Modes {
+    let settings = view.settings.as_ref().and_then(|s| s.system.boot.as_ref());
+    [view.system.boot.as_ref(), settings].map(|boot| boot.and_then(|b| b.mode))
+}
+
+/// Some fall back to Legacy with every PATCH that names no mode (Supermicro: Redfishtool PR#106).
+pub fn fell_to_bios(before: Modes, now: Modes) -> bool {
+    before.into_iter().zip(now).any(|pair| pair == (Some(ModeWord::Uefi), Some(ModeWord::Legacy)))
 }
 
 /// What of `view` shows an override: the system, and the settings resource where that has one. `Err` holds a foreign word.

@@ -7,14 +7,16 @@ use std::time::Duration;
 pub use climb::Keep;
 
 use super::{
-    client::{self, Leave, Leftover, ManagerFacts, Operation, Options, Passwords},
+    client::{self, Leave, Leftover, Login, ManagerFacts, Operation, Options, Passwords},
     ipmi,
+    proof::Verdict,
+    reset::Wish,
 };
 use crate::model::{
     Failure,
     facts::BmcFacts,
     failure::Cause,
-    fleet::{EndpointAt, Node},
+    fleet::{Endpoint, EndpointAt, Node},
     power::{BootOverride, PowerAction, PowerState},
 };
 
@@ -42,11 +44,61 @@ macro_rules! both {
     };
 }
 
+/// `https://HOST:PORT` or `ipmi://HOST:PORT` → `HOST`.
+fn host(endpoint: &str) -> &str {
+    let rest = endpoint.split_once("://").map_or(endpoint, |(_, rest)| rest);
+    let rest = rest.split('/').next().unwrap_or(rest);
+    match rest.strip_prefix('[') {
+        Some(six) => six.split(']').next().unwrap_or(six),
+        None => rest.split(':').next().unwrap_or(rest),
+    }
+}
+
+/// The line that is missing in the node's manifest, for what only IPMI has.
+fn add_ipmi(beside: &Endpoint) -> String {
+    let at = match &beside.at {
+        EndpointAt::Redfish(url) => host(url),
+        EndpointAt::Ipmi(at) => host(at),
+    };
+    let at = if at.contains(':') { format!("[{at}]:623") } else { format!("{at}:623") };
+    format!("add to its bmc.endpoints in the inventory: - {{ ipmi: \"{at}\", credential: {} }}", beside.credential)
+}
+
 /// Whether the next endpoint may be tried after this. One that refuses the credential or shows a wrong key ends the
 /// search: the next one is the same machine, and the same password would be tried again.
 fn goes_on(failure: &Failure) -> bool {
     let causes = [Cause::Unreachable, Cause::Deadline, Cause::Busy, Cause::Refused, Cause::Malformed];
     causes.contains(&failure.cause)
+}
+
+/// Why IPMI was not entered.
+enum Entering {
+    /// IPMI cannot carry this name or password: nothing was sent, and Redfish may take it.
+    Carry(Failure),
+    Failed(Failure),
+}
+
+impl From<Entering> for Failure {
+    fn from(entering: Entering) -> Failure {
+        match entering {
+            Entering::Carry(failure) | Entering::Failed(failure) => failure,
+        }
+    }
+}
+
+/// Greets, waits for its turn with the password, logs in: whoever is silent does not keep the others of its group waiting.
+async fn enter_ipmi(node: &str, host: &str, login: &Login, options: &Options) -> Result<ipmi::Client, Entering> {
+    ipmi::Client::carries(node, login).map_err(Entering::Carry)?;
+    let enter = async {
+        if !login.proof.accepted() {
+            ipmi::Client::greet(node, host, login).await?;
+        }
+        let turn = login.proof.turn(node, &login.username).await?;
+        let opened = ipmi::Client::open(node, host, login, options).await;
+        turn.settle(node, Verdict::of(&opened));
+        opened
+    };
+    enter.await.map_err(Entering::Failed)
 }
 
 impl Client {
@@ -74,29 +126,33 @@ impl Client {
         let mut last: Option<Failure> = None;
         let wanted = |at: &EndpointAt| !ipmi_alone || matches!(at, EndpointAt::Ipmi(_));
         for endpoint in bmc.endpoints.iter().filter(|endpoint| wanted(&endpoint.at)) {
-            let login = passwords.get(&node.name, &endpoint.credential)?;
-            let (name, opened) = match &endpoint.at {
+            let name = match &endpoint.at {
+                EndpointAt::Redfish(url) => url.clone(),
+                EndpointAt::Ipmi(host) => format!("ipmi://{host}"),
+            };
+            let login = match passwords.get(&node.name, &endpoint.credential) {
+                Ok(login) => login,
+                // Nothing was sent: the next endpoint may have a password. Who was asked says more than who was not.
+                Err(failure) => {
+                    skipped.push(format!("{name}: {}", failure.why));
+                    last = last.or(Some(failure));
+                    continue;
+                }
+            };
+            let opened = match &endpoint.at {
                 EndpointAt::Redfish(url) => {
                     let opened = client::Client::open(node, url, &endpoint.trust, login, &options).await;
-                    (url.clone(), opened.map(|client| Way::Redfish(Box::new(client))))
+                    opened.map(|client| Way::Redfish(Box::new(client)))
                 }
-                EndpointAt::Ipmi(host) => {
-                    // Whoever is silent does not keep the others of its group waiting.
-                    let greeted = match login.proof.accepted() {
-                        true => Ok(()),
-                        false => ipmi::Client::greet(&node.name, host, login).await,
-                    };
-                    let opened = match greeted {
-                        Err(failure) => Err(failure),
-                        Ok(()) => {
-                            let turn = login.proof.turn(&node.name, &login.username).await?;
-                            let opened = ipmi::Client::open(&node.name, host, login, &options).await;
-                            turn.settle(&node.name, &opened);
-                            opened
-                        }
-                    };
-                    (format!("ipmi://{host}"), opened.map(|client| Way::Ipmi(Box::new(client))))
-                }
+                EndpointAt::Ipmi(host) => match enter_ipmi(&node.name, host, login, &options).await {
+                    Ok(client) => Ok(Way::Ipmi(Box::new(client))),
+                    Err(Entering::Carry(failure)) => {
+                        skipped.push(format!("{name}: {}", failure.why));
+                        last = last.or(Some(failure));
+                        continue;
+                    }
+                    Err(Entering::Failed(failure)) => Err(failure),
+                },
             };
             match opened {
                 Ok(way) => {
@@ -124,7 +180,11 @@ impl Client {
             (Some(failure), _) => Err(Failure { why: skipped.join("; "), ..failure }),
             (None, _) => {
                 let kind = if ipmi_alone { "IPMI endpoint" } else { "endpoint" };
-                Err(Failure::new(Cause::Guard, what, format!("the inventory names no {kind} of its BMC")))
+                let failure = Failure::new(Cause::Guard, what, format!("the inventory names no {kind} of its BMC"));
+                Err(match bmc.endpoints.first() {
+                    Some(other) => failure.next(add_ipmi(other)),
+                    None => failure.next(format!("rackctl explain node.spec.bmc.endpoints, and edit {}", node.name)),
+                })
             }
         }
     }
@@ -152,7 +212,9 @@ impl Client {
                 if !self.skipped.is_empty() {
                     why = format!("{why} ({})", self.skipped.join("; "));
                 }
-                Err(Failure::new(Cause::Refused, format!("{}: {doing}", self.node()), why))
+                let host = host(client.endpoint());
+                Err(Failure::new(Cause::Refused, format!("{}: {doing}", self.node()), why)
+                    .next(format!("rackctl bmc scan {host}/32, which prints its Redfish endpoint if it has one")))
             }
         }
     }
@@ -171,6 +233,13 @@ impl Client {
     /// Why the endpoints before the one that is driven, or the way in process to it, were passed over.
     pub fn skipped(&self) -> &[String] {
         &self.skipped
+    }
+    /// What is there and could not be read over Redfish; told beside what was read.
+    pub fn unread(&self) -> Vec<String> {
+        match &self.way {
+            Way::Redfish(client) => client.unread(),
+            Way::Ipmi(_) => Vec::new(),
+        }
     }
     pub fn node(&self) -> &str {
         both!(&self.way, client => client.node())
@@ -236,6 +305,20 @@ impl Client {
         both!(&self.way, client => client.set_power(on, force, deadline).await)
     }
 
+    /// What a power verb asks, by the moves that this BMC offers, each seen as far as it shows it. `Some`: what could not be
+    /// told. `limit`: of each move.
+    pub async fn drive(&self, wish: Wish, limit: Duration) -> Result<Option<String>, Failure> {
+        both!(&self.way, client => client.drive(wish, limit).await)
+    }
+    /// What [`Client::drive`] would send now, as lines to read, in order. Nothing but reads is sent.
+    pub async fn preview_drive(&self, wish: Wish) -> Result<Vec<String>, Failure> {
+        both!(&self.way, client => client.preview_drive(wish).await)
+    }
+    /// A diagnostic interrupt to the machine.
+    pub async fn nmi(&self) -> Result<(), Failure> {
+        both!(&self.way, client => client.nmi().await)
+    }
+
     /// What each operation would send, as lines to read, best first; the later ones only where the BMC refuses the
     /// earlier. An operation's `Err` says why the BMC cannot do it. Nothing but reads is sent.
     pub async fn preview(&self, operations: &[Operation]) -> Result<Vec<Result<Vec<String>, String>>, Failure> {
@@ -256,6 +339,17 @@ impl Client {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_missing_is_named_as_the_line_to_write() {
+        let of = |at| {
+            let trust = crate::model::fleet::Trust::None;
+            add_ipmi(&Endpoint { at, credential: "bmc-default".into(), trust })
+        };
+        let line = of(EndpointAt::Redfish("https://10.0.0.11:8443".into()));
+        assert!(line.ends_with("- { ipmi: \"10.0.0.11:623\", credential: bmc-default }"), "{line}");
+        assert!(of(EndpointAt::Redfish("https://[fd00::1]/".into())).contains("\"[fd00::1]:623\""));
+    }
 
     #[test]
     fn a_refused_password_is_not_tried_at_the_next_endpoint() {

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::{
     accounts::{self, Account, Rules},
+    client,
     driver::{Client, Way},
     ipmi::{self, shown},
     logs::Log,
@@ -35,6 +36,17 @@ impl Client {
         let info = client.sel_info().await?;
         // Without a clock a log that goes round in circles looks the same after an entry as before.
         Ok(info.last_addition.map(|at| format!("{}/{at}/{:?}", info.entries, info.last_erase)))
+    }
+
+    /// Opens the BMC's stream of events. `None`: this one has none, and is asked now and then instead.
+    ///
+    /// # Errors
+    /// It names one and does not give it.
+    pub async fn events(&self) -> Result<Option<client::Events>, Failure> {
+        match self.way() {
+            Way::Redfish(client) => client.events().await,
+            Way::Ipmi(_) => Ok(None),
+        }
     }
 
     /// Clears the named log, or all that can be cleared, and sees that they are empty. Says which.

@@ -99,6 +99,7 @@ mod tests {
             memory_bytes: None,
             bios_version: None,
             bmc_version: None,
+            unread: vec![],
         }
     }
     const UUID: &str = "00112233-4455-6677-8899-aabbccddeeff";

@@ -58,6 +58,7 @@ pub fn hardware(node: &Node, seen: &HardwareFacts) -> Findings {
         memory_bytes: Some(seen.memory_bytes),
         bios_version: None,
         bmc_version: None,
+        unread: Vec::new(),
     };
     // Its identity was held against the inventory when it claimed.
     let mut all = compared(node, &facts, "the installer", Vec::new());
@@ -111,6 +112,11 @@ fn compared(node: &Node, facts: &BmcFacts, by: &str, mut differs: Vec<String>) -
     }
     if node.root_disk().is_none() {
         match facts.drives.as_slice() {
+            _ if facts.drives_unread() => {
+                let seen: Vec<String> = facts.drives.iter().map(shown).collect();
+                let seen = if seen.is_empty() { "none".to_owned() } else { seen.join("; ") };
+                hints.push(format!("{by} did not show all disks, so none is proposed; seen: {seen}"));
+            }
             [] => hints.push(format!("{by} shows no disk (many BMCs do so while the machine is off)")),
             [one] => {
                 if let Some(rule) = rule(one) {
@@ -136,6 +142,7 @@ fn compared(node: &Node, facts: &BmcFacts, by: &str, mut differs: Vec<String>) -
     {
         differs.push(format!("memory: at least {} GiB are wanted, {by} knows {} GiB", least >> 30, seen >> 30));
     }
+    hints.extend(facts.unread.iter().map(|line| format!("not read: {line}")));
     let patch = (!spec.is_empty()).then(|| {
         json!({
             "apiVersion": "rackctl.dev/v1alpha1",
@@ -219,6 +226,7 @@ mod tests {
             memory_bytes: Some(32 << 30),
             bios_version: None,
             bmc_version: None,
+            unread: vec![],
         }
     }
 

@@ -127,6 +127,14 @@ pub struct Booted {
     pub before: Vec<String>,
 }
 
+/// What a rung would send, to read: step after step, and of a step the later lines only where the earlier do not hold.
+/// `Err`: it sends nothing, and why.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Shown {
+    pub way: &'static str,
+    pub sends: Result<Vec<Vec<String>>, String>,
+}
+
 /// Where the walk stands.
 #[derive(Clone, Debug)]
 pub struct Ladder {

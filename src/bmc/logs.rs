@@ -84,14 +84,19 @@ pub fn entry(path: &str, entry: &wire::LogEntry) -> Option<Entry> {
     Some(Entry { id, at, severity: text(&entry.severity), message, message_id: text(&entry.message_id), sensor })
 }
 
+/// An entry of which only its path is known.
+pub fn nameless(path: &str) -> Entry {
+    let id = super::redfish::json::clean(link::last_segment(path));
+    Entry { id, at: None, severity: None, message: None, message_id: None, sensor: None }
+}
+
 /// A time that is none (`0000-00-00…`) is nothing.
 fn stamp(value: &Option<String>) -> Option<String> {
     text(value).filter(|t| !t.starts_with("0000"))
 }
 
-/// BMCs give their logs in either order: turned so that the newest is last. Clocks are set back and forth, so the
-/// majority of neighbours decides, and entries of one time keep their places.
-pub fn newest_last(mut entries: Vec<Entry>) -> Vec<Entry> {
+/// Whether entries stand with the newest first. Clocks are set back and forth, so the majority of neighbours decides.
+pub fn falls(entries: &[Entry]) -> bool {
     let time = |e: &Entry| e.at.as_deref().and_then(|t| OffsetDateTime::parse(t, &Rfc3339).ok());
     let number = |e: &Entry| e.id.trim_start_matches(|c: char| !c.is_ascii_digit()).parse::<u64>().ok();
     let mut balance = 0i64;
@@ -107,7 +112,12 @@ pub fn newest_last(mut entries: Vec<Entry>) -> Vec<Entry> {
             std::cmp::Ordering::Equal => 0,
         };
     }
-    if balance < 0 {
+    balance < 0
+}
+
+/// BMCs give their logs in either order: turned so that the newest is last. Entries of one time keep their places.
+pub fn newest_last(mut entries: Vec<Entry>) -> Vec<Entry> {
+    if falls(&entries) {
         entries.reverse();
     }
     entries

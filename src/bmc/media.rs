@@ -116,11 +116,41 @@ pub fn ejects(slot: &Slot) -> Vec<Write> {
     }
 }
 
-/// Whether the slot shows that very image. BMCs show the address as they got it, or its file alone.
+/// What a slot shows of an image that is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Held {
+    /// That very address.
+    This,
+    /// A file of that name without a place, or nothing: it may be another place's.
+    Perhaps,
+    Not,
+}
+
+/// BMCs show the address as they got it, its path, or its file alone. Two whole addresses that differ are two images.
+pub fn held(slot: &Slot, image: &str) -> Held {
+    let (shown, image) = (slot.image.as_deref().unwrap_or_default(), clean(image));
+    match (slot.inserted, whole(shown), whole(&image)) {
+        (false, ..) => Held::Not,
+        (true, Some(shown), Some(image)) if shown == image => Held::This,
+        (true, Some(_), Some(_)) => Held::Not,
+        _ if shown == image => Held::This,
+        _ if shown.is_empty() || link::last_segment(shown) == link::last_segment(&image) => Held::Perhaps,
+        _ => Held::Not,
+    }
+}
+
+/// Scheme, host and path; user and password are not shown by those who take them.
+fn whole(address: &str) -> Option<(String, String, &str)> {
+    let (scheme, rest) = address.split_once("://")?;
+    let (place, path) = rest.split_once('/')?;
+    let host = place.rsplit_once('@').map_or(place, |(_, host)| host);
+    Some((scheme.to_lowercase(), host.to_lowercase(), path))
+}
+
+/// Whether the slot, which was empty before, shows the image that was just put in, as far as it says.
 pub fn holds(slot: &Slot, image: &str) -> bool {
     let shown = slot.image.as_deref().unwrap_or_default();
-    slot.inserted
-        && (shown.is_empty() || shown == clean(image) || link::last_segment(shown) == link::last_segment(&clean(image)))
+    slot.inserted && (shown.is_empty() || link::last_segment(shown) == link::last_segment(&clean(image)))
 }
 
 #[cfg(test)]
@@ -169,6 +199,22 @@ mod tests {
         let ext = of("EXT1", json!({})).unwrap();
         assert!(inserts(&ext, "http://h/x.iso").iter().all(|w| w.method == "PATCH" && w.path == "/m/EXT1"));
         assert_eq!(ejects(&ext)[0].body, json!({"Image": null, "Inserted": false}));
+    }
+
+    #[test]
+    fn the_same_file_of_another_place_is_another_image() {
+        let shown =
+            |image: Value| held(&of("CD", json!({"Inserted": true, "Image": image})).unwrap(), "http://b/i/x.iso");
+        assert_eq!(shown(json!("http://b/i/x.iso")), Held::This);
+        assert_eq!(shown(json!("HTTP://B/i/x.iso")), Held::This);
+        for other in ["http://a/i/x.iso", "http://b/x.iso", "https://b/i/x.iso", "y.iso"] {
+            assert_eq!(shown(json!(other)), Held::Not, "{other}");
+        }
+        for part in [json!("x.iso"), json!("/i/x.iso"), json!("b:/i/x.iso"), json!(null)] {
+            assert_eq!(shown(part.clone()), Held::Perhaps, "{part}");
+        }
+        let signed = of("CD", json!({"Inserted": true, "Image": "http://b/x.iso"})).unwrap();
+        assert_eq!(held(&signed, "http://me:word@b/x.iso"), Held::This);
     }
 
     #[test]

@@ -1,5 +1,5 @@
 //! Level 3: driving a machine through its BMC over Redfish or IPMI. Knows `model` only; reports, never decides, never
-//! prints. [`driver`] walks a node's endpoints and joins both ways behind one [`Client`]; `either` is what both know of the BMC.
+//! prints. [`driver`] walks a node's endpoints and joins both ways behind one [`Client`]; `either` and `users` are what both know of the BMC.
 //!
 //! Pure: [`boot`], [`order`] and [`reset`] (which request brings a wish about), [`ladder`] (which way comes next), [`read`] (resources → facts), [`identity`] (is this
 //! the machine of the inventory?), [`link`] (where a foreign link may lead), [`quirks`], [`proof`] (a password is tried at
@@ -35,7 +35,9 @@ pub mod sensors;
 mod settle;
 pub mod tls;
 pub mod tls_offer;
+mod users;
 pub mod volumes;
 
 pub use client::{Leave, Leftover, Login, NoLedger, Options, Passwords, RequestLine, SessionLedger};
 pub use driver::{Client, Keep};
+pub use reset::Wish;

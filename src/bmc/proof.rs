@@ -2,19 +2,55 @@
 //!
 //! A wrong password that goes to a whole fleet locks every BMC of it: three tries lock a Supermicro X13 for 30 s, an
 //! iDRAC8 for 600 s. So the first log-in with a password goes alone. Accepted, the others follow side by side; refused,
-//! none of them is sent.
+//! none of them is sent. An account that is locked, or may not log in, is one machine's own matter and says nothing of the
+//! password: the next one is the first then. A few such in a row are no accident any more, and end it as a refusal does.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::{
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
 
 use crate::model::{Failure, failure::Cause};
 
-#[derive(Debug, Default)]
+/// For those who try the same password before.
+const TURN: Duration = Duration::from_secs(90);
+/// Machines of a group that may turn the account away before the password is held for the reason.
+const TURNED_AWAY: usize = 3;
+
+#[derive(Debug)]
 enum State {
-    #[default]
-    Unknown,
+    /// These nodes' BMCs turned the account away, without a word on the password.
+    Unknown(Vec<String>),
     Accepted,
-    /// By this node's BMC.
-    Refused(String),
+    /// By these nodes' BMCs.
+    Refused(Vec<String>),
+}
+
+impl Default for State {
+    fn default() -> Self {
+        State::Unknown(Vec::new())
+    }
+}
+
+/// What an answer to a log-in says of the password.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    Right,
+    Wrong,
+    /// The account is locked, expired or may not log in there: nothing of the password.
+    Account,
+    Nothing,
+}
+
+impl Verdict {
+    /// Where nothing more is known than how the log-in ended.
+    pub fn of<T>(result: &Result<T, Failure>) -> Verdict {
+        match result {
+            Ok(_) => Verdict::Right,
+            Err(failure) if failure.cause == Cause::Unauthorized => Verdict::Wrong,
+            Err(_) => Verdict::Nothing,
+        }
+    }
 }
 
 /// One password of one group. As old as the loaded password: nothing of it outlives the process.
@@ -44,12 +80,20 @@ impl Proof {
     /// all others waiting.
     ///
     /// # Errors
-    /// The password was refused already: it is not tried here.
+    /// The password was refused already: it is not tried here. `Deadline`: whoever tries it before gives no answer.
     pub async fn turn(&self, node: &str, user: &str) -> Result<Turn<'_>, Failure> {
+        self.turn_within(TURN, node, user).await
+    }
+
+    async fn turn_within(&self, limit: Duration, node: &str, user: &str) -> Result<Turn<'_>, Failure> {
         if let Some(known) = self.known(node, user) {
             return known.map(|()| Turn { proof: self, alone: None });
         }
-        let alone = self.turn.lock().await;
+        let Ok(alone) = tokio::time::timeout(limit, self.turn.lock()).await else {
+            let why =
+                format!("another machine tries the same password, and gave no answer within {} s", limit.as_secs());
+            return Err(Failure::new(Cause::Deadline, format!("{node}: log in at its BMC"), why));
+        };
         match self.known(node, user) {
             Some(known) => known.map(|()| Turn { proof: self, alone: None }),
             None => Ok(Turn { proof: self, alone: Some(alone) }),
@@ -58,13 +102,19 @@ impl Proof {
 
     fn known(&self, node: &str, user: &str) -> Option<Result<(), Failure>> {
         match &*self.state() {
-            State::Unknown => None,
+            State::Unknown(_) => None,
             State::Accepted => Some(Ok(())),
             State::Refused(by) => {
                 let user = super::redfish::json::clean(user);
-                let why = format!("the BMC of {by} refused this password for `{user}`: it was not tried here");
+                let (names, left_out) = (by.join(", "), by.iter().map(|n| format!("'!{n}'")).collect::<Vec<_>>());
+                let why = match by.len() {
+                    1 => format!("the BMC of {names} refused this password for `{user}`: it was not tried here"),
+                    n => format!("{n} BMCs in a row ({names}) turned `{user}` away: its password was not tried here"),
+                };
+                let why = format!("{why}. If only that one differs, leave it out with {}", left_out.join(" "));
                 let failure = Failure::new(Cause::Unauthorized, format!("{node}: log in at its BMC"), why);
-                Some(Err(failure.next(format!("rackctl bmc info {node}"))))
+                let first = by.first().map_or(node, String::as_str);
+                Some(Err(failure.next(format!("rackctl bmc info {first}"))))
             }
         }
     }
@@ -77,15 +127,23 @@ impl Turn<'_> {
     }
 
     /// What came of the log-in. Only an answer about the password says something of it.
-    pub fn settle<T>(self, node: &str, result: &Result<T, Failure>) {
+    pub fn settle(self, node: &str, verdict: Verdict) {
         let mut state = self.proof.state();
-        match (result, &*state) {
-            (Ok(_), State::Unknown) => *state = State::Accepted,
-            // Once it was right somewhere, a refusal is this machine's own matter.
-            (Err(failure), State::Unknown) if failure.cause == Cause::Unauthorized => {
-                *state = State::Refused(node.to_owned());
+        // Once it was right somewhere, a refusal is this machine's own matter.
+        let State::Unknown(away) = &mut *state else { return };
+        match verdict {
+            Verdict::Right => *state = State::Accepted,
+            Verdict::Wrong => *state = State::Refused(vec![node.to_owned()]),
+            Verdict::Account => {
+                if !away.iter().any(|known| known == node) {
+                    away.push(node.to_owned());
+                }
+                if away.len() >= TURNED_AWAY {
+                    let by = std::mem::take(away);
+                    *state = State::Refused(by);
+                }
             }
-            _ => {}
+            Verdict::Nothing => {}
         }
     }
 }
@@ -118,7 +176,7 @@ mod tests {
             tokio::time::sleep(Duration::from_millis(20)).await;
             now.fetch_sub(1, Ordering::SeqCst);
             let result = answer(number);
-            turn.settle(&node, &result);
+            turn.settle(&node, Verdict::of(&result));
             result
         };
         let results = futures_util::future::join_all((0..40).map(one)).await;
@@ -163,7 +221,43 @@ mod tests {
         let proof = Proof::default();
         drop(proof.turn("n1", "root").await);
         let turn = tokio::time::timeout(Duration::from_secs(1), proof.turn("n2", "root")).await.unwrap().unwrap();
-        turn.settle("n2", &Ok(()));
+        turn.settle("n2", Verdict::Right);
         assert!(proof.accepted());
+    }
+
+    #[tokio::test]
+    async fn an_account_that_is_locked_on_one_machine_says_nothing_of_the_password() {
+        let proof = Proof::default();
+        for (node, verdict) in [("n0", Verdict::Account), ("n1", Verdict::Nothing), ("n2", Verdict::Right)] {
+            let turn = proof.turn(node, "root").await.unwrap();
+            assert!(turn.is_first(), "{node} goes alone");
+            turn.settle(node, verdict);
+        }
+        assert!(proof.accepted());
+    }
+
+    #[tokio::test]
+    async fn a_few_machines_that_turn_the_account_away_end_the_trying_and_are_named() {
+        let proof = Proof::default();
+        for node in ["n0", "n0", "n1", "n2"] {
+            proof.turn(node, "root").await.unwrap().settle(node, Verdict::Account);
+        }
+        let told = proof.turn("n3", "root").await.err().unwrap();
+        assert_eq!(told.cause, Cause::Unauthorized);
+        assert!(told.why.contains("(n0, n1, n2)") && told.why.contains("'!n0' '!n1' '!n2'"), "{told}");
+        let wrong = Proof::default();
+        wrong.turn("n7", "root").await.unwrap().settle("n7", Verdict::Wrong);
+        let told = wrong.turn("n8", "root").await.err().unwrap();
+        assert!(told.why.contains("the BMC of n7 refused") && told.why.contains("'!n7'"), "{told}");
+        assert_eq!(told.next.as_deref(), Some("rackctl bmc info n7"));
+    }
+
+    #[tokio::test]
+    async fn whoever_waits_for_one_that_never_answers_does_not_wait_for_ever() {
+        let proof = Proof::default();
+        let _held = proof.turn("n0", "root").await.unwrap();
+        let late = proof.turn_within(Duration::from_millis(50), "n1", "root").await.err().unwrap();
+        assert_eq!(late.cause, Cause::Deadline);
+        assert!(late.why.contains("another machine tries the same password"), "{late}");
     }
 }

@@ -11,7 +11,7 @@ use ring::rand::{SecureRandom, SystemRandom};
 use rustls::{
     CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme,
     client::{
-        WebPkiServerVerifier,
+        Resumption, WebPkiServerVerifier,
         danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
     },
     crypto::{CryptoProvider, verify_tls13_signature_with_raw_key},
@@ -29,6 +29,9 @@ use crate::model::{Failure, failure::Cause, fleet::Trust};
 
 /// Connect and handshake of [`probe_pin`], each.
 const PROBE_SECONDS: u64 = 10;
+/// Sessions that may be taken up again: a client talks to one BMC over two connections. The library's own 256 are room
+/// for 32 hosts, made beforehand for each of thousands of clients.
+const SESSIONS: usize = 8;
 
 /// What the last handshake showed: the way out of rustls for both fingerprints.
 #[derive(Clone, Debug, Default)]
@@ -169,7 +172,9 @@ pub fn config(node: &str, trust: &Trust) -> Result<(ClientConfig, Seen), Failure
 fn build(rule: Rule, seen: Seen, provider: Arc<CryptoProvider>) -> Result<ClientConfig, rustls::Error> {
     let verifier = Arc::new(Verifier { rule, seen, provider: provider.clone() });
     let builder = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
-    Ok(builder.dangerous().with_custom_certificate_verifier(verifier).with_no_client_auth())
+    let mut config = builder.dangerous().with_custom_certificate_verifier(verifier).with_no_client_auth();
+    config.resumption = Resumption::in_memory_sessions(SESSIONS);
+    Ok(config)
 }
 
 /// The pin that a BMC shows now, for `bmc trust`: a person compares it. The peer proves that it holds the key.
@@ -301,7 +306,8 @@ pub async fn untrusted(
                  the BMC or its certificate was really replaced",
                 clean(expected)
             );
-            Failure::new(Cause::Untrusted, what, why).next(format!("{command} --fingerprint {pin}"))
+            // Without the key that was just seen: pasted, it would pin whoever answers. The verb shows it and asks.
+            Failure::new(Cause::Untrusted, what, why).next(command)
         }
         (Trust::Ca(_), Some(pin)) => {
             let why = format!("{} (its public key is {pin})", explain(error));

@@ -47,16 +47,23 @@ pub fn plan(globals: &Globals, args: &PlanArgs) -> Result<Exit, Stop> {
                 Failure::new(Cause::Local, format!("write the plan to {}", path.display()), e.to_string())
             })?;
         }
+        let mut asked = Vec::new();
         if globals.format.is_for_people() {
             let mut text = output::plan::text(&place, &prepared.plan);
             if args.requests {
-                text.push_str(&requests::text(&session, &prepared.plan, &passwords).await?);
+                let (requests, ends) = requests::text(&session, &prepared.plan, &passwords).await?;
+                text.push_str(&requests);
+                asked = ends;
             }
             stdout::print(&text)?;
         } else {
             stdout::print(&globals.format.render_one(&value, |_| output::plan::text(&place, &prepared.plan)))?;
         }
         too_many_wipes(&prepared.plan, args.max_wipes)?;
+        if asked.iter().any(Result::is_err) {
+            let exit = Exit::combine(asked.iter().map(|e| e.as_ref().err().map_or(Exit::Done, |f| Exit::of(f.cause))));
+            return Err(Stop { exit, failures: asked.into_iter().filter_map(Result::err).collect() });
+        }
         Ok(refusal_exit(&session.fleet, &prepared.plan))
     })
 }

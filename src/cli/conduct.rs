@@ -10,6 +10,7 @@ use tokio::sync::{mpsc, watch};
 
 use super::{
     globals::Globals,
+    interrupt,
     session::{Session, settles, stop},
 };
 use crate::{
@@ -229,24 +230,13 @@ async fn wait_ready(events: &mut mpsc::Receiver<NetbootEvent>) -> Result<(), Fai
 
 /// The first ^C drains, the second one stops at once.
 pub async fn signals(to: mpsc::Sender<Outside>) {
-    use tokio::signal::unix::{SignalKind, signal};
-    let (Ok(mut int), Ok(mut term), Ok(mut hup)) =
-        (signal(SignalKind::interrupt()), signal(SignalKind::terminate()), signal(SignalKind::hangup()))
-    else {
-        return;
-    };
-    let mut times = 0;
-    loop {
-        tokio::select! { _ = int.recv() => {}, _ = term.recv() => {}, _ = hup.recv() => {} }
-        times += 1;
-        if times > 1 {
-            stdout::note("stopped at once; go on with: rackctl resume");
-            std::process::exit(i32::from(Exit::Interrupted.code()));
-        }
-        stdout::note("interrupted: finishing what is in hand (again to stop at once)");
-        if to.send(Outside::Interrupt).await.is_err() {
-            return;
-        }
+    let first = "interrupted: finishing what is in hand (again to stop at once)";
+    let Ok(ear) = interrupt::listen(first, "stopped at once; go on with: rackctl resume") else { return };
+    let mut told = ear.told();
+    // What a run puts away at its end is not to be cut off by a first ^C.
+    ear.for_good();
+    if told.wait_for(|told| *told).await.is_ok() {
+        let _ = to.send(Outside::Interrupt).await;
     }
 }
 

@@ -34,7 +34,7 @@ pub fn run(globals: &Globals, args: &Diff) -> Result<Exit, Stop> {
     session.enter(&names)?;
     let facts = block_on(async {
         let passwords = session.passwords(&names).await?;
-        let mut asking = session.asking(&passwords, true)?;
+        let (mut asking, _ear) = session.asking(&passwords, true)?;
         asking.baselines = true;
         Ok(observe::facts(&session.fleet, &names, &asking).await?)
     })?;
@@ -96,7 +96,7 @@ fn compare(node: &Node, seen: &NodeFacts, cluster: Option<&Cluster>, facts: &Fac
             }
             if let Some(want) = node.root_disk().and_then(|(_, rule)| rule.serial.clone()) {
                 let shown: Vec<&str> = bmc.drives.iter().filter_map(|d| d.serial.as_deref()).collect();
-                if !shown.is_empty() && !shown.contains(&want.as_str()) {
+                if !shown.is_empty() && !shown.contains(&want.as_str()) && !bmc.drives_unread() {
                     differ("disks.root", want, shown.join(", "));
                 }
             }

@@ -3,7 +3,6 @@
 
 use std::time::Duration;
 
-use futures_util::{StreamExt, stream};
 use serde::Serialize;
 use serde_json::{Value, json};
 
@@ -11,12 +10,15 @@ use super::{
     apply::{self, Order},
     args::{act::Inspect, run::Limits},
     globals::Globals,
-    manifest, seen,
+    interrupt, looks, manifest, seen,
     session::{Session, block_on, stop},
     targets::{self, Nothing},
 };
 use crate::{
-    bmc::inspect::{self, Findings},
+    bmc::{
+        self,
+        inspect::{self, Findings},
+    },
     model::{
         Failure, Fleet,
         facts::{BmcFacts, HardwareFacts},
@@ -65,22 +67,15 @@ pub fn inspect(globals: &Globals, args: &Inspect) -> Result<Exit, Stop> {
     session.enter(&names)?;
     let looked: Vec<Looked> = block_on(async {
         let passwords = session.passwords(&names).await?;
-        let (session, passwords) = (&session, &passwords);
-        Ok(stream::iter(names.iter().map(|name| async move {
-            let looked = async {
-                let node = session.node(name)?;
-                let client = session.bmc(node, passwords, LOOK).await?;
-                let facts = client.facts().await;
-                let _ = client.close().await;
-                let facts = facts?;
-                let findings = inspect::findings(node, &facts);
-                Ok((Seen::Facts(Box::new(facts)), findings))
-            }
-            .await;
-            (name.clone(), looked)
-        }))
-        .buffered(session.concurrency.max(1))
-        .collect()
+        let ear = interrupt::looks()?;
+        let stopped = ear.told();
+        Ok(looks::each(&names, session.concurrency, async |name| {
+            let node = session.node(name)?;
+            let look = async |client: &bmc::Client| client.facts().await;
+            let facts = session.look(node, &passwords, LOOK, &stopped, look).await?;
+            let findings = inspect::findings(node, &facts);
+            Ok((Seen::Facts(Box::new(facts)), findings))
+        })
         .await)
     })?;
     show(globals, &looked)?;
@@ -179,7 +174,7 @@ fn end(looked: Vec<Looked>, written: Vec<Failure>, first: Exit) -> Result<Exit, 
         (first, false) => first,
     };
     let failures: Vec<Failure> = looked.into_iter().filter_map(|(_, l)| l.err()).chain(written).collect();
-    if failures.is_empty() { Ok(exit) } else { Err(Stop { exit, failures }) }
+    if failures.is_empty() { Ok(exit) } else { Err(Stop { exit, failures: looks::once(failures) }) }
 }
 
 fn item((name, looked): &Looked) -> Value {

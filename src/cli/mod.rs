@@ -28,10 +28,12 @@ pub mod get;
 pub mod globals;
 pub mod image;
 pub mod inspect;
+pub mod interrupt;
 pub mod lab;
 pub mod limit;
 pub mod lock;
 pub mod logs;
+pub mod looks;
 pub mod man;
 mod manifest;
 pub mod opened;
@@ -88,6 +90,7 @@ pub fn main() -> ExitCode {
     match run(&cli) {
         Ok(exit) => exit.into(),
         Err(stop) => {
+            let stop = looks::by_time(stop, cli.globals.timeout);
             report(&stop, color);
             stop.exit.into()
         }

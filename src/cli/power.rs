@@ -1,8 +1,7 @@
 //! `power` and `boot`: short looks and changes over a selection, each verified.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
-use futures_util::{StreamExt, stream};
 use serde_json::json;
 
 use super::{
@@ -11,7 +10,7 @@ use super::{
         act::{Boot, BootVerb, Power, PowerVerb},
     },
     globals::Globals,
-    seen,
+    interrupt, looks, requests, seen,
     session::{Session, block_on, stop},
     short::{self, Short},
     targets::{self, Nothing},
@@ -23,10 +22,11 @@ use crate::{
         facts::{NodeFacts, Observed},
         failure::Cause,
         fleet::Node,
-        goal::Goal,
-        power::{BootOverride, OverrideFor, PowerAction, PowerState},
+        goal::{Goal, Scope},
+        power::{PowerAction, PowerState},
     },
     output::{Exit, Stop, Table, resource, stdout},
+    plan::StepKind,
     run::clock,
 };
 
@@ -45,8 +45,9 @@ pub fn power(globals: &Globals, args: &Power) -> Result<Exit, Stop> {
     let Some((action, options)) = args.verb.action() else { return status(globals, targets) };
     let force = options.force;
     let wait = !options.no_wait;
+    let goal = |nodes| Goal::Power { nodes, action, force, wait, lose_quorum: options.lose_quorum };
     if options.dry_run {
-        return preview(globals, targets, bmc::client::Operation::Reset(action));
+        return preview(globals, targets, &goal);
     }
     let verb = match action {
         PowerAction::On => "power on",
@@ -54,7 +55,6 @@ pub fn power(globals: &Globals, args: &Power) -> Result<Exit, Stop> {
         PowerAction::PowerCycle => "power cycle",
         PowerAction::GracefulRestart | PowerAction::ForceRestart => "power reset",
     };
-    let goal = |nodes| Goal::Power { nodes, action, force, wait, lose_quorum: options.lose_quorum };
     let ask = (action != PowerAction::On && !options.yes).then_some(verb);
     let short = Short {
         heading: "POWER",
@@ -63,6 +63,7 @@ pub fn power(globals: &Globals, args: &Power) -> Result<Exit, Stop> {
         secret: None,
         stagger: options.stagger.unwrap_or_default(),
         patience: limit,
+        limit: globals.timeout,
         hint: if verb == "power off" && !force { "; --force cuts the power" } else { "" },
     };
     short::run(globals, targets, Nothing::IsRefused, &short, &goal)
@@ -76,8 +77,11 @@ fn status(globals: &Globals, targets: &Targets) -> Result<Exit, Stop> {
     block_on(async {
         let passwords = session.passwords(&names).await?;
         let left = session.left_open()?;
+        let ear = interrupt::looks()?;
+        let stopped = ear.told();
         let rows = rows(&session, &names, async |node| {
-            let state = session.power(node, &passwords, LOOK, !left.contains(&node.name)).await?;
+            let swept = !left.contains(&node.name);
+            let state = session.power(node, &passwords, LOOK, swept, &stopped).await?;
             Ok(resource::power_word(state).to_owned())
         })
         .await;
@@ -98,22 +102,18 @@ pub fn boot(globals: &Globals, args: &Boot) -> Result<Exit, Stop> {
             if let Some(url) = url {
                 fit(target, url)?;
             }
-            if *dry_run {
-                let lasts = if *persistent { OverrideFor::Persistent } else { OverrideFor::Once };
-                let wanted = match target {
-                    crate::model::power::BootTarget::None => BootOverride::CLEARED,
-                    target => BootOverride { target, lasts, mode: None },
-                };
-                return preview(globals, targets, bmc::client::Operation::SetBoot(wanted));
-            }
             let goal = |nodes| Goal::Boot { nodes, target, persistent: *persistent, url: url.clone() };
+            if *dry_run {
+                return preview(globals, targets, &goal);
+            }
             let short = Short {
                 heading: "BOOT",
                 field: "boot",
                 ask: None,
                 secret: None,
                 stagger: Duration::ZERO,
-                patience: CHANGE,
+                patience: globals.timeout.map_or(CHANGE, |limit| limit.min(CHANGE)),
+                limit: globals.timeout,
                 hint: "",
             };
             short::run(globals, targets, Nothing::IsRefused, &short, &goal)
@@ -130,10 +130,11 @@ fn boot_show(globals: &Globals, targets: &Targets) -> Result<Exit, Stop> {
     let left = crate::run::boot_left(session.store.as_ref(), "", &names).map_err(|e| stop(&e))?;
     block_on(async {
         let passwords = session.passwords(&names).await?;
+        let ear = interrupt::looks()?;
+        let stopped = ear.told();
         let rows = rows(&session, &names, async |node| {
-            let client = session.bmc(node, &passwords, LOOK).await?;
-            let shown = client.boot_shown().await;
-            let _ = client.close().await;
+            let look = async |client: &bmc::Client| client.boot_shown().await;
+            let shown = session.look(node, &passwords, LOOK, &stopped, look).await;
             let undo: Vec<String> = left.get(&node.name).into_iter().flatten().map(bmc::ladder::Undo::words).collect();
             match undo.is_empty() {
                 true => shown,
@@ -161,19 +162,6 @@ fn fit(target: crate::model::power::BootTarget, url: &str) -> Result<(), Stop> {
         Ok(())
     } else {
         Err(wrong(format!("`{}` is no address of the form http://… or https://…", bmc::redfish::json::clean(url))))
-    }
-}
-
-/// What is looked at over a selection.
-struct Work {
-    heading: &'static str,
-    field: &'static str,
-    nothing: Nothing,
-}
-
-impl Work {
-    fn looking(heading: &'static str, field: &'static str) -> Work {
-        Work { heading, field, nothing: Nothing::MeansAll }
     }
 }
 
@@ -212,67 +200,41 @@ fn quorum_lost(fleet: &Fleet, names: &[String], installed: &[&str]) -> Vec<Strin
     lines
 }
 
+/// Between what a row says and what could not be seen of it.
+pub(super) const WARNING: &str = "; warning: ";
+
 /// What `get` shows from now on; only over an older look, for power alone says little of a machine.
 pub(super) fn remember(session: &Session, rows: &[Row]) {
+    let known: BTreeMap<&str, PowerState> = rows
+        .iter()
+        .filter_map(|(name, row)| {
+            let word = row.as_ref().ok()?;
+            match word.split_once(WARNING).map_or(word.as_str(), |(word, _)| word) {
+                "on" => Some((name.as_str(), PowerState::On)),
+                "off" => Some((name.as_str(), PowerState::Off)),
+                _ => None,
+            }
+        })
+        .collect();
     let Ok(observed) = session.store.observed() else { return };
+    let now = clock::unix_ms();
+    let mut fresh = Vec::new();
     for (name, _, value) in observed {
-        let power = match rows.iter().find(|(n, _)| *n == name) {
-            Some((_, Ok(word))) if word == "on" => PowerState::On,
-            Some((_, Ok(word))) if word == "off" => PowerState::Off,
-            _ => continue,
-        };
+        let Some(power) = known.get(name.as_str()) else { continue };
         let Ok(mut facts) = serde_json::from_value::<NodeFacts>(value) else { continue };
-        let now = clock::unix_ms();
         let Some(Observed { at, value: Ok(bmc) }) = facts.bmc.as_mut() else { continue };
-        (bmc.power, *at) = (power, now);
-        // Lost, it costs nothing but freshness.
+        (bmc.power, *at) = (*power, now);
         if let Ok(value) = serde_json::to_value(&facts) {
-            let _ = session.store.put_observed(&name, now, &value);
+            fresh.push((name, value));
         }
     }
-}
-
-type Doing<'a> = std::pin::Pin<Box<dyn Future<Output = Result<String, Failure>> + Send + 'a>>;
-
-/// One look over a selection. What changes machines is a run: [`short`].
-fn over(
-    globals: &Globals,
-    targets: &Targets,
-    work: Work,
-    operation: impl for<'a> Fn(&'a bmc::Client) -> Doing<'a> + Send + Sync,
-) -> Result<Exit, Stop> {
-    let session = Session::open(globals)?;
-    let status = seen::status_for(globals, &session.fleet, targets)?;
-    let names = targets::nodes(&session.fleet, &status, targets, work.nothing)?;
-    session.enter(&names)?;
-    block_on(async {
-        let passwords = session.passwords(&names).await?;
-        let rows = rows(&session, &names, async |node| {
-            let client = session.bmc(node, &passwords, LOOK).await?;
-            let result = operation(&client).await;
-            let _ = client.close().await;
-            result
-        })
-        .await;
-        show(globals, rows, work.heading, work.field)
-    })
+    // Lost, it costs nothing but freshness.
+    let _ = session.store.put_all_observed(now, &fresh);
 }
 
 /// A row of each node, in the order of the names; so many at a time as the operator allows.
 async fn rows(session: &Session, names: &[String], look: impl AsyncFn(&Node) -> Result<String, Failure>) -> Vec<Row> {
-    let look = &look;
-    let mut rows: Vec<(usize, Row)> = stream::iter(names.iter().enumerate().map(|(place, name)| async move {
-        let row = match session.node(name) {
-            Ok(node) => look(node).await,
-            Err(failure) => Err(failure),
-        };
-        (place, (name.clone(), row))
-    }))
-    .buffer_unordered(session.concurrency.max(1))
-    .collect()
-    .await;
-    rows.sort_by_key(|(place, _)| *place);
-    rows.into_iter().map(|(_, row)| row).collect()
+    looks::each(names, session.concurrency, async |name| look(session.node(name)?).await).await
 }
 
 pub(super) fn show(globals: &Globals, rows: Vec<Row>, heading: &str, field: &str) -> Result<Exit, Stop> {
@@ -280,7 +242,10 @@ pub(super) fn show(globals: &Globals, rows: Vec<Row>, heading: &str, field: &str
         .iter()
         .map(|(name, result)| {
             let status = match result {
-                Ok(value) => json!({ field: value }),
+                Ok(value) => match value.split_once(WARNING) {
+                    Some((value, warning)) => json!({ field: value, "warning": warning }),
+                    None => json!({ field: value }),
+                },
                 Err(failure) => json!({ "failure": failure }),
             };
             json!({ "apiVersion": "rackctl.dev/v1alpha1", "kind": "Node", "metadata": { "name": name }, "spec": {}, "status": status })
@@ -295,21 +260,38 @@ pub(super) fn show(globals: &Globals, rows: Vec<Row>, heading: &str, field: &str
             table
         })?;
     }
-    let exit = Exit::combine(rows.iter().map(|(_, r)| r.as_ref().err().map_or(Exit::Done, |f| Exit::of(f.cause))));
-    let failures: Vec<Failure> = rows.into_iter().filter_map(|(_, r)| r.err()).collect();
-    if failures.is_empty() { Ok(exit) } else { Err(Stop { exit, failures }) }
+    looks::end(rows)
 }
 
-/// What would be sent, with nothing sent but reads.
-fn preview(globals: &Globals, targets: &Targets, operation: bmc::client::Operation) -> Result<Exit, Stop> {
-    let work = Work { nothing: Nothing::IsRefused, ..Work::looking("REQUESTS", "requests") };
-    over(globals, targets, work, move |client| {
-        Box::pin(async move {
-            let requests = client.preview(&[operation]).await?.into_iter().next().unwrap_or(Ok(Vec::new()));
-            let lines =
-                requests.map_err(|why| Failure::new(Cause::Refused, format!("{}: preview", client.node()), why))?;
-            Ok(lines.join("; "))
+/// What would be sent, and what would be refused, by the same plan and the same decisions as the sending. Nothing is
+/// locked, written or sent but reads.
+fn preview(globals: &Globals, targets: &Targets, goal: &dyn Fn(Scope) -> Goal) -> Result<Exit, Stop> {
+    let session = Session { read_only: true, ..Session::open(globals)? };
+    let status = seen::status_for(globals, &session.fleet, targets)?;
+    let names = targets::nodes(&session.fleet, &status, targets, Nothing::IsRefused)?;
+    let goal = goal(Scope(names));
+    let names = &goal.scope().0;
+    session.enter(names)?;
+    let left = crate::run::boot_left(session.store.as_ref(), "", names).map_err(|e| stop(&e))?;
+    block_on(async {
+        let passwords = session.passwords(names).await?;
+        let plan = short::planned(&session, names, &goal, &passwords).await?;
+        let refused: BTreeMap<&str, Failure> = short::refusals(&plan).collect();
+        let kinds: BTreeMap<&str, &StepKind> =
+            plan.tracks.iter().filter_map(|t| Some((t.subject.name(), &t.steps.first()?.kind))).collect();
+        let ear = interrupt::looks()?;
+        let stopped = ear.told();
+        let rows = rows(&session, names, async |node| {
+            if let Some(failure) = refused.get(node.name.as_str()) {
+                return Err(failure.clone());
+            }
+            let Some(kind) = kinds.get(node.name.as_str()) else { return Ok(String::new()) };
+            let undo = left.get(&node.name).map(Vec::as_slice).unwrap_or_default();
+            let ask = async |client: &bmc::Client| requests::of_short(client, node, kind, undo).await;
+            session.look(node, &passwords, LOOK, &stopped, ask).await
         })
+        .await;
+        show(globals, rows, "REQUESTS", "requests")
     })
 }
 

@@ -42,10 +42,12 @@ pub async fn prepare(
     built: Option<Built>,
 ) -> Result<Prepared, Failure> {
     let names = &goal.scope().0;
-    let mut asking = session.asking(passwords, true)?;
+    let (mut asking, ear) = session.asking(passwords, true)?;
     asking.baselines = matches!(goal, Goal::Apply { .. } | Goal::Install { .. } | Goal::Baseline { .. });
     let fleet = &session.fleet;
     let mut facts = observe::facts(fleet, names, &asking).await?;
+    // What comes now may take minutes, and ^C may end it.
+    drop(ear);
     let built = match built {
         Some(built) => built,
         // For machines whose BMC answers alone: building takes a minute, and the others are refused in any case.

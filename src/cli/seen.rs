@@ -44,7 +44,8 @@ pub fn status(globals: &Globals, fleet: &Fleet, now: UnixMs, refresh: bool) -> R
         session.enter(&names)?;
         let facts = block_on(async {
             let passwords = session.passwords(&names).await?;
-            Ok(observe::facts(fleet, &names, &session.asking(&passwords, true)?).await?)
+            let (asking, _ear) = session.asking(&passwords, true)?;
+            Ok(observe::facts(fleet, &names, &asking).await?)
         })?;
         for (name, observed) in &facts.clusters {
             let mut view = ClusterView { observed: Some(observed.at), ..ClusterView::default() };

@@ -13,6 +13,7 @@ pub(super) use super::opened::{named, store_path};
 use super::{
     ask,
     globals::Globals,
+    interrupt,
     opened::{self, Opened},
 };
 use crate::{
@@ -28,7 +29,7 @@ use crate::{
     run::{
         clock, netns,
         observe::Asking,
-        sessions::{self, LogIn},
+        sessions::{self, LogIn, Stopped, Until},
     },
     secrets,
     store::{Fence, Holder, Store, StoreError},
@@ -259,8 +260,10 @@ impl Session {
         })
     }
 
-    pub fn asking(&self, passwords: &Arc<bmc::Passwords>, bmcs: bool) -> Result<Asking, Failure> {
-        Ok(Asking {
+    /// Until the ear goes, ^C ends the asking and not the program.
+    pub fn asking(&self, passwords: &Arc<bmc::Passwords>, bmcs: bool) -> Result<(Asking, interrupt::Ear), Failure> {
+        let ear = interrupt::looks()?;
+        let asking = Asking {
             passwords: Arc::clone(passwords),
             store: Arc::clone(&self.store),
             read_only: self.read_only,
@@ -269,7 +272,9 @@ impl Session {
             observer: self.observer(),
             bmcs,
             baselines: false,
-        })
+            stopped: ear.told(),
+        };
+        Ok((asking, ear))
     }
 
     /// A log-in at one BMC.
@@ -281,10 +286,26 @@ impl Session {
     ) -> Result<bmc::Client, Failure> {
         let how = LogIn { read_only: self.read_only, deadline, observer: self.observer(), gate: None };
         let client = sessions::open(&self.store, node, passwords, how).await?;
-        for reason in client.skipped() {
-            stdout::note(&format!("{}: driven by {}; passed over: {reason}", node.name, client.endpoint()));
-        }
+        tell_detour(&client);
         Ok(client)
+    }
+
+    /// One look at one BMC, logged out of on every way out.
+    pub async fn look<T>(
+        &self,
+        node: &Node,
+        passwords: &bmc::Passwords,
+        deadline: std::time::Duration,
+        stopped: &Stopped,
+        operation: impl AsyncFnOnce(&bmc::Client) -> Result<T, Failure>,
+    ) -> Result<T, Failure> {
+        let how = LogIn { read_only: self.read_only, deadline, observer: self.observer(), gate: None };
+        let until = Until { stopped, limit: None };
+        sessions::look(&self.store, node, passwords, how, until, async |client: &bmc::Client| {
+            tell_detour(client);
+            operation(client).await
+        })
+        .await
     }
 
     /// A machine's power state, with as few requests as its BMC allows.
@@ -294,9 +315,10 @@ impl Session {
         passwords: &bmc::Passwords,
         deadline: std::time::Duration,
         swept: bool,
+        stopped: &Stopped,
     ) -> Result<PowerState, Failure> {
         let how = LogIn { read_only: self.read_only, deadline, observer: self.observer(), gate: None };
-        sessions::power(&self.store, node, passwords, how, swept).await
+        sessions::power(&self.store, node, passwords, how, swept, stopped).await
     }
 
     /// Nodes at whose BMCs somebody left a session: the next log-in there closes it.
@@ -330,6 +352,15 @@ impl Session {
         Ok(())
     }
 
+    /// As [`Session::sweep`], for whoever has no more time than that.
+    pub async fn sweep_within(&self, passwords: &bmc::Passwords, limit: std::time::Duration) {
+        match tokio::time::timeout(limit, self.sweep(passwords)).await {
+            Ok(Ok(())) => {}
+            Ok(Err(failure)) => stdout::note(&format!("warning: a session may be left open: {failure}")),
+            Err(_) => stdout::note("warning: sessions may be left open at BMCs: the next command closes them"),
+        }
+    }
+
     pub fn place(&self, globals: &Globals, names: &[String]) -> Place {
         let sites: BTreeSet<&str> =
             names.iter().filter_map(|n| self.fleet.nodes.get(n)).filter_map(|n| n.site.as_deref()).collect();
@@ -339,6 +370,13 @@ impl Session {
             site: globals.site.clone().or(site),
             revision: revision(&self.fleet),
         }
+    }
+}
+
+/// Which endpoint is driven, where that is not the first one.
+fn tell_detour(client: &bmc::Client) {
+    for reason in client.skipped() {
+        stdout::note(&format!("{}: driven by {}; passed over: {reason}", client.node(), client.endpoint()));
     }
 }
 

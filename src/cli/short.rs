@@ -1,7 +1,11 @@
 //! `power`, `boot set` and what `bmc` changes as what they are: short runs, under the same locks, refusals, budget, quorum guard and
 //! journal as every other, shown as one table.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use serde_json::Value;
 use tokio::sync::{mpsc, watch};
@@ -11,6 +15,7 @@ use super::{
     args::Targets,
     conduct,
     globals::Globals,
+    limit,
     power::{self, Row},
     seen,
     session::{Session, block_on, stop},
@@ -33,7 +38,7 @@ use crate::{
     },
     plan::{self, Known, Plan, StepKind, Subject},
     run::{self, Notice, Pace, World, WorldParts, clock, keys::Keys, observe},
-    store::{self, Draft, Fence, Holder, RecordKind, RunRecord, RunState, StoreError},
+    store::{self, Draft, Fence, Holder, Record, RecordKind, RunRecord, RunState, StoreError},
 };
 
 /// When it is first said what is waited for, and how often after that.
@@ -63,6 +68,8 @@ pub struct Short {
     pub secret: Option<Arc<Secret>>,
     pub stagger: Duration,
     pub patience: Duration,
+    /// Of the whole command: what has not ended by then gets a row that says so.
+    pub limit: Option<Duration>,
     /// What else could be done, behind the line that says what is waited for.
     pub hint: &'static str,
 }
@@ -116,7 +123,18 @@ pub fn plan_alone(
     })
 }
 
-async fn planned(
+/// Each machine that the plan refuses, and why.
+pub(super) fn refusals(plan: &Plan) -> impl Iterator<Item = (&str, Failure)> {
+    plan.refusals.iter().map(|refusal| {
+        let failure = Failure {
+            next: refusal.next.clone(),
+            ..Failure::new(Cause::Guard, format!("{}: {}", refusal.subject, plan.goal.word()), refusal.why.clone())
+        };
+        (refusal.subject.name(), failure)
+    })
+}
+
+pub(super) async fn planned(
     session: &Session,
     names: &[String],
     goal: &Goal,
@@ -169,20 +187,14 @@ async fn go(
     session.sweep(&passwords).await?;
     let plan = planned(session, names, goal, &passwords).await?;
     let mut rows: BTreeMap<String, Result<String, Failure>> = BTreeMap::new();
-    for refusal in &plan.refusals {
-        let failure = Failure {
-            next: refusal.next.clone(),
-            ..Failure::new(Cause::Guard, format!("{}: {}", refusal.subject, goal.word()), refusal.why.clone())
-        };
-        rows.insert(refusal.subject.name().to_owned(), Err(failure));
-    }
+    rows.extend(refusals(&plan).map(|(name, failure)| (name.to_owned(), Err(failure))));
     let mut outcome = Outcome::Succeeded;
     if !plan.is_empty() {
         outcome = carry_out(session, plan, short, id, fence, passwords, &mut rows).await?;
     }
-    let order = |name: &String| names.iter().position(|n| n == name);
+    let order: BTreeMap<&String, usize> = names.iter().enumerate().map(|(place, name)| (name, place)).collect();
     let mut rows: Vec<Row> = rows.into_iter().collect();
-    rows.sort_by_key(|(name, _)| order(name));
+    rows.sort_by_key(|(name, _)| order.get(name).copied());
     Ok((rows, outcome))
 }
 
@@ -195,15 +207,13 @@ async fn facts(
 ) -> Result<Facts, Stop> {
     let takes_away = goal.takes_away();
     let records = session.store.node_records().map_err(|e| stop(&e))?;
-    let installed: Vec<String> = names
-        .iter()
-        .filter(|n| records.iter().any(|(name, r)| name == *n && r.phase == InstallPhase::Installed))
-        .cloned()
-        .collect();
+    let running: BTreeSet<&String> =
+        records.iter().filter(|(_, r)| r.phase == InstallPhase::Installed).map(|(name, _)| name).collect();
+    let installed: Vec<String> = names.iter().filter(|n| running.contains(n)).cloned().collect();
     if !takes_away || installed.is_empty() {
         return Ok(Facts::default());
     }
-    let asking = session.asking(passwords, false)?;
+    let (asking, _ear) = session.asking(passwords, false)?;
     let mut facts = observe::facts(&session.fleet, &installed, &asking).await?;
     // A cluster that none of them belongs to has no say.
     facts.clusters.retain(|name, _| {
@@ -236,7 +246,10 @@ async fn carry_out(
     let begun = draft(RecordKind::RunStarted, serde_json::json!({ "plan": plan.hash() }));
     session.store.append(id, clock::unix_ms(), fence, begun).map_err(|e| stop(&e))?;
     session.store.create_run(&record).map_err(|e| stop(&e))?;
-    let patience_with_machines = patience(short.patience)?;
+    let ends_at = short.limit.map(limit::over_at);
+    let left = ends_at.map_or(Duration::MAX, |at| at.saturating_duration_since(std::time::Instant::now()));
+    // Its driver says more of a machine than that the time is over: it gives up first.
+    let patience_with_machines = patience(short.patience)?.min(left.max(Duration::from_secs(1)));
     let world = Arc::new(World::new(WorldParts {
         fleet: session.fleet.clone(),
         plan,
@@ -270,13 +283,22 @@ async fn carry_out(
     };
     let notify = |notice: Notice| patience.see(&notice);
     let pace = Pace { concurrency: session.concurrency, stagger: short.stagger, abort: false };
-    let ended = run::execute(Arc::clone(&world), &[], pace, outside, notify).await;
+    let running = run::execute(Arc::clone(&world), &[], pace, outside, notify);
+    let ended = match ends_at {
+        Some(at) => tokio::time::timeout_at((at + limit::LAST_WORDS).into(), running).await.ok(),
+        None => Some(running.await),
+    };
     patience.tasks.finish();
     background.shutdown().await;
-    session.sweep(&world.passwords()).await?;
+    match ended {
+        Some(_) => session.sweep(&world.passwords()).await?,
+        None => session.sweep_within(&world.passwords(), limit::LOG_OUTS).await,
+    }
+    let cut_off = ended.is_none();
     let (outcome, failures) = match ended {
-        Ok(ended) => (ended.outcome, ended.failures),
-        Err(failure) => (Outcome::Interrupted, vec![("run".to_owned(), failure)]),
+        Some(Ok(ended)) => (ended.outcome, ended.failures),
+        Some(Err(failure)) => (Outcome::Interrupted, vec![("run".to_owned(), failure)]),
+        None => (Outcome::Interrupted, Vec::new()),
     };
     let state = match outcome {
         Outcome::Succeeded => RunState::Succeeded,
@@ -293,28 +315,53 @@ async fn carry_out(
         Err(error) => stdout::note(&format!("warning: the run's end was not recorded: {error}")),
     }
     let records = session.store.journal(id).map_err(|e| stop(&e))?;
+    // The last of a step counts, of its ends, and the first of its failures.
+    let ends: BTreeMap<&str, &Record> =
+        records.iter().filter(|r| r.kind == RecordKind::Done).map(|r| (r.step.as_str(), r)).collect();
+    let wrong: BTreeMap<&str, &Record> = records
+        .iter()
+        .filter(|r| r.body.get("failure").is_some_and(|f| !f.is_null()))
+        .map(|r| (r.step.as_str(), r))
+        .collect();
+    let mut failed_at: BTreeMap<&str, &Failure> = BTreeMap::new();
+    for (id, failure) in &failures {
+        failed_at.entry(id.as_str()).or_insert(failure);
+    }
     for track in &world.plan.tracks {
         let (Subject::Node(node), Some(step)) = (&track.subject, track.steps.first()) else { continue };
-        let failed = failures.iter().find(|(id, _)| id == &step.id || id == "run").map(|(_, f)| f.clone());
-        let done = records.iter().rev().find(|r| r.kind == RecordKind::Done && r.step == step.id);
+        let failed = failed_at.get(step.id.as_str()).or_else(|| failed_at.get("run")).map(|f| (*f).clone());
+        let done = ends.get(step.id.as_str());
         let row = match (done, failed) {
             (Some(record), _) => Ok(said(&step.kind, &record.body)),
             (None, Some(failure)) => Err(failure),
+            (None, None) if cut_off => Err(limit_over(node, &step.kind, short, wrong.get(step.id.as_str()))),
             (None, None) => {
                 Err(Failure::new(Cause::Interrupted, format!("{node}: {}", step.kind.word()), "it was not begun"))
             }
         };
-        let left = failures.iter().find(|(id, _)| *id == format!("{node}/{}", crate::engine::LEAVE_SAFE));
+        let left = failed_at.get(format!("{node}/{}", crate::engine::LEAVE_SAFE).as_str());
         let row = match (row, left) {
             (row, None) => row,
-            (Ok(_), Some((_, left))) => Err(left.clone()),
-            (Err(f), Some((_, left))) => {
-                Err(Failure { why: format!("{}; {left}", f.why), next: left.next.clone(), ..f })
-            }
+            (Ok(_), Some(left)) => Err((*left).clone()),
+            (Err(f), Some(left)) => Err(Failure { why: format!("{}; {left}", f.why), next: left.next.clone(), ..f }),
         };
         rows.insert(node.clone(), row);
     }
-    Ok(outcome)
+    // Over by the operator's own limit: each row says so, and the run can be resumed.
+    Ok(if cut_off { Outcome::Failed } else { outcome })
+}
+
+/// The row of a machine that the limit cut off: its own failure, where it had failed for good by then, else that the time
+/// is over, with what went wrong before.
+fn limit_over(node: &str, kind: &StepKind, short: &Short, last: Option<&&Record>) -> Failure {
+    let of = |record: &Record| serde_json::from_value::<Failure>(record.body.get("failure")?.clone()).ok();
+    let before = last.and_then(|record| of(record).map(|failure| (record.kind, failure)));
+    let over = limit::failure(node, &kind.word().replace('-', " "), short.limit.unwrap_or(short.patience));
+    match before {
+        Some((RecordKind::Failed, own)) => own,
+        Some((_, before)) => Failure { why: format!("{}; before: {}", over.why, before.why), ..over },
+        None => over,
+    }
 }
 
 /// What was seen last, as the table says it.
@@ -324,7 +371,11 @@ fn said(kind: &StepKind, body: &Value) -> String {
         StepKind::SetBoot { .. } => body.get("boot").and_then(Value::as_str).unwrap_or("unknown").to_owned(),
         _ => {
             let state = body.get("power").and_then(|p| serde_json::from_value::<PowerState>(p.clone()).ok());
-            resource::power_word(state.unwrap_or(PowerState::Unknown)).to_owned()
+            let word = resource::power_word(state.unwrap_or(PowerState::Unknown)).to_owned();
+            match body.get("warning").and_then(Value::as_str) {
+                Some(warning) => format!("{word}{}{warning}", power::WARNING),
+                None => word,
+            }
         }
     }
 }

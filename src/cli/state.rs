@@ -205,7 +205,7 @@ async fn look(
         memory.put_node_record(node, hint).map_err(|e| stop(&e))?;
     }
     let passwords = session.passwords(names).await?;
-    let asking = session.asking(&passwords, true)?;
+    let (asking, _ear) = session.asking(&passwords, true)?;
     let mut facts = observe::facts(&session.fleet, names, &asking).await?;
     let mut keys: BTreeMap<String, Result<String, String>> = hints
         .iter()
@@ -256,7 +256,8 @@ async fn look(
         nodes.insert(name.clone(), told);
     }
     // With what is known of nodes now, the clusters are asked.
-    let asked = observe::facts(&session.fleet, &[], &session.asking(&passwords, false)?).await?;
+    let (asking, _ear) = session.asking(&passwords, false)?;
+    let asked = observe::facts(&session.fleet, &[], &asking).await?;
     let clusters = clusters(session, &nodes, &facts, &asked, order, run);
     Ok(Found { nodes, clusters, facts })
 }

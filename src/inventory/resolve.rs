@@ -47,10 +47,12 @@ pub(crate) fn fleet(objects: &[Object], nodes: Vec<Effective<'_>>, report: &mut 
             }
         }
     });
-    let (nodes, origins): (Vec<_>, Vec<_>) = resolved.into_iter().unzip();
-    fleet.nodes = nodes.into_iter().flatten().collect();
-    fleet.origins = origins.into_iter().flatten().collect();
-    let nodes = std::mem::take(&mut fleet.nodes);
+    let mut nodes = BTreeMap::new();
+    for (node, origins) in resolved {
+        // One after the other: all of them a second time are megabytes.
+        nodes.extend(node);
+        fleet.origins.extend(origins);
+    }
     let all: Vec<&fleet::Node> = nodes.values().collect();
     let by_value = ByValue::new(&all, |node, key| select::value_of(node, key));
     let choose = |selector: &Selector, lifecycle: Lifecycle| -> Vec<String> {

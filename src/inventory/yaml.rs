@@ -13,8 +13,9 @@ use super::{
 pub const MAX_FILE_BYTES: usize = 4 << 20;
 /// Deepest nesting of maps and lists.
 pub const MAX_DEPTH: usize = 64;
-/// Values of one file, those that aliases repeat included: a "billion laughs" ends here.
-pub const MAX_VALUES: usize = 200_000;
+/// Values of one file, those that aliases repeat included: a "billion laughs" ends here. Ten thousand machines in one
+/// file have a quarter of it.
+pub const MAX_VALUES: usize = 1_000_000;
 /// Documents of one file.
 pub const MAX_DOCUMENTS: usize = 50_000;
 
@@ -267,10 +268,14 @@ impl Reader<'_> {
                 self.open(at, Open::Map { at, anchor, entries: Vec::new(), keys: Keys::default(), key: None })
             }
             Event::SequenceEnd | Event::MappingEnd => match self.stack.pop() {
-                Some(Open::List { at, anchor, items }) => {
+                // Ten thousand machines are a hundred thousand small maps: what they grew by and do not use would be
+                // the larger part of them.
+                Some(Open::List { at, anchor, mut items }) => {
+                    items.shrink_to_fit();
                     self.put(Tree { at, value: Value::List(Arc::new(items)) }, anchor, report)
                 }
-                Some(Open::Map { at, anchor, entries, .. }) => {
+                Some(Open::Map { at, anchor, mut entries, .. }) => {
+                    entries.shrink_to_fit();
                     self.put(Tree { at, value: Value::Map(Arc::new(entries)) }, anchor, report)
                 }
                 None => Ok(()),

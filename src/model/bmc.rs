@@ -17,6 +17,10 @@ pub enum BmcChange {
         attributes: BTreeMap<String, String>,
     },
     ClearPendingBios,
+    /// In force from the machine's next start on.
+    SetSecureBoot {
+        on: bool,
+    },
     /// `slot`: none is the first free one for discs.
     InsertMedia {
         image: String,
@@ -31,6 +35,21 @@ pub enum BmcChange {
     /// A non-maskable interrupt to the machine.
     Nmi,
     SetPassword {
+        user: String,
+    },
+    /// `role` as Redfish calls it. Its password is handed over as that of [`BmcChange::SetPassword`].
+    CreateUser {
+        user: String,
+        role: String,
+    },
+    DeleteUser {
+        user: String,
+    },
+    EnableUser {
+        user: String,
+        on: bool,
+    },
+    UnlockUser {
         user: String,
     },
     /// `pin`: of the new certificate's key, by which it is known when it is served. The certificate itself may stand beside
@@ -63,11 +82,17 @@ impl BmcChange {
             BmcChange::ClearLog { .. } => "clear-log",
             BmcChange::SetBios { .. } => "set-bios",
             BmcChange::ClearPendingBios => "clear-pending-bios",
+            BmcChange::SetSecureBoot { .. } => "set-secure-boot",
             BmcChange::InsertMedia { .. } => "insert-media",
             BmcChange::EjectMedia { .. } => "eject-media",
             BmcChange::RestartBmc => "restart-bmc",
             BmcChange::Nmi => "nmi",
             BmcChange::SetPassword { .. } => "set-password",
+            BmcChange::CreateUser { .. } => "create-user",
+            BmcChange::DeleteUser { .. } => "delete-user",
+            BmcChange::EnableUser { on: true, .. } => "enable-user",
+            BmcChange::EnableUser { on: false, .. } => "disable-user",
+            BmcChange::UnlockUser { .. } => "unlock-user",
             BmcChange::ReplaceCertificate { .. } => "replace-certificate",
             BmcChange::UpdateFirmware { .. } => "update-firmware",
             BmcChange::CreateVolume { .. } => "create-volume",
@@ -89,7 +114,12 @@ impl BmcChange {
                 Some(slot) => format!(": {image} into slot {slot}"),
                 None => format!(": {image}"),
             },
+            BmcChange::SetSecureBoot { on } => format!(": {}", if *on { "on" } else { "off" }),
             BmcChange::SetPassword { user } => format!(": of user {user}"),
+            BmcChange::CreateUser { user, role } => format!(": {user} as {role}"),
+            BmcChange::DeleteUser { user } | BmcChange::EnableUser { user, .. } | BmcChange::UnlockUser { user } => {
+                format!(": {user}")
+            }
             BmcChange::ReplaceCertificate { pin } => format!(": by the one with key {pin}"),
             BmcChange::UpdateFirmware { image, target } => match target {
                 Some(target) => format!(": {target} by {image}"),
@@ -105,10 +135,14 @@ impl BmcChange {
     pub const fn verb(&self) -> &'static str {
         match self {
             BmcChange::ClearLog { .. } => "log",
-            BmcChange::SetBios { .. } | BmcChange::ClearPendingBios => "bios",
+            BmcChange::SetBios { .. } | BmcChange::ClearPendingBios | BmcChange::SetSecureBoot { .. } => "bios",
             BmcChange::InsertMedia { .. } | BmcChange::EjectMedia { .. } => "media",
             BmcChange::RestartBmc | BmcChange::Nmi => "info",
-            BmcChange::SetPassword { .. } => "users",
+            BmcChange::SetPassword { .. }
+            | BmcChange::CreateUser { .. }
+            | BmcChange::DeleteUser { .. }
+            | BmcChange::EnableUser { .. }
+            | BmcChange::UnlockUser { .. } => "users",
             BmcChange::ReplaceCertificate { .. } => "cert",
             BmcChange::UpdateFirmware { .. } => "firmware",
             BmcChange::CreateVolume { .. } | BmcChange::DeleteVolume { .. } => "raid",
@@ -127,7 +161,14 @@ impl BmcChange {
 
     /// Asked for again, it brings the same about; the others may have happened already when a process died.
     pub const fn repeatable(&self) -> bool {
-        !matches!(self, BmcChange::Nmi | BmcChange::UpdateFirmware { .. } | BmcChange::CreateVolume { .. })
+        !matches!(
+            self,
+            BmcChange::Nmi
+                | BmcChange::UpdateFirmware { .. }
+                | BmcChange::CreateVolume { .. }
+                | BmcChange::CreateUser { .. }
+                | BmcChange::DeleteUser { .. }
+        )
     }
 
     /// Named limit of one attempt, in seconds.

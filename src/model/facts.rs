@@ -69,6 +69,17 @@ pub struct BmcFacts {
     pub memory_bytes: Option<u64>,
     pub bios_version: Option<String>,
     pub bmc_version: Option<String>,
+    /// Branches of the BMC that are there and could not be read, with what it said: what they hold is unknown, not absent.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unread: Vec<String>,
+}
+
+impl BmcFacts {
+    /// Whether there may be drives that are not among [`BmcFacts::drives`]: where the BMC keeps them could not be read.
+    pub fn drives_unread(&self) -> bool {
+        let path = |line: &str| line.split(": ").next().unwrap_or_default().to_lowercase();
+        self.unread.iter().map(|line| path(line)).any(|path| path.contains("storage") || path.contains("drives"))
+    }
 }
 
 /// The machine as its installer saw it.

@@ -20,6 +20,7 @@ pub mod report;
 pub mod resource;
 pub mod stdout;
 pub mod table;
+pub mod tally;
 pub mod timeline;
 pub mod yaml;
 

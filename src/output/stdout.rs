@@ -2,7 +2,10 @@
 
 use std::{
     io::{self, IsTerminal, Write},
-    sync::atomic::{AtomicBool, Ordering},
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use serde_json::json;
@@ -63,9 +66,39 @@ pub fn failure(failure: &Failure, color: bool) {
     line(crate::secrets::redact(&text).trim_end());
 }
 
+/// What stands at the foot of the terminal: messages go above it.
+static STATUS: Mutex<String> = Mutex::new(String::new());
+/// To the beginning of the line, and nothing is left of it.
+const ERASE: &str = "\r\x1b[K";
+
 fn line(text: &str) {
+    let status = STATUS.lock().unwrap_or_else(PoisonError::into_inner);
     let mut err = io::stderr().lock();
-    let _ = writeln!(err, "{text}").and_then(|()| err.flush());
+    let _ = err.write_all(above(&status, text).as_bytes()).and_then(|()| err.flush());
+}
+
+/// A message, and the status line below it.
+fn above(status: &str, text: &str) -> String {
+    if status.is_empty() { format!("{text}\n") } else { format!("{ERASE}{text}\n{status}") }
+}
+
+/// One line at the foot of the terminal that this replaces each time; empty: it goes. Only for terminals: the caller asks.
+pub fn status(text: &str) {
+    if messages_are_json() {
+        return;
+    }
+    let mut status = STATUS.lock().unwrap_or_else(PoisonError::into_inner);
+    let text = cut(crate::secrets::redact(text).as_ref(), width());
+    if *status != text {
+        let mut err = io::stderr().lock();
+        let _ = err.write_all(format!("{ERASE}{text}").as_bytes()).and_then(|()| err.flush());
+        *status = text;
+    }
+}
+
+/// A line that wraps could not be erased.
+fn cut(text: &str, columns: Option<u16>) -> String {
+    text.chars().take(columns.map_or(usize::MAX, |c| usize::from(c).saturating_sub(1))).collect()
 }
 
 pub fn is_terminal() -> bool {
@@ -96,6 +129,14 @@ pub fn width() -> Option<u16> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn messages_stand_above_the_status_and_it_never_wraps() {
+        assert_eq!(above("", "hello"), "hello\n");
+        assert_eq!(above("1 of 2", "hello"), "\r\x1b[Khello\n1 of 2");
+        assert_eq!(cut("1 of 2 answered", Some(7)), "1 of 2");
+        assert_eq!(cut("1 of 2 answered", None), "1 of 2 answered");
+    }
 
     #[test]
     fn a_closed_pipe_is_success_and_a_full_disk_is_not() {

@@ -88,6 +88,7 @@ pub(super) fn bmc(name: &str) -> NodeFacts {
                 memory_bytes: None,
                 bios_version: None,
                 bmc_version: None,
+                unread: vec![],
             }),
         }),
         ..NodeFacts::default()

@@ -281,14 +281,14 @@ pub(super) async fn act(world: &World, node: &str, kind: &StepKind, part: &Basel
                 if !not_in_force(redfish, into).await?.missing.is_empty() {
                     match client.power().await? {
                         PowerState::Off => client.set_power(true, false, patience).await?,
-                        _ => power::change(&client, PowerAction::PowerCycle, force, true, patience).await?,
+                        _ => power::drive(&client, PowerAction::PowerCycle, force, patience).await?,
                     }
                 }
                 if *stays_off {
                     // Never before all of it is in force: a start that writes firmware is not cut off.
                     until_in_force(world, node, redfish, into, limit).await?;
                     match force {
-                        true => power::change(&client, PowerAction::ForceOff, true, true, patience).await?,
+                        true => power::drive(&client, PowerAction::ForceOff, true, patience).await?,
                         false => client.set_power(false, true, patience).await?,
                     }
                 }

@@ -13,7 +13,12 @@ use super::{
 use crate::{
     bmc::{self, volumes::Wish},
     engine::Found,
-    model::{Failure, Secret, bmc::BmcChange, failure::Cause, fleet::EndpointAt},
+    model::{
+        Failure, Secret,
+        bmc::BmcChange,
+        failure::Cause,
+        fleet::{EndpointAt, Trust},
+    },
     plan::StepKind,
     store::{Draft, RecordKind},
 };
@@ -68,16 +73,32 @@ async fn carry_out(
         BmcChange::ClearLog { log } => bmc.clear_logs(log.as_deref()).await.map(drop),
         BmcChange::SetBios { attributes } => redfish()?.set_bios(attributes).await.map(drop),
         BmcChange::ClearPendingBios => redfish()?.clear_pending_bios().await.map(drop),
+        BmcChange::SetSecureBoot { on } => redfish()?.set_secure_boot(*on).await.map(drop),
         BmcChange::InsertMedia { image, slot } => {
             redfish()?.insert_media(slot.as_deref(), image, limit).await.map(drop)
         }
         BmcChange::EjectMedia { slot } => redfish()?.eject_media(slot.as_deref(), limit).await.map(drop),
         BmcChange::RestartBmc => bmc.restart_bmc(limit).await,
-        BmcChange::Nmi => redfish()?.nmi().await,
+        BmcChange::Nmi => bmc.nmi().await,
         BmcChange::SetPassword { user } => {
             let new = handed(world, node, change)?;
             bmc.set_password(user, &new).await
         }
+        BmcChange::CreateUser { user, role } => {
+            let new = handed(world, node, change)?;
+            bmc.create_user(user, role, &new).await
+        }
+        BmcChange::DeleteUser { user } => {
+            spare(world, node, user, change)?;
+            bmc.delete_user(user).await
+        }
+        BmcChange::EnableUser { user, on } => {
+            if !on {
+                spare(world, node, user, change)?;
+            }
+            bmc.enable_user(user, *on).await
+        }
+        BmcChange::UnlockUser { user } => bmc.unlock_user(user).await,
         BmcChange::ReplaceCertificate { .. } => {
             let pem = handed(world, node, change)?;
             redfish()?.replace_certificate(&pem).await
@@ -122,6 +143,19 @@ fn fact(node: &str, change: &BmcChange, body: Value) -> Draft {
     }
 }
 
+/// Whoever takes away the account of a log-in has none any more.
+fn spare(world: &World, node: &str, user: &str, change: &BmcChange) -> Result<(), Failure> {
+    let passwords = world.passwords();
+    let endpoints = world.node(node)?.bmc.iter().flat_map(|b| &b.endpoints);
+    let mut logins = endpoints.filter_map(|e| passwords.get(node, &e.credential).ok());
+    if !logins.any(|login| login.username == user) {
+        return Ok(());
+    }
+    let why = format!("the inventory logs in to it as `{user}`");
+    Err(Failure::new(Cause::Guard, format!("{node}: {}", change.word()), why)
+        .next("name another user in the credential first: rackctl bmc users NAME --create USER --role Administrator"))
+}
+
 /// A secret that was handed over with the goal. It is never written down, so a resumed run does not have it.
 fn handed(world: &World, node: &str, change: &BmcChange) -> Result<Arc<Secret>, Failure> {
     let passwords = world.passwords();
@@ -139,8 +173,20 @@ pub(super) async fn verify(world: &World, node: &str, change: &BmcChange) -> Res
         prove(world, node, user, change).await?;
         return Ok(json!({ "said": format!("{user}: the new password works") }));
     }
+    if let BmcChange::CreateUser { user, role } = change {
+        let client = world.bmc(node).await?;
+        let by_ipmi = client.ipmi(change.word()).is_ok();
+        close(client).await;
+        // Over IPMI the BMC was asked when it was set; a log-in there wants more than most roles may.
+        if !by_ipmi {
+            prove(world, node, user, change).await?;
+        }
+        return Ok(json!({ "said": format!("{user}: made as {role}, its password works") }));
+    }
     if let BmcChange::ReplaceCertificate { pin } = change {
-        return served(world, node, pin).await;
+        let said = served(world, node, pin).await?;
+        leave_over(world, node, pin).await;
+        return Ok(said);
     }
     let client = world.bmc(node).await?;
     let seen = said(&client, change).await;
@@ -169,6 +215,13 @@ async fn said(client: &bmc::Client, change: &BmcChange) -> Result<String, Failur
             }
         }
         BmcChange::ClearPendingBios => "nothing is pending".to_owned(),
+        BmcChange::SetSecureBoot { on } => {
+            let word = if *on { "on" } else { "off" };
+            match redfish()?.secure_boot().await?.pending() {
+                None => format!("{word}, in force"),
+                Some(_) => format!("{word} from the next start on"),
+            }
+        }
         BmcChange::InsertMedia { image, .. } => {
             let slots = redfish()?.media().await?;
             let holding = slots.iter().find(|s| bmc::media::holds(s, image));
@@ -180,7 +233,11 @@ async fn said(client: &bmc::Client, change: &BmcChange) -> Result<String, Failur
             format!("restarted, answers as {}", info.firmware.as_deref().unwrap_or("before"))
         }
         BmcChange::Nmi => "sent".to_owned(),
-        BmcChange::SetPassword { user } => user.clone(),
+        BmcChange::SetPassword { user } | BmcChange::CreateUser { user, .. } => user.clone(),
+        BmcChange::DeleteUser { user } => format!("{user}: deleted"),
+        BmcChange::EnableUser { user, on: true } => format!("{user}: enabled"),
+        BmcChange::EnableUser { user, on: false } => format!("{user}: disabled"),
+        BmcChange::UnlockUser { user } => format!("{user}: unlocked"),
         BmcChange::ReplaceCertificate { pin } => pin.clone(),
         BmcChange::UpdateFirmware { .. } => "done: `rackctl bmc firmware` shows the versions".to_owned(),
         BmcChange::CreateVolume { raid, .. } => format!("{raid} volume made"),
@@ -203,7 +260,7 @@ async fn served(world: &World, node: &str, pin: &str) -> Result<Value, Failure> 
     loop {
         match bmc::tls::probe_pin(&url).await {
             Ok(seen) if seen == pin => {
-                return Ok(json!({ "said": format!("serves {pin}: pin that in the inventory") }));
+                return Ok(json!({ "said": format!("serves {pin}") }));
             }
             Ok(seen) if clock::since_boot() >= until => {
                 let why = format!("the BMC took the certificate and still presents {seen}, not {pin}");
@@ -213,6 +270,28 @@ async fn served(world: &World, node: &str, pin: &str) -> Result<Value, Failure> 
             Err(failure) if clock::since_boot() >= until => return Err(failure),
             _ => tokio::time::sleep(SERVED_POLL).await,
         }
+    }
+}
+
+/// The log-out after the change met another key than the one that is believed: what it left open is closed by a log-in
+/// that believes the new one, which was handed over and is served. One that cannot be closed ends by itself.
+async fn leave_over(world: &World, node: &str, pin: &str) {
+    let Ok(spec) = world.node(node) else { return };
+    let mut spec = spec.clone();
+    let endpoints = spec.bmc.iter_mut().flat_map(|b| &mut b.endpoints);
+    for endpoint in endpoints.filter(|e| matches!(e.at, EndpointAt::Redfish(_))).take(1) {
+        if let Trust::Pin(old) = &mut endpoint.trust {
+            *old = pin.to_owned();
+        }
+    }
+    let how = LogIn {
+        read_only: world.is_read_only(),
+        deadline: PROOF_DEADLINE,
+        observer: world.observer(),
+        gate: Some(Arc::clone(&world.gate)),
+    };
+    if let Ok(client) = sessions::open(&world.store, &spec, &world.passwords(), how).await {
+        close(client).await;
     }
 }
 
@@ -244,7 +323,7 @@ async fn prove(world: &World, node: &str, user: &str, change: &BmcChange) -> Res
     seen.map_err(|failure| match failure.cause {
         Cause::Unauthorized => Failure::new(
             Cause::AcceptedButIgnored,
-            format!("{node}: set the password of its user `{user}`"),
+            format!("{node}: {} of `{user}`", change.word()),
             format!("the BMC took the new password and refuses it at the log-in: {}", failure.why),
         )
         .next(format!("rackctl bmc users {node}")),

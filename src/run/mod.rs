@@ -35,4 +35,5 @@ pub use bmcs::HANDED;
 pub use boots::left as boot_left;
 pub use journal::{CLAIM_VOID, TAKEN_OUT, claim_is_void, owed, owes_power, past, restore};
 pub use loop_::{Ended, Notice, Outside, Pace, execute};
+pub use power::wanted as boot_wanted;
 pub use world::{World, WorldParts, servers_ended};

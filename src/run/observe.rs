@@ -11,7 +11,7 @@ use rackctl_wire::NodeStatus;
 
 use super::{
     baselines, clock,
-    sessions::{self, LogIn},
+    sessions::{self, LogIn, Stopped, Until},
     world::store_failure,
 };
 use crate::{
@@ -47,6 +47,8 @@ pub struct Asking {
     pub bmcs: bool,
     /// And for what the inventory's baselines say.
     pub baselines: bool,
+    /// Ends all of it.
+    pub stopped: Stopped,
 }
 
 fn observed<T>(value: Result<T, Failure>) -> Observed<T> {
@@ -65,12 +67,19 @@ pub async fn facts(fleet: &Fleet, names: &[String], asking: &Asking) -> Result<F
     .buffer_unordered(asking.concurrency.max(1));
     while let Some((name, seen)) = looks.next().await {
         // What is shown later by `get` and `describe`; losing it costs nothing but freshness.
-        if let Ok(value) = serde_json::to_value(&seen) {
+        if !*asking.stopped.borrow()
+            && let Ok(value) = serde_json::to_value(&seen)
+        {
             let _ = asking.store.put_observed(&name, clock::unix_ms(), &value);
         }
         facts.nodes.insert(name, seen);
     }
     drop(looks);
+    // Half of what was asked for is no ground to plan on.
+    let interrupted = || Failure::new(Cause::Interrupted, "ask the machines", "it was interrupted");
+    if *asking.stopped.borrow() {
+        return Err(interrupted());
+    }
     for cluster in fleet.clusters.values() {
         let ClusterDriver::Etcd { client_port, .. } = cluster.driver else { continue };
         let endpoints: Vec<String> = cluster
@@ -81,7 +90,11 @@ pub async fn facts(fleet: &Fleet, names: &[String], asking: &Asking) -> Result<F
             .map(|a| format!("http://{a}"))
             .collect();
         if !endpoints.is_empty() {
-            facts.clusters.insert(cluster.name.clone(), observed(observe_client::observe(&endpoints).await));
+            let seen = tokio::select! {
+                seen = observe_client::observe(&endpoints) => seen,
+                () = sessions::stop(&asking.stopped) => return Err(interrupted()),
+            };
+            facts.clusters.insert(cluster.name.clone(), observed(seen));
         }
     }
     Ok(facts)
@@ -95,18 +108,14 @@ async fn look(node: &Node, record: Option<NodeRecord>, asking: &Asking) -> NodeF
         }
         let wanted = asking.baselines && !node.baseline.is_empty();
         let limit = if wanted { LOOK_DEADLINE + BASELINE_DEADLINE } else { LOOK_DEADLINE };
-        let asked = tokio::time::timeout(limit, bmc_facts(node, asking, wanted)).await;
-        Some(asked.unwrap_or_else(|_| {
-            Err(Failure::new(
-                Cause::Deadline,
-                format!("{}: ask its BMC", node.name),
-                format!("no answer within {} s", limit.as_secs()),
-            ))
-        }))
+        Some(bmc_facts(node, asking, wanted, limit).await)
     };
     let system = async {
         let record = record.as_ref().filter(|r| !r.system_host_key.is_empty())?;
-        Some(system_status(node, &record.system_host_key, &asking.scratch).await)
+        tokio::select! {
+            status = system_status(node, &record.system_host_key, &asking.scratch) => Some(status),
+            () = sessions::stop(&asking.stopped) => None,
+        }
     };
     let (bmc, system) = tokio::join!(bmc, system);
     let (bmc, baseline) = match bmc {
@@ -126,17 +135,24 @@ async fn look(node: &Node, record: Option<NodeRecord>, asking: &Asking) -> NodeF
     facts
 }
 
-async fn bmc_facts(node: &Node, asking: &Asking, baseline: bool) -> Result<(BmcFacts, Option<BaselineFacts>), Failure> {
+async fn bmc_facts(
+    node: &Node,
+    asking: &Asking,
+    baseline: bool,
+    limit: Duration,
+) -> Result<(BmcFacts, Option<BaselineFacts>), Failure> {
     let how =
         LogIn { read_only: asking.read_only, deadline: LOOK_DEADLINE, observer: asking.observer.clone(), gate: None };
-    let client = sessions::open(&asking.store, node, &asking.passwords, how).await?;
-    let facts = client.facts().await;
-    let seen = match (&facts, baseline) {
-        (Ok(_), true) => Some(baselines::facts(&client, &node.baseline).await),
-        _ => None,
-    };
-    let _ = client.close().await;
-    Ok((facts?, seen))
+    let until = Until { stopped: &asking.stopped, limit: Some(limit) };
+    sessions::look(&asking.store, node, &asking.passwords, how, until, async |client: &bmc::Client| {
+        let facts = client.facts().await?;
+        let seen = match baseline {
+            true => Some(baselines::facts(client, &node.baseline).await),
+            false => None,
+        };
+        Ok((facts, seen))
+    })
+    .await
 }
 
 pub async fn system_status(node: &Node, host_key: &str, scratch: &Path) -> Result<NodeStatus, Failure> {

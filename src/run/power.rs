@@ -4,20 +4,22 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::{World, clock, machines::close, members};
+use super::{World, machines::close, members};
 use crate::{
     bmc,
     engine::{Found, look},
     model::{
         Failure,
         failure::Cause,
-        power::{BootOverride, BootTarget, OverrideFor, PowerAction, PowerState},
+        power::{BootOverride, BootTarget, OverrideFor, PowerAction},
     },
     plan::StepKind,
 };
 
-/// Between two looks at a machine's power.
-const POLL: Duration = Duration::from_millis(500);
+/// Between two tries to reach a BMC that shares the machine's network card, and how long it may be away when the machine
+/// changes its power: the link drops, and is negotiated anew.
+const SHARED_POLL: Duration = Duration::from_secs(2);
+const SHARED_AWAY: Duration = Duration::from_secs(90);
 
 /// The mark by which a restart is known later stands in the intent.
 pub(super) async fn look(
@@ -87,7 +89,14 @@ pub(super) async fn act(world: &World, node: &str, kind: &StepKind) -> Result<()
     }
     let client = world.bmc_taking(node, kind).await?;
     let done = match kind {
-        StepKind::SetPower { action, force, wait } => change(&client, *action, *force, *wait, limit).await,
+        StepKind::SetPower { action, force, wait } => {
+            let wish = bmc::Wish { action: *action, force: *force, wait: *wait };
+            client.drive(wish, limit).await.map(|untold| {
+                if let Some(untold) = untold {
+                    world.note_untold(node, untold);
+                }
+            })
+        }
         StepKind::SetBoot { target: BootTarget::None, .. } => {
             close(client).await;
             return super::boots::clear(world, node).await;
@@ -104,7 +113,8 @@ pub(super) async fn act(world: &World, node: &str, kind: &StepKind) -> Result<()
     done
 }
 
-fn wanted(target: BootTarget, persistent: bool) -> BootOverride {
+/// The override that `boot set` asks for, for the sending and for the preview.
+pub fn wanted(target: BootTarget, persistent: bool) -> BootOverride {
     let lasts = if persistent { OverrideFor::Persistent } else { OverrideFor::Once };
     match target {
         BootTarget::None => BootOverride::CLEARED,
@@ -114,6 +124,35 @@ fn wanted(target: BootTarget, persistent: bool) -> BootOverride {
 
 /// What it is now, for the journal and the table.
 pub(super) async fn verify(world: &World, node: &str, kind: &StepKind) -> Result<Value, Failure> {
+    let shared = world.node(node)?.bmc.as_ref().is_some_and(|bmc| bmc.shared_nic);
+    match shared && matches!(kind, StepKind::SetPower { .. }) {
+        true => while_away(SHARED_AWAY.min(world.patience), SHARED_POLL, async || seen(world, node, kind).await).await,
+        false => seen(world, node, kind).await,
+    }
+}
+
+/// Once more as long as nobody answers: the BMC comes back with the link.
+async fn while_away<T>(
+    limit: Duration,
+    poll: Duration,
+    mut look: impl AsyncFnMut() -> Result<T, Failure>,
+) -> Result<T, Failure> {
+    let until = tokio::time::Instant::now() + limit;
+    loop {
+        match look().await {
+            Err(failure) if failure.cause == Cause::Unreachable => {
+                if tokio::time::Instant::now() >= until {
+                    let why = format!("{}; it shares the machine's network card, and did not come back", failure.why);
+                    return Err(Failure { why, ..failure });
+                }
+                tokio::time::sleep(poll).await;
+            }
+            seen => return seen,
+        }
+    }
+}
+
+async fn seen(world: &World, node: &str, kind: &StepKind) -> Result<Value, Failure> {
     let client = world.bmc(node).await?;
     let seen = async {
         match kind {
@@ -126,7 +165,13 @@ pub(super) async fn verify(world: &World, node: &str, kind: &StepKind) -> Result
                 };
                 Ok(json!({ "boot": shown }))
             }
-            _ => Ok(json!({ "power": client.power().await? })),
+            _ => {
+                let power = client.power().await?;
+                Ok(match world.untold(node) {
+                    Some(untold) => json!({ "power": power, "warning": untold }),
+                    None => json!({ "power": power }),
+                })
+            }
         }
     }
     .await;
@@ -134,75 +179,40 @@ pub(super) async fn verify(world: &World, node: &str, kind: &StepKind) -> Result
     seen
 }
 
-pub(super) async fn change(
+/// For steps that take a machine off, or off and on: both are seen.
+pub(super) async fn drive(
     client: &bmc::Client,
     action: PowerAction,
     force: bool,
-    wait: bool,
     limit: Duration,
 ) -> Result<(), Failure> {
-    if !wait {
-        return client.reset(action).await;
-    }
-    match action {
-        PowerAction::On => client.set_power(true, force, limit).await,
-        PowerAction::ForceOff => cut(client, limit).await,
-        PowerAction::GracefulShutdown => client.set_power(false, force, limit).await,
-        PowerAction::PowerCycle => {
-            if force {
-                cut(client, limit).await?;
-            } else {
-                client.set_power(false, false, limit).await?;
-            }
-            client.set_power(true, force, limit).await
-        }
-        PowerAction::ForceRestart | PowerAction::GracefulRestart => {
-            let before = client.last_reset_time().await?;
-            client.reset(action).await?;
-            restarted(client, before, limit).await
-        }
-    }
+    client.drive(bmc::Wish { action, force, wait: true }, limit).await.map(drop)
 }
 
-/// Without asking the operating system, which `set_power` would do first and wait for.
-async fn cut(client: &bmc::Client, limit: Duration) -> Result<(), Failure> {
-    let until = clock::since_boot() + limit;
-    if client.power().await? == PowerState::Off {
-        return Ok(());
-    }
-    // A lost answer is not sent again: what is seen next counts.
-    if let Err(failure) = client.reset(PowerAction::ForceOff).await
-        && failure.cause != Cause::Unreachable
-    {
-        return Err(failure);
-    }
-    while client.power().await? != PowerState::Off {
-        if clock::since_boot() > until {
-            let why = format!("the BMC took the request and the machine is not off after {limit:?}");
-            return Err(Failure::new(Cause::AcceptedButIgnored, format!("{}: cut the power", client.node()), why)
-                .next(format!("rackctl bmc info {}", client.node())));
-        }
-        tokio::time::sleep(POLL).await;
-    }
-    Ok(())
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-/// The BMC's own mark of a reset must change, where it keeps one; the machine must be on in any case.
-async fn restarted(client: &bmc::Client, before: Option<String>, limit: Duration) -> Result<(), Failure> {
-    let until = clock::since_boot() + limit;
-    loop {
-        let (power, last) = (client.power().await?, client.last_reset_time().await?);
-        if power == PowerState::On && (last.is_none() || last != before) {
-            return Ok(());
-        }
-        if clock::since_boot() > until {
-            return Err(Failure::new(
-                Cause::AcceptedButIgnored,
-                format!("{}: restart", client.node()),
-                "the BMC took the request and shows no reset",
-            )
-            .next(format!("rackctl power reset {} --force", client.node())));
-        }
-        tokio::time::sleep(POLL).await;
+    // fault: F2 invariant: I15 harness: D
+    #[tokio::test]
+    async fn a_bmc_on_the_machines_own_card_is_waited_for_and_not_for_ever() {
+        const LIMIT: Duration = Duration::from_millis(100);
+        const POLL: Duration = Duration::from_millis(10);
+        let away = || Failure::new(Cause::Unreachable, "n1: read", "no answer");
+        let mut tries = 0;
+        let seen = while_away(LIMIT, POLL, async || {
+            tries += 1;
+            if tries < 5 { Err(away()) } else { Ok(tries) }
+        });
+        assert_eq!(seen.await.unwrap(), 5);
+        let never = while_away(LIMIT, POLL, async || Err::<(), _>(away())).await.unwrap_err();
+        assert!(never.why.contains("shares the machine's network card"), "{never}");
+        // What is no absence is told at once.
+        let mut tries = 0;
+        let refused = while_away(LIMIT, POLL, async || {
+            tries += 1;
+            Err::<(), _>(Failure::new(Cause::Unauthorized, "n1", "no"))
+        });
+        assert_eq!((refused.await.unwrap_err().cause, tries), (Cause::Unauthorized, 1));
     }
 }

@@ -6,6 +6,7 @@
 
 use std::{
     collections::BTreeSet,
+    pin::Pin,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
@@ -13,9 +14,11 @@ use std::{
     time::Duration,
 };
 
+use tokio::sync::watch;
+
 use crate::{
     bmc,
-    model::{Failure, fleet::Node, lease::Gate, power::PowerState},
+    model::{Failure, failure::Cause, fleet::Node, lease::Gate, power::PowerState},
     run::clock::unix_ms,
     store::{BmcSession, Holder, Store, StoreError},
 };
@@ -48,25 +51,146 @@ fn options(store: &Arc<dyn Store>, how: LogIn) -> bmc::Options {
     }
 }
 
+/// Turns true when the command is to end: by ^C, SIGTERM, or because its time is over.
+pub type Stopped = watch::Receiver<bool>;
+
+/// How long a log-in that was sent may take to say which session is to be closed, when the look is to end.
+const LAST_ANSWER: Duration = Duration::from_secs(10);
+/// Between two questions whether it was sent.
+const ASKED_EVERY: Duration = Duration::from_millis(100);
+
+/// What ends a look before its time.
+#[derive(Clone, Copy)]
+pub struct Until<'a> {
+    pub stopped: &'a Stopped,
+    /// For all of it.
+    pub limit: Option<Duration>,
+}
+
+impl Until<'_> {
+    /// Ends when the look is to end, with the reason.
+    async fn over(self, node: &str) -> Failure {
+        let late = async {
+            match self.limit {
+                Some(limit) => {
+                    tokio::time::sleep(limit).await;
+                    limit.as_secs()
+                }
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            () = stop(self.stopped) => cut_off(node),
+            seconds = late => {
+                let why = format!("no answer within {seconds} s");
+                Failure::new(Cause::Deadline, format!("{node}: ask its BMC"), why)
+            }
+        }
+    }
+}
+
+/// Ends when the command is to end.
+pub async fn stop(stopped: &Stopped) {
+    // Nobody is left who could say so.
+    if stopped.clone().wait_for(|stop| *stop).await.is_err() {
+        std::future::pending::<()>().await;
+    }
+}
+
+fn cut_off(node: &str) -> Failure {
+    Failure::new(Cause::Interrupted, format!("{node}: ask its BMC"), "it was interrupted before the answer was whole")
+}
+
+/// One look at one machine: logs in, looks, and logs out on every way out. When it is to end, nothing more is begun, what is
+/// under way is dropped, and the log-in is closed.
+///
+/// # Errors
+/// As [`open`], what the look itself meets, and that it was ended.
+pub async fn look<T>(
+    store: &Arc<dyn Store>,
+    node: &Node,
+    passwords: &bmc::Passwords,
+    how: LogIn,
+    until: Until<'_>,
+    operation: impl AsyncFnOnce(&bmc::Client) -> Result<T, Failure>,
+) -> Result<T, Failure> {
+    if *until.stopped.borrow() {
+        return Err(cut_off(&node.name));
+    }
+    let over = until.over(&node.name);
+    tokio::pin!(over);
+    let log_in = open(store, node, passwords, how);
+    tokio::pin!(log_in);
+    let client = tokio::select! {
+        opened = log_in.as_mut() => opened?,
+        failure = over.as_mut() => {
+            if let Some(client) = last_answer(store.as_ref(), &node.name, log_in).await {
+                let _ = client.close().await;
+            }
+            return Err(failure);
+        }
+    };
+    let result = tokio::select! {
+        result = operation(&client) => result,
+        failure = over => Err(failure),
+    };
+    let _ = client.close().await;
+    result
+}
+
+/// A log-in that was sent is waited for, since only its answer says which session it made; one that was not is dropped.
+async fn last_answer<T>(
+    store: &dyn Store,
+    node: &str,
+    mut log_in: Pin<&mut impl Future<Output = Result<T, Failure>>>,
+) -> Option<T> {
+    let until = tokio::time::Instant::now() + LAST_ANSWER;
+    while was_sent(store, node) && tokio::time::Instant::now() < until {
+        if let Ok(opened) = tokio::time::timeout(ASKED_EVERY, log_in.as_mut()).await {
+            return opened.ok();
+        }
+    }
+    None
+}
+
+/// This process has noted a log-in there that somebody has in hand.
+fn was_sent(store: &dyn Store, node: &str) -> bool {
+    let here = Holder::this();
+    let noted =
+        |s: &BmcSession| s.node == node && s.holder == here && s.login.is_some_and(|login| in_hand().contains(&login));
+    // What cannot be read may have been sent.
+    store.bmc_sessions().map_or(true, |all| all.iter().any(noted))
+}
+
 /// The power state, by one request where that does. `swept`: nobody left a session at this BMC.
 ///
 /// # Errors
-/// As [`open`], and what the look itself meets.
+/// As [`look`].
 pub async fn power(
     store: &Arc<dyn Store>,
     node: &Node,
     passwords: &bmc::Passwords,
     how: LogIn,
     swept: bool,
+    stopped: &Stopped,
 ) -> Result<PowerState, Failure> {
     let again = LogIn { observer: how.observer.clone(), gate: how.gate.clone(), ..how };
-    if swept && let Some(state) = bmc::client::glance(node, passwords, &options(store, how)).await? {
-        return Ok(state);
+    if *stopped.borrow() {
+        return Err(cut_off(&node.name));
     }
-    let client = open(store, node, passwords, again).await?;
-    let state = client.power().await;
-    let _ = client.close().await;
-    state
+    if swept {
+        let options = options(store, how);
+        // Without a session there is nothing to be closed.
+        let seen = tokio::select! {
+            seen = bmc::client::glance(node, passwords, &options) => seen?,
+            () = stop(stopped) => return Err(cut_off(&node.name)),
+        };
+        if let Some(state) = seen {
+            return Ok(state);
+        }
+    }
+    let until = Until { stopped, limit: None };
+    look(store, node, passwords, again, until, async |client: &bmc::Client| client.power().await).await
 }
 
 /// Logs in, and closes first what dead processes and cut-off steps left open at this BMC. Close it on every way out.

@@ -118,6 +118,8 @@ pub struct World {
     boot_left: Mutex<Option<Left>>,
     /// What each machine was last set to boot from, in words.
     booted: Mutex<BTreeMap<String, String>>,
+    /// What could not be seen of what was done to a machine.
+    untold: Mutex<BTreeMap<String, String>>,
 }
 
 fn unpoisoned<T>(lock: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -163,6 +165,7 @@ impl World {
             synced: Mutex::default(),
             boot_left: Mutex::default(),
             booted: Mutex::default(),
+            untold: Mutex::default(),
         }
     }
 
@@ -351,6 +354,12 @@ impl World {
     }
     pub(super) fn note_booted(&self, node: &str, words: String) {
         unpoisoned(&self.booted).insert(node.to_owned(), words);
+    }
+    pub(super) fn note_untold(&self, node: &str, words: String) {
+        unpoisoned(&self.untold).insert(node.to_owned(), words);
+    }
+    pub(super) fn untold(&self, node: &str) -> Option<String> {
+        unpoisoned(&self.untold).get(node).cloned()
     }
     pub(super) fn booted(&self, node: &str) -> Option<String> {
         unpoisoned(&self.booted).get(node).cloned()

@@ -32,7 +32,8 @@ pub async fn password(name: &str, credential: &Credential) -> Result<Secret, Fai
         SecretSource::File(path) => file(&what, path)?,
         SecretSource::Env(variable) => environment(&what, variable)?,
         SecretSource::Keyring(entry) => keyring(&what, entry).await?,
-        SecretSource::Exec { .. } | SecretSource::Age(_) | SecretSource::Sops(_) => {
+        SecretSource::Exec { .. } => answered(&what, run(&what, &argv(&credential.password_from, None)).await?)?,
+        SecretSource::Age(_) | SecretSource::Sops(_) => {
             run(&what, &argv(&credential.password_from, age_identity().as_deref())).await?
         }
     };
@@ -155,6 +156,24 @@ async fn run(what: &str, argv: &[String]) -> Result<Secret, Failure> {
     })
 }
 
+/// What a plugin answers: a line, or a JSON object as kubectl's plugins answer, `{"status": {"password": "…"}}`.
+fn answered(what: &str, text: Secret) -> Result<Secret, Failure> {
+    use serde_json::Value;
+    // A password may begin with a brace; one that is a whole JSON object is none.
+    let Ok(Value::Object(mut object)) = serde_json::from_str(text.expose()) else { return Ok(text) };
+    let status = object.get_mut("status").and_then(Value::as_object_mut);
+    match status.and_then(|status| status.remove("password")) {
+        Some(Value::String(password)) => Ok(Secret::new(password)),
+        found => {
+            let lacks = if found.is_some() { "is no text" } else { "is not there" };
+            let why = format!(
+                "the plugin answered JSON whose status.password {lacks}: {{\"status\": {{\"password\": \"…\"}}}} is wanted, or the password alone"
+            );
+            Err(Failure::new(Cause::Local, what, why))
+        }
+    }
+}
+
 /// Reads up to `limit` bytes and then the rest into nothing, so that the helper does not block on a full pipe.
 async fn bounded(pipe: Option<impl tokio::io::AsyncRead + Unpin>, limit: usize) -> std::io::Result<Vec<u8>> {
     let mut kept = Vec::new();
@@ -242,6 +261,27 @@ mod tests {
         let missing = from(SecretSource::Exec { command: vec!["/nonexistent/helper".into()] });
         assert!(password("x", &missing).await.is_err_and(|f| f.cause == Cause::Local));
         assert!(password("x", &from(SecretSource::Exec { command: vec![] })).await.is_err());
+    }
+
+    #[tokio::test]
+    async fn a_plugin_may_answer_json_and_json_is_never_the_password() {
+        let json = |text: &str| sh(&format!("cat <<'END'\n{text}\nEND"));
+        let whole = r#"{"apiVersion": "rackctl.dev/v1alpha1",
+            "kind": "ExecCredential", "status": {"password": "s3cret json", "expires": "2030-01-01T00:00:00Z"}}"#;
+        assert_eq!(password("x", &json(whole)).await.unwrap().expose(), "s3cret json");
+        for (text, why) in [
+            (r#"{"password": "s3cret"}"#, "is not there"),
+            (r#"{"status": {"token": "s3cret"}}"#, "is not there"),
+            (r#"{"status": {"password": 7}}"#, "is no text"),
+            (r#"{"status": {"password": ""}}"#, "empty password"),
+            (r#"{"status": {"password": "a\nb"}}"#, "more than one line"),
+        ] {
+            let failure = password("x", &json(text)).await.unwrap_err();
+            assert!(failure.why.contains(why) && !failure.to_string().contains("s3cret"), "{text}: {failure}");
+        }
+        for plain in ["{not json", "\"quoted\"", "12345678", "{}x"] {
+            assert_eq!(password("x", &json(plain)).await.unwrap().expose(), plain);
+        }
     }
 
     // invariant: I18 harness: P

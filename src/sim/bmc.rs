@@ -229,5 +229,6 @@ fn facts(m: &machine::Machine) -> BmcFacts {
         memory_bytes: Some(1 << 34),
         bios_version: None,
         bmc_version: None,
+        unread: Vec::new(),
     }
 }

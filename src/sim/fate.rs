@@ -1,6 +1,6 @@
 //! What happens to a world by itself: by the clock, or because people came by.
 
-use std::rc::Rc;
+use std::{collections::BTreeSet, rc::Rc};
 
 use super::{
     etcd,
@@ -70,6 +70,18 @@ pub fn alarm(ctx: &Ctx, name: &str, raised: bool) {
     world.happened(What::Alarm { cluster: name.to_owned(), raised });
 }
 
+/// Whoever reads that a cluster was refused for its alarm makes room there; `since`: an entry of the log.
+pub fn makes_room(ctx: &Ctx, since: usize) {
+    let told = |text: &str| Some(text.strip_prefix("refused: cluster/")?.split_once(" alarm: ")?.0.to_owned());
+    let names: BTreeSet<String> = ctx.world().log.entries[since..]
+        .iter()
+        .filter_map(|e| if let What::Note { text } = &e.what { told(text) } else { None })
+        .collect();
+    for name in names {
+        alarm(ctx, &name, false);
+    }
+}
+
 /// F50
 pub async fn dark(ctx: &Ctx, rack: &str, ms: u64) {
     let there: Vec<(usize, bool)> = {
@@ -102,6 +114,10 @@ pub fn fails_by_itself(ctx: &Ctx, node: &str, after: u64, back: u64) {
     later(ctx, after, move |sim| async move {
         machine::power_off(&sim, machine);
         sleep(&sim, back).await;
+        // Where its rack is dark by then, it comes back with the rack, which knows only who ran when it went dark.
+        while sim.world().machines.get(machine).is_some_and(|m| !m.feed) {
+            sleep(&sim, 1_000).await;
+        }
         machine::power_on(&sim, machine);
     });
 }

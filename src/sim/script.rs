@@ -220,6 +220,7 @@ async fn operates(ctx: &Ctx, office: &Office, scenario: Scenario, faults: &Fault
         if lost.is_some_and(|l| l.older && l.after == round) {
             backup = Some(ctx.world().durable.copy());
         }
+        let read = ctx.world().log.entries.len();
         let ending = operator::process(ctx, office, "a", command, befalls.next()).await;
         if let Some(l) = lost.filter(|l| round >= l.after && !ctx.world().durable.anybody_lives()) {
             lost = None;
@@ -240,6 +241,7 @@ async fn operates(ctx: &Ctx, office: &Office, scenario: Scenario, faults: &Fault
             Ending::Ended { outcome: Outcome::Interrupted | Outcome::Paused | Outcome::Aborted, .. } => {}
             Ending::Ended { .. } | Ending::Nothing { .. } | Ending::Failed if !ctx.world().healed => heal(ctx),
             Ending::Ended { .. } | Ending::Nothing { .. } | Ending::Failed => {
+                fate::makes_room(ctx, read);
                 // Nobody goes home while each round brings something.
                 let now = reach(ctx);
                 healthy_rounds = if now > reached { 0 } else { healthy_rounds + 1 };

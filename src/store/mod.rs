@@ -214,6 +214,10 @@ pub trait Store: Send + Sync {
 
     /// Last observation of a node, for `get` and `describe`.
     fn put_observed(&self, node: &str, at_ms: u64, facts: &serde_json::Value) -> Result<(), StoreError>;
+    /// Those of many nodes, of one moment: at once where the store can.
+    fn put_all_observed(&self, at_ms: u64, all: &[(String, serde_json::Value)]) -> Result<(), StoreError> {
+        all.iter().try_for_each(|(node, facts)| self.put_observed(node, at_ms, facts))
+    }
     fn observed(&self) -> Result<Vec<(String, u64, serde_json::Value)>, StoreError>;
 
     /// Every observation as JSON text, `{"atMs": …, "facts": {…}}`: who wants a few fields of ten thousand nodes reads

@@ -86,6 +86,12 @@ async fn media_climb_the_ladder_and_come_out_again() {
     assert_eq!(desk.writes().len(), 3);
     let full = client.insert_media(Some("cd"), "http://h/y.iso", limit).await.unwrap_err();
     assert!(full.next.as_deref().is_some_and(|n| n.contains("--eject --slot Cd")), "{full:?}");
+    // The same file of another place is another image: neither taken for the first nor put out for it.
+    let other = client.insert_media(Some("cd"), "http://b/x.iso", limit).await.unwrap_err();
+    assert!(other.why.contains("its slot Cd holds http://h/x.iso"), "{other}");
+    assert!(client.insert_media(None, "http://b/x.iso", limit).await.is_err());
+    client.take_media_out("http://b/x.iso").await.unwrap();
+    assert_eq!(client.media().await.unwrap()[0].image.as_deref(), Some("http://h/x.iso"));
     assert_eq!(client.eject_media(None, limit).await, Ok(vec!["Cd".to_owned()]));
     assert_eq!(client.eject_media(None, limit).await, Ok(vec![]));
     let none = client.eject_media(Some("RDOC1"), limit).await.unwrap_err();
@@ -232,6 +238,34 @@ async fn an_update_is_followed_by_its_task_or_by_the_inventory() {
     }
 }
 
+/// Its web server is there before its services are: a good update ends well all the same.
+#[tokio::test]
+async fn a_bmc_that_starts_with_its_new_firmware_is_waited_for() {
+    let mut starting: Option<u32> = None;
+    let desk = desk(firmware(), move |tree, method, path, _| match path {
+        "/update" => Some((202, json!({}), Some("/redfish/v1/TaskService/Tasks/3".to_owned()))),
+        "/redfish/v1/TaskService/Tasks/3" => {
+            starting = Some(0);
+            tree.insert("/fw/bmc".into(), json!({"Id": "bmc", "Name": "BMC", "Version": "1.1", "Updateable": true}));
+            Some((200, json!({"TaskState": "Completed", "TaskStatus": "OK"}), None))
+        }
+        "/redfish/v1/UpdateService" if method == "GET" => {
+            let asked = starting.as_mut()?;
+            *asked += 1;
+            match *asked {
+                1 => Some((404, json!({}), None)),
+                2 => Some((500, json!({}), None)),
+                _ => None,
+            }
+        }
+        _ => None,
+    })
+    .await;
+    let client = desk.client().await;
+    let updated = client.update_firmware(&web("http"), Some("bmc"), Duration::from_secs(60), &|_| {}).await.unwrap();
+    assert_eq!(updated.changes, ["BMC: 1.0 -> 1.1"]);
+}
+
 #[tokio::test]
 async fn an_update_that_fails_says_what_the_bmc_said() {
     let end = json!({"TaskState": "Exception", "Messages": [{"Message": "signature is wrong"}]});
@@ -346,6 +380,108 @@ async fn the_bmc_restarts_or_is_told_not_to_have() {
     assert_eq!(failure.cause, Cause::AcceptedButIgnored, "{failure}");
 }
 
+/// A busy answer is no absence.
+#[tokio::test]
+async fn a_restart_that_was_ignored_is_not_told_from_one_busy_answer() {
+    let mut busy = 0;
+    let desk = desk(json!({}), move |_, _, path, _| match path {
+        "/restart" => {
+            busy = 1;
+            Some((204, Value::Null, None))
+        }
+        MANAGER if busy > 0 => {
+            busy -= 1;
+            Some((503, json!({}), None))
+        }
+        _ => None,
+    })
+    .await;
+    let failure = desk.client().await.restart_bmc(Duration::from_secs(3)).await.unwrap_err();
+    assert_eq!(failure.cause, Cause::AcceptedButIgnored, "{failure}");
+    assert!(failure.why.contains("took `ForceRestart` and has answered all the time"), "{failure}");
+}
+
+#[tokio::test]
+async fn the_word_of_a_restart_is_one_that_is_offered_or_the_next_where_it_is_refused() {
+    let restarting = |tree: &mut crate::small::Tree| {
+        merge(tree.get_mut(MANAGER).unwrap(), &json!({"LastResetTime": "2026-01-02T00:00:00Z"}));
+        Some((204, Value::Null, None))
+    };
+    // Said in a resource of its own.
+    let info = json!({"/info": {"Parameters": [{"Name": "ResetType", "AllowableValues": ["ForceRestart"]}]}});
+    let told = desk(info, move |tree, _, path, _| if path == "/restart" { restarting(tree) } else { None }).await;
+    // Said nowhere: the milder word is refused.
+    let silent = desk(json!({}), move |tree, _, path, body| match (path, body["ResetType"].as_str()) {
+        ("/restart", Some("GracefulRestart")) => Some((400, json!({"error": {"message": "no such word"}}), None)),
+        ("/restart", _) => restarting(tree),
+        _ => None,
+    })
+    .await;
+    let action = |info| json!({"target": "/restart", "@Redfish.ActionInfo": info});
+    for (desk, action, words) in [
+        (told, action(json!("/info")), &["ForceRestart"][..]),
+        (silent, action(Value::Null), &["GracefulRestart", "ForceRestart"]),
+    ] {
+        {
+            let mut small = desk.small.lock().unwrap();
+            let manager = small.tree.get_mut(MANAGER).unwrap();
+            manager["Actions"]["#Manager.Reset"] = action;
+            manager["LastResetTime"] = json!("2026-01-01T00:00:00Z");
+        }
+        desk.client().await.restart_bmc(Duration::from_secs(5)).await.unwrap();
+        let sent: Vec<_> = desk.writes().iter().map(|w| w.2["ResetType"].as_str().unwrap().to_owned()).collect();
+        assert_eq!(sent, words);
+    }
+}
+
+/// Neither Location nor a body: the session is looked for, and ended only where it cannot be another's.
+#[tokio::test]
+async fn a_session_without_an_address_is_ended_all_the_same() {
+    const SESSIONS: &str = "/redfish/v1/Sessions";
+    for others in [false, true] {
+        let tree = json!({
+            "/token": "t0ken",
+            SESSIONS: {"Members": if others {
+                json!([{"@odata.id": format!("{SESSIONS}/7")}, {"@odata.id": format!("{SESSIONS}/8")}])
+            } else {
+                json!([{"@odata.id": format!("{SESSIONS}/7")}])
+            }},
+            format!("{SESSIONS}/7"): {"Id": "7", "UserName": "root"},
+            format!("{SESSIONS}/8"): {"Id": "8", "UserName": "root"},
+        });
+        let desk = desk(tree, |_, method, _, _| (method == "DELETE").then(|| (204, Value::Null, None))).await;
+        desk.small.lock().unwrap().tree.get_mut("/redfish/v1").unwrap()["Links"] =
+            json!({"Sessions": {"@odata.id": SESSIONS}});
+        let closed = desk.client().await.close().await;
+        let deleted: Vec<_> = desk.writes().into_iter().filter(|w| w.0 == "DELETE").map(|w| w.1).collect();
+        match others {
+            false => assert_eq!((closed, deleted), (Ok(()), vec![format!("{SESSIONS}/7")])),
+            true => {
+                assert!(closed.unwrap_err().why.contains("cannot be told from others"));
+                assert_eq!(deleted, Vec::<String>::new());
+            }
+        }
+    }
+}
+
+/// What a BMC could not give is not the same as what it has not.
+#[tokio::test]
+async fn drives_that_could_not_be_read_are_told() {
+    let broken = desk(storage(), |_, _, path, _| (path == "/d/b").then(|| (500, json!({}), None))).await;
+    let facts = broken.client().await.facts().await.unwrap();
+    assert_eq!(facts.drives.len(), 1);
+    assert_eq!(facts.unread, ["/d/b: HTTP 500"]);
+    let storage = format!("{SYSTEM}/Storage");
+    let closed = desk(json!({}), move |_, _, path, _| (path == storage).then(|| (403, json!({}), None))).await;
+    let client = closed.client().await;
+    let facts = client.facts().await.unwrap();
+    assert!(facts.drives_unread() && facts.drives.is_empty());
+    assert_eq!(facts.unread, [format!("{SYSTEM}/Storage: user `root` may not do this (HTTP 403)")]);
+    // A 404 is an answer: there is none.
+    let none = desk(json!({}), |_, _, _, _| None).await;
+    assert_eq!(none.client().await.facts().await.unwrap().unread, Vec::<String>::new());
+}
+
 #[tokio::test]
 async fn an_interrupt_is_sent_once_and_only_where_it_is_offered() {
     let desk = desk(json!({}), |_, _, path, _| (path == "/reset").then(|| (204, Value::Null, None))).await;
@@ -393,4 +529,65 @@ async fn a_certificate_goes_where_the_https_servers_is() {
     assert!(desk.writes()[1].2["CertificateUri"]["@odata.id"].as_str().unwrap().ends_with("/HTTPS/Certificates/1"));
     let made = certificate("other", None).unwrap();
     assert_eq!(rackctl::bmc::certificates::pin_of_pem(&made.cert_pem), Ok(made.pin));
+}
+
+/// iDRAC: sixteen places, of which the first is nobody's, and nothing is made or deleted.
+#[tokio::test(flavor = "multi_thread")]
+async fn where_accounts_are_places_an_empty_one_is_filled_and_emptied() {
+    let place = |user: &str, role: &str| json!({"UserName": user, "RoleId": role, "Enabled": !user.is_empty()});
+    let with_id = |id: &str, mut place: Value| {
+        place["Id"] = json!(id);
+        place
+    };
+    let dell = json!({
+        "/redfish/v1": {"RedfishVersion": "1.15.0", "Vendor": "Dell", "Systems": {"@odata.id": "/redfish/v1/Systems"},
+            "AccountService": {"@odata.id": "/redfish/v1/AccountService"}},
+        "/redfish/v1/AccountService": {"Accounts": {"@odata.id": "/accounts"}},
+        "/accounts": {"Members": [{"@odata.id": "/accounts/1"}, {"@odata.id": "/accounts/2"}, {"@odata.id": "/accounts/3"}]},
+        "/accounts/1": with_id("1", place("", "None")),
+        "/accounts/2": with_id("2", place("root", "Administrator")),
+        "/accounts/3": with_id("3", place("", "None")),
+    });
+    let desk = desk(dell, |_, method, _, _| matches!(method, "POST" | "DELETE").then(|| (405, json!({}), None))).await;
+    let client = desk.client().await;
+    let password = Secret::new("battery staple 7".into());
+    client.create_user("ops", "Operator", &password).await.unwrap();
+    {
+        let tree = &desk.small.lock().unwrap().tree;
+        assert_eq!(tree["/accounts/3"]["UserName"], "ops");
+        assert_eq!(tree["/accounts/3"]["RoleId"], "Operator");
+        assert_eq!(tree["/accounts/1"]["UserName"], "", "nobody's stays nobody's");
+    }
+    let full = client.create_user("more", "ReadOnly", &password).await.unwrap_err();
+    assert_eq!(full.cause, Cause::Guard);
+    assert!(full.why.contains("free place for an account"), "{full}");
+    client.delete_user("ops").await.unwrap();
+    assert_eq!(desk.small.lock().unwrap().tree["/accounts/3"]["UserName"], "");
+    let gone = client.delete_user("ops").await.unwrap_err();
+    assert!(gone.why.contains("no such user; it has root"), "{gone}");
+}
+
+/// Taken with 200 and not done: found by reading back.
+#[tokio::test(flavor = "multi_thread")]
+async fn accounts_that_do_not_change_are_told() {
+    let users = json!({
+        "/redfish/v1/AccountService": {"Accounts": {"@odata.id": "/accounts"}},
+        "/accounts": {"Members": [{"@odata.id": "/accounts/2"}]},
+        "/accounts/2": {"Id": "2", "UserName": "ops", "RoleId": "Operator", "Enabled": true, "Locked": true},
+    });
+    let desk = desk(users, |_, method, _, _| (method != "GET").then(|| (200, json!({}), None))).await;
+    let client = desk.client().await;
+    let password = Secret::new("battery staple 7".into());
+    let failures = [
+        client.create_user("new", "Operator", &password).await.unwrap_err(),
+        client.delete_user("ops").await.unwrap_err(),
+        client.enable_user("ops", false).await.unwrap_err(),
+        client.unlock_user("ops").await.unwrap_err(),
+    ];
+    for failure in failures {
+        assert_eq!(failure.cause, Cause::AcceptedButIgnored, "{failure}");
+    }
+    let before = desk.writes().len();
+    client.enable_user("ops", true).await.unwrap();
+    assert_eq!(desk.writes().len(), before, "it is so already");
 }

@@ -4,5 +4,6 @@
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 mod client;
+mod lab;
 mod small;
 mod verbs;

@@ -367,3 +367,29 @@ async fn a_dry_run_says_what_would_be_done_and_sends_nothing() {
     assert_eq!(code, 3);
     assert!(out.contains("it is protected"), "{out}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_screen_is_written_where_it_is_wanted() {
+    use base64::Engine;
+    const PICTURE: &[u8] = b"\x89PNG\r\n\x1a\n and what stands on the screen";
+    const ACTION: &str = "/lc/Actions/ExportServerScreenShot";
+    let dell = json!({
+        MANAGER: {"Id": "1", "Links": {"Oem": {"Dell": {"DellLCService": {"@odata.id": "/lc"}}}}},
+        "/lc": {"Actions": {"#DellLCService.ExportServerScreenShot": {"target": ACTION}}},
+    });
+    let desk = desk(dell, |_, _, path, _| {
+        let text = base64::engine::general_purpose::STANDARD.encode(PICTURE);
+        // As it comes: in lines.
+        let lines = format!("{}\r\n{}", &text[..8], &text[8..]);
+        (path == ACTION).then(|| (200, json!({ "ServerScreenShotFile": lines }), None))
+    })
+    .await;
+    let home = Home::of(&desk, "");
+    let (code, out, err) = home.rackctl(&["bmc", "screenshot", "n1", "--out", "screen.png"]).await;
+    assert_eq!(code, 0, "{err}");
+    assert!(out.contains("screen.png"), "{out}");
+    assert_eq!(fs::read(home.path().join("screen.png")).unwrap(), PICTURE);
+    let (code, _, err) = home.rackctl(&["bmc", "screenshot", "n1"]).await;
+    assert_eq!(code, 0, "{err}");
+    assert_eq!(fs::read(home.path().join("n1.png")).unwrap(), PICTURE);
+}

@@ -92,7 +92,7 @@ const REDFISH: &[Row] = &[
     row("@old-password", ALL, LogIn, Unauthorized),
     row("password-expired", ALL, System, Unauthorized),
     row("root-no-links", ALL, System, Malformed),
-    row("forbidden=/redfish/v1/Systems", ALL, System, Unauthorized),
+    row("forbidden=/redfish/v1/Systems", ALL, System, Refused),
     row("hostile-body=oversized", ALL, System, Malformed),
     row("hostile-body=nested", ALL, System, Malformed),
     row("hostile-body=not-json", ALL, System, Malformed),
@@ -112,11 +112,11 @@ const REDFISH: &[Row] = &[
     row("if-match-refused", BOOT, Act, Refused),
     row("boot-disabled-after-200", &[Set], After, AcceptedButIgnored),
     row("boot-pxe-is-next", &[Set], After, AcceptedButIgnored),
+    row("boot-mode-reverts", BOOT, After, AcceptedButIgnored),
     row("power-null", POWER, After, AcceptedButIgnored),
     row("power-unknown", POWER, After, AcceptedButIgnored),
     // The second attempt waits for the end of a transition that never ends.
-    row("power-stuck", &[On], After, Deadline),
-    row("power-stuck", &[Off, Cycle], After, AcceptedButIgnored),
+    row("power-stuck", &[On, Off, Cycle], After, Deadline),
     row("task-fails", &[Update], After, Refused),
     row("task-endless", &[Update], After, Deadline),
 ];
@@ -153,6 +153,8 @@ fn blunted(case: &Case, row: &Row) -> bool {
         "if-match-refused" => case.has("etag-missing") && !case.has("if-match-required"),
         // The maker whose mode is sent every time.
         "boot-full-set-required" => case.verb == Set && mode_is_sent,
+        // Seen, and the mode is sent with it; where none is shown nobody can tell.
+        "boot-mode-reverts" => !case.has("boot-mode-read-only") || case.has("boot-no-mode"),
         // The maker who is known for it.
         "boot-pxe-is-next" => case.has("maker=Supermicro"),
         _ => false,
@@ -161,7 +163,7 @@ fn blunted(case: &Case, row: &Row) -> bool {
 
 /// What an answer that was lost makes of "taken and ignored": whether it was taken is not known.
 fn unknown(case: &Case, cause: Cause) -> Cause {
-    let waits = matches!(case.verb, On | Shut) && case.has("lose-reset-answer");
+    let waits = POWER.contains(&case.verb) && case.has("lose-reset-answer");
     if waits && cause == AcceptedButIgnored { Deadline } else { cause }
 }
 

@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use crate::{
     exec::Argv,
+    heavy,
     setup::{self, needs, tools::DENY},
     stopwatch::Stopwatch,
     test,
@@ -28,7 +29,8 @@ pub fn run() -> Result<(), Trouble> {
     })?;
     watch.stage("advisories", advisories)?;
     eprintln!("\nTime of the checks\n{}", watch.table());
-    test::run(&[])
+    test::run(&[])?;
+    heavy::run()
 }
 
 /// Known vulnerabilities, where the database of them can be had.

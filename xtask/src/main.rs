@@ -8,6 +8,7 @@ mod demo;
 mod doctests;
 mod exec;
 mod fuzz;
+mod heavy;
 mod man;
 mod mutants;
 mod operators;
@@ -33,8 +34,10 @@ cargo xtask demo [--nodes N] [--name NAME] [--release] [--no-keep]
     --no-keep     delete it when the run has succeeded
 cargo xtask test [NEXTEST ARGUMENT…]
     every test, the end-to-end one included
+cargo xtask heavy
+    what takes minutes more: every combination of BMCs' lies, a minute of fuzzing for each target
 cargo xtask ci
-    rustfmt, clippy, cargo deny, then `test`
+    rustfmt, clippy, cargo deny, then `test` and `heavy`
 cargo xtask crash-points [FLAG…]
     rackctl killed at every fsync, fdatasync, pwrite64, rename, sendto, connect and execve of an installation and
     join of four simulated machines, and resumed: the machines must not notice. Half an hour and more; as root
@@ -79,6 +82,7 @@ fn main() -> ExitCode {
     let done = match chore {
         "demo" => demo::Options::parse(rest).and_then(|options| demo::run(&options)),
         "test" => test::run(rest).map(|()| ExitCode::SUCCESS),
+        "heavy" => no_arguments(rest).and_then(|()| heavy::run()).map(|()| ExitCode::SUCCESS),
         "ci" => no_arguments(rest).and_then(|()| ci::run()).map(|()| ExitCode::SUCCESS),
         "crash-points" => crash_points::run(rest).map(|()| ExitCode::SUCCESS),
         "simulate" => simulate::run(rest),

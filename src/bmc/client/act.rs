@@ -15,8 +15,8 @@ use crate::{
         boot::{self, Write},
         read::{self, SystemView},
         redfish::wire::ComputerSystem,
-        reset,
-        settle::{self, Driven, Sent},
+        reset::{self, Can},
+        settle::{self, Driven, Glimpse, Sent},
     },
     model::{
         Failure,
@@ -90,6 +90,24 @@ impl Client {
         settle::set_power(self, on, force, deadline).await
     }
 
+    /// What a power verb asks, by the moves that this BMC offers; see [`settle::drive`].
+    pub async fn drive(&self, wish: reset::Wish, limit: Duration) -> Result<Option<String>, Failure> {
+        settle::drive(self, wish, limit).await
+    }
+
+    /// What [`Client::drive`] would send now, as lines to read, in order.
+    pub async fn preview_drive(&self, wish: reset::Wish) -> Result<Vec<String>, Failure> {
+        let view = self.system_view().await?;
+        let can = reset::can(&view);
+        let moves = reset::moves(&self.wire.node, wish, &can)?;
+        let line = |(action, now): (PowerAction, PowerState)| {
+            let write = reset::request_in(&view, action, now)
+                .map_err(|why| Failure::new(Cause::Refused, self.what("preview"), why))?;
+            Ok(write.line())
+        };
+        reset::sends(&moves, can.now).into_iter().map(line).collect()
+    }
+
     /// Asked before anything else that takes the machine away, or may.
     pub(super) async fn before_taking(&self) -> Result<(), Failure> {
         settle::ask_leave(self.leave.as_ref(), PowerAction::ForceOff).await
@@ -107,6 +125,18 @@ impl Driven for Client {
     }
     async fn power_now(&self) -> Result<PowerState, Failure> {
         Ok(read::power(self.fresh_view(false).await?.system.power))
+    }
+    async fn glimpse(&self) -> Result<Glimpse, Failure> {
+        let system = self.fresh_view(false).await?.system;
+        let word = system.boot_progress.as_ref().and_then(|p| p.state.as_deref());
+        Ok(Glimpse {
+            power: read::power(system.power),
+            mark: reset::mark(&system.last_reset),
+            progress: reset::progress(word),
+        })
+    }
+    async fn can(&self) -> Result<Can, Failure> {
+        Ok(reset::can(&self.fresh_view(false).await?))
     }
     async fn prepare(&self, action: PowerAction, doing: &str) -> Result<Request, Failure> {
         let view = self.fresh_view(false).await?;

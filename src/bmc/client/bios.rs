@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     bmc::{
-        bios::{self, Bios},
+        bios::{self, Bios, SecureBoot},
         boot::Write,
         redfish::wire::{Link, bios as wire},
     },
@@ -98,6 +98,58 @@ impl Client {
             }
             false => Failure::new(Cause::Refused, self.what(doing), told),
         })
+    }
+
+    /// Secure Boot as it is and as it will be.
+    pub async fn secure_boot(&self) -> Result<SecureBoot, Failure> {
+        let doing = "read its Secure Boot";
+        self.limited(doing, async { Ok(self.secure_boot_now(doing).await?.1) }).await
+    }
+
+    /// With the address of its resource.
+    async fn secure_boot_now(&self, doing: &str) -> Result<(String, SecureBoot), Failure> {
+        let view = self.fresh_view(false).await?;
+        let Some(path) = Link::path(&view.system.secure_boot) else {
+            let place = format!("{}/SecureBoot", view.path.trim_end_matches('/'));
+            return Err(self.lacks(doing, "Secure Boot resource", &[&place]));
+        };
+        let Some((read, _)) = walk::optional(walk::get::<_, wire::SecureBoot>(&self.wire, path)).await? else {
+            return Err(self.lacks(doing, "Secure Boot resource that can be read", &[path]));
+        };
+        Ok((path.to_owned(), bios::secure_boot(&read)))
+    }
+
+    /// Switches Secure Boot from the next start on, and reads it back.
+    pub async fn set_secure_boot(&self, on: bool) -> Result<SecureBoot, Failure> {
+        let doing = format!("switch Secure Boot {}", if on { "on" } else { "off" });
+        self.limited(&doing, async {
+            let (path, now) = self.secure_boot_now(&doing).await?;
+            if now.enabled == Some(on) {
+                return Ok(now);
+            }
+            if now.enabled.is_none() {
+                return Err(self.lacks(&doing, "switch for Secure Boot", &[&path]));
+            }
+            let body = serde_json::json!({ "SecureBootEnable": on });
+            let write = Write { method: "PATCH", path, body, if_match: None };
+            let answer = self.patch(&write).await?;
+            if !answer.ok() {
+                return Err(self.wire.refusal(&super::act::request(&write), &answer));
+            }
+            for attempt in 0..READ_BACK_TRIES {
+                if attempt > 0 {
+                    sleep(READ_BACK_PAUSE).await;
+                }
+                let (_, read) = self.secure_boot_now(&doing).await?;
+                if read.enabled == Some(on) {
+                    return Ok(read);
+                }
+            }
+            let why = "the BMC took the request and shows the switch as it was";
+            Err(Failure::new(Cause::AcceptedButIgnored, self.what(&doing), why)
+                .next(format!("rackctl bmc bios {}", self.wire.node)))
+        })
+        .await
     }
 
     /// Throws away what is pending, and sees that nothing is.

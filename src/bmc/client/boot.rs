@@ -9,6 +9,7 @@ use crate::{
     bmc::{
         Keep, boot,
         ladder::{Came, Undo, Wish},
+        media::{self, Held},
         order::{self, Entry},
         read::SystemView,
         redfish::wire::{Link, boot::BootOption},
@@ -128,11 +129,12 @@ impl Client {
             Err(why) => return Ok(Came::Refused(vec![why])),
         };
         let mut vain = Vain::default();
+        let modes = boot::modes(&view);
         // Also after a refusal: a BMC may say 400 and have done it (iDRAC 13G, community.general#5091).
         let mut unseen: Option<BootOverride> = None;
         for variant in &variants {
             if let Some(asks) = unseen.filter(|asks| *asks != variant.asks)
-                && let Ok(read) = self.sees(asks, wish.url, 1).await?
+                && let Ok(read) = self.sees(asks, wish.url, modes, 1).await?
             {
                 return Ok(done(wish, asks, read));
             }
@@ -140,7 +142,7 @@ impl Client {
             if answer.ok() {
                 unseen = None;
                 let tries = if vain.ignored.is_empty() { READ_BACK_TRIES } else { READ_BACK_AGAIN };
-                match self.sees(variant.asks, wish.url, tries).await? {
+                match self.sees(variant.asks, wish.url, modes, tries).await? {
                     Ok(read) => return Ok(done(wish, variant.asks, read)),
                     Err(read) => vain.ignored.push(format!("sent {}, read back {read}", boot::sent(&variant.write))),
                 }
@@ -153,7 +155,7 @@ impl Client {
             unseen = Some(variant.asks);
         }
         if let Some(asks) = unseen
-            && let Ok(read) = self.sees(asks, wish.url, 1).await?
+            && let Ok(read) = self.sees(asks, wish.url, modes, 1).await?
         {
             return Ok(done(wish, asks, read));
         }
@@ -163,8 +165,27 @@ impl Client {
         Ok(vain.came())
     }
 
-    /// Whether the override is read back; both ways in words.
-    async fn sees(&self, asks: BootOverride, url: Option<&str>, tries: u32) -> Result<Result<String, String>, Failure> {
+    /// What [`Client::climb_override`] would send: the later ones only where the earlier do not hold.
+    pub(in crate::bmc) async fn preview_override(
+        &self,
+        wish: &Wish<'_>,
+    ) -> Result<Result<Vec<String>, String>, Failure> {
+        let view = self.system_view().await?;
+        if wish.want.is_cleared() && boot::is_cleared(&view) {
+            return Ok(Ok(Vec::new()));
+        }
+        let variants = boot::variants(&view, wish.want, wish.keeps, wish.url);
+        Ok(variants.map(|list| list.iter().map(|v| v.write.line()).collect()))
+    }
+
+    /// Whether the override is read back; both ways in words. `modes`: as they were before.
+    async fn sees(
+        &self,
+        asks: BootOverride,
+        url: Option<&str>,
+        modes: boot::Modes,
+        tries: u32,
+    ) -> Result<Result<String, String>, Failure> {
         let mut seen = "nothing".to_owned();
         for attempt in 0..tries {
             if attempt > 0 {
@@ -172,6 +193,10 @@ impl Client {
             }
             let view = self.fresh_view(true).await?;
             match boot::seen(&view, asks, url) {
+                // Nobody asked for the other mode: what is installed would not start in it.
+                Ok(read) if asks.mode.is_none() && boot::fell_to_bios(modes, boot::modes(&view)) => {
+                    seen = format!("{read}, and the mode fell from uefi to bios");
+                }
                 Ok(read) => return Ok(Ok(read)),
                 Err(read) => seen = read,
             }
@@ -197,6 +222,19 @@ impl Client {
     /// The last rung: an image is put in, and the machine boots from that.
     pub(in crate::bmc) async fn climb_media(&self, wish: &Wish<'_>, keep: &Keep<'_>) -> Result<Came, Failure> {
         let Some(image) = wish.url else { return Ok(Came::Skipped("no image is given".to_owned())) };
+        // What is there already and may be another's is not put in, so it is not taken out afterwards either.
+        let slots = match self.media().await {
+            Ok(slots) => slots,
+            Err(failure) if matches!(failure.cause, Cause::Refused | Cause::Guard) => {
+                return Ok(Came::Refused(vec![failure.why]));
+            }
+            Err(failure) => return Err(failure),
+        };
+        if let Some(other) = slots.iter().find(|s| s.image.is_some() && media::held(s, image) == Held::Perhaps) {
+            let name = other.image.as_deref().unwrap_or_default();
+            let why = format!("its slot {} holds {name}, and the BMC does not say whence", other.id);
+            return Ok(Came::Refused(vec![why]));
+        }
         keep(&Undo::Media { image: image.to_owned() })?;
         let slot = match self.insert_media(None, image, MEDIA_LIMIT).await {
             Ok(slot) => slot,
@@ -217,7 +255,7 @@ impl Client {
     /// Takes the image out of the slot that holds it; none does: it is out.
     pub async fn take_media_out(&self, image: &str) -> Result<(), Failure> {
         let slots = self.media().await?;
-        let holds = |s: &&crate::bmc::media::Slot| s.image.is_some() && crate::bmc::media::holds(s, image);
+        let holds = |s: &&media::Slot| s.image.is_some() && media::held(s, image) != Held::Not;
         match slots.iter().find(holds) {
             Some(slot) => self.eject_media(Some(&slot.id), MEDIA_LIMIT).await.map(drop),
             None => Ok(()),

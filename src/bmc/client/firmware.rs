@@ -34,6 +34,8 @@ const MAX_IMAGE_BYTES: u64 = 1 << 30;
 const AWAY_MOST: Duration = Duration::from_secs(900);
 /// The longest list of tasks that is looked through.
 const MAX_TASKS: usize = 128;
+/// A BMC that answers again has its services within this.
+const STARTS_WITHIN: Duration = Duration::from_secs(300);
 const DOING: &str = "update its firmware";
 /// How often in a row "there is no such task" is believed to be a slow start.
 const VANISHED_TRIES: u32 = 3;
@@ -292,17 +294,22 @@ impl Client {
         }
     }
 
-    /// The inventory, once the BMC answers again.
+    /// The inventory, once the BMC answers again. While it starts it answers that it has none, or with errors.
     async fn back(&self, until: Instant, doing: &str) -> Result<Vec<Item>, Failure> {
-        let mut pause = POLL_FIRST;
+        let (mut pause, mut odd_since) = (POLL_FIRST, None);
         loop {
             match self.firmware().await {
                 Ok(items) => return Ok(items),
-                Err(failure)
-                    if Instant::now() < until
-                        && matches!(failure.cause, Cause::Unreachable | Cause::Deadline | Cause::Busy) => {}
                 Err(failure) => {
-                    return Err(Failure { what: self.what(doing), ..failure });
+                    let away = matches!(failure.cause, Cause::Unreachable | Cause::Deadline | Cause::Busy);
+                    let odd = matches!(failure.cause, Cause::Refused | Cause::Guard | Cause::Malformed);
+                    let starts = odd && odd_since.get_or_insert_with(Instant::now).elapsed() < STARTS_WITHIN;
+                    if away {
+                        odd_since = None;
+                    }
+                    if Instant::now() >= until || !(away || starts) {
+                        return Err(Failure { what: self.what(doing), ..failure });
+                    }
                 }
             }
             sleep(pause).await;

@@ -52,7 +52,7 @@ async fn look(wire: &Wire, path: &str, options: &Options) -> Result<Option<Power
         if turn.is_first() {
             // A BMC may have Basic switched off and say 401 to a right password: a session tells it for certain.
             let result = session::within(wire, limit, session::first_log_in(wire, &root)).await;
-            turn.settle(&wire.node, &result);
+            session::settle(wire, turn, &result);
             result?;
             let state = session::within(wire, limit, state(wire, path)).await;
             // Noted in the ledger until its end was answered.

@@ -40,7 +40,7 @@ pub struct Ground<'a, S> {
 }
 
 /// A member of a collection: its path, and itself where the collection writes it out.
-type Raw = (String, Option<Value>);
+pub(super) type Raw = (String, Option<Value>);
 
 impl<S: Source> Ground<'_, S> {
     /// The managers of the system, else all.
@@ -100,9 +100,8 @@ impl<S: Source> Ground<'_, S> {
     }
 
     /// Up to `limit` members as they come, and whether there are more. Asked for written out where the BMC knows that.
-    pub(super) async fn raw(&self, path: &str, limit: usize) -> Result<(Vec<Raw>, bool), Failure> {
-        let expands = self.root.features.as_ref().and_then(|f| f.expand.as_ref()).and_then(|e| e.no_links);
-        if expands == Some(true) {
+    async fn raw(&self, path: &str, limit: usize) -> Result<(Vec<Raw>, bool), Failure> {
+        if self.expands() {
             let asked = format!("{}?$expand=.($levels=1)", path.trim_end_matches('/'));
             // Announced and refused all the same, by some: the plain collection is there in any case.
             if let Some(found) = walk::optional(self.pages(&asked, limit)).await? {
@@ -110,6 +109,12 @@ impl<S: Source> Ground<'_, S> {
             }
         }
         self.pages(path, limit).await
+    }
+
+    /// Whether the BMC says that it writes members out where that is asked for.
+    pub(super) fn expands(&self) -> bool {
+        let expand = self.root.features.as_ref().and_then(|f| f.expand.as_ref());
+        expand.and_then(|e| e.no_links) == Some(true)
     }
 
     async fn pages(&self, path: &str, limit: usize) -> Result<(Vec<Raw>, bool), Failure> {

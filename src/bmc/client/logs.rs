@@ -19,7 +19,7 @@ use crate::{
 };
 
 const MAX_SERVICES: usize = 32;
-/// Entries of one log that are read.
+/// Entries of one log that are kept, the newest.
 pub const MAX_ENTRIES: usize = 2048;
 /// Entries that are fetched one by one, where a log gives links alone.
 const MAX_SINGLE: usize = 64;
@@ -78,7 +78,7 @@ pub async fn gather_logs<S: Source>(ground: &Ground<'_, S>, wanted: Option<&str>
 }
 
 async fn entries<S: Source>(ground: &Ground<'_, S>, path: &str, log: &mut Log) -> Result<(), Failure> {
-    let Some((members, more)) = walk::optional(ground.raw(path, MAX_ENTRIES)).await? else {
+    let Some((members, more)) = walk::optional(ground.newest(path, MAX_ENTRIES)).await? else {
         log.unreadable = true;
         return Ok(());
     };

@@ -14,13 +14,18 @@ use super::{
     walk::{self, Source},
 };
 use crate::{
-    bmc::{read::text, redfish::wire::Manager},
+    bmc::{
+        read::text,
+        redfish::wire::{ActionInfo, Manager},
+    },
     model::{Failure, failure::Cause},
 };
 
 /// A BMC that was told to restart still answers for so long at most.
 const GOES_WITHIN: Duration = Duration::from_secs(120);
 const POLL: Duration = Duration::from_millis(500);
+/// Answers in a row of a web server without a BMC behind it: one or two are a busy BMC's.
+const HOLLOW: u32 = 3;
 /// Ways to restart a BMC, mildest first.
 const RESTARTS: [&str; 2] = ["GracefulRestart", "ForceRestart"];
 
@@ -44,7 +49,8 @@ pub struct Screenshot {
 struct Restart {
     path: String,
     target: String,
-    word: &'static str,
+    /// Those that it offers, mildest first; the next one where it refuses the one before.
+    words: Vec<&'static str>,
     /// Its own mark of the last one, where it keeps one.
     last: Option<String>,
 }
@@ -60,15 +66,21 @@ async fn restart<S: Source>(ground: &Ground<'_, S>) -> Result<Restart, Failure> 
     let Some(target) = reset.as_ref().and_then(|r| r.target.clone()).filter(|t| !t.is_empty()) else {
         return Err(ground.lacks(DOING, "restart of itself (Manager.Reset)", &[&path]));
     };
-    let allowed = reset.and_then(|r| r.allowed).unwrap_or_default();
-    let word = RESTARTS.iter().find(|w| allowed.is_empty() || allowed.iter().any(|a| a == *w));
-    match word {
-        Some(word) => Ok(Restart { path, target, word, last }),
-        None => {
-            let what = format!("restart of itself but {}", crate::bmc::redfish::json::clean(&allowed.join(", ")));
-            Err(ground.lacks(DOING, &what, &[&path]))
-        }
+    let reset = reset.unwrap_or_default();
+    let mut allowed = reset.allowed.unwrap_or_default();
+    if let (true, Some(info)) = (allowed.is_empty(), reset.info.filter(|i| !i.is_empty())) {
+        let info = walk::optional(walk::get::<S, ActionInfo>(ground.source, &info)).await?;
+        let parameters = info.and_then(|(info, _)| info.parameters).unwrap_or_default();
+        let kind = parameters.into_iter().find(|p| p.name.as_deref() == Some("ResetType"));
+        allowed = kind.and_then(|p| p.allowed).unwrap_or_default();
     }
+    let offered = |w: &&str| allowed.is_empty() || allowed.iter().any(|a| a == w);
+    let words: Vec<&str> = RESTARTS.into_iter().filter(offered).collect();
+    if words.is_empty() {
+        let what = format!("restart of itself but {}", crate::bmc::redfish::json::clean(&allowed.join(", ")));
+        return Err(ground.lacks(DOING, &what, &[&path]));
+    }
+    Ok(Restart { path, target, words, last })
 }
 
 /// Dell's action that gives the screen (iDRAC-Redfish-Scripting, ExportServerScreenShot); no other maker's is known.
@@ -118,41 +130,33 @@ impl Client {
     /// Restarts the BMC, not the machine, and waits until it has gone and answers again. The session ends with it.
     pub async fn restart_bmc(&self, limit: Duration) -> Result<(), Failure> {
         const DOING: &str = "restart its BMC";
-        let Restart { path, target, word, last } = self
+        let Restart { path, target, words, last } = self
             .limited(DOING, async {
                 let view = self.fresh_view(false).await?;
                 restart(&self.ground(&view)).await
             })
             .await?;
-        let request = Request {
-            method: reqwest::Method::POST,
-            body: Some(json!({ "ResetType": word })),
-            patient: false,
-            ..Request::get(&target)
-        };
-        match self.limited(DOING, self.wire.ask(&request)).await {
-            Ok(_) => {}
-            // It may go before it has answered.
-            Err(failure) if matches!(failure.cause, Cause::Unreachable | Cause::Deadline) => {}
-            Err(failure) => return Err(Failure { what: self.what(DOING), ..failure }),
-        }
+        let word = self.ask_restart(&target, &words).await?;
         let started = Instant::now();
         let session = self.session_uri();
-        let mut gone = false;
+        let (mut gone, mut hollow) = (false, 0u32);
         loop {
             // "Later" is an answer of a BMC that starts: asked again here, not below.
             let manager = Request { patient: false, ..Request::get(&path) };
             let answers = self.within(self.deadline, DOING, self.wire.send(&manager)).await;
             match answers {
-                // Behind its web server it starts still.
-                Ok(answer) if answer.status >= 500 => gone = true,
+                // Behind its web server it starts still; or it is there, and busy.
+                Ok(answer) if answer.status >= 500 => hollow = hollow.saturating_add(1),
                 Ok(answer) if answer.ok() => {
                     let now: Manager = super::parsed(answer.body);
                     // One that is quick is not seen to be away: its mark has changed, or it has forgotten its sessions.
                     let marked = last.is_some() && text(&now.last_reset).is_some_and(|now| Some(now) != last);
-                    if gone || marked || self.session_uri() != session {
+                    // Where it has neither, a row of hollow answers is all that there is to be seen.
+                    let hollowed = hollow >= HOLLOW && last.is_none() && session.is_none();
+                    if gone || marked || hollowed || self.session_uri() != session {
                         return Ok(());
                     }
+                    hollow = 0;
                 }
                 // It answers and does not know its own manager yet.
                 Ok(_) => {}
@@ -174,6 +178,34 @@ impl Client {
             }
             sleep(POLL).await;
         }
+    }
+
+    /// Sends the mildest word that is taken. Says which.
+    async fn ask_restart(&self, target: &str, words: &[&'static str]) -> Result<&'static str, Failure> {
+        const DOING: &str = "restart its BMC";
+        let mut refused: Option<Failure> = None;
+        for word in words {
+            let request = Request {
+                method: reqwest::Method::POST,
+                body: Some(json!({ "ResetType": word })),
+                patient: false,
+                ..Request::get(target)
+            };
+            let failure = match self.limited(DOING, self.wire.ask(&request)).await {
+                Ok(_) => return Ok(word),
+                // It may go before it has answered.
+                Err(failure) if matches!(failure.cause, Cause::Unreachable | Cause::Deadline) => return Ok(word),
+                Err(failure) => Failure { what: self.what(DOING), why: format!("{word}: {}", failure.why), ..failure },
+            };
+            if failure.cause != Cause::Refused {
+                return Err(failure);
+            }
+            refused = Some(match refused {
+                Some(before) => Failure { why: format!("{}; {}", before.why, failure.why), ..failure },
+                None => failure,
+            });
+        }
+        Err(refused.unwrap_or_else(|| self.lacks(DOING, "restart of itself (Manager.Reset)", &[target])))
     }
 
     /// A non-maskable interrupt: most operating systems write a dump and stop. It cannot be read back; that the BMC took

@@ -9,7 +9,7 @@ use crate::{
     bmc::{
         boot::Write,
         link,
-        media::{self, Slot},
+        media::{self, Held, Slot},
         redfish::wire::{Link, media as wire},
     },
     model::{Failure, failure::Cause},
@@ -72,17 +72,22 @@ impl Client {
         const DOING: &str = "insert virtual media";
         self.within(limit, DOING, async {
             let slots = self.media_now().await?;
-            if let Some(holding) = slots.iter().find(|s| {
-                wanted.is_none_or(|w| s.id.eq_ignore_ascii_case(w)) && s.image.is_some() && media::holds(s, image)
-            }) {
+            if let Some(holding) = slots
+                .iter()
+                .find(|s| wanted.is_none_or(|w| s.id.eq_ignore_ascii_case(w)) && media::held(s, image) == Held::This)
+            {
                 return Ok(holding.clone());
             }
             let fail = |why: String| Failure::new(Cause::Refused, self.what(DOING), why);
             let show = format!("rackctl bmc media {}", self.wire.node);
             let chosen = media::choose(&slots, wanted).map_err(|why| fail(why).next(show.clone()))?;
             if let Some(full) = chosen.iter().find(|s| s.inserted) {
-                let image = full.image.as_deref().unwrap_or("an image");
-                return Err(fail(format!("its slot {} holds {image}", full.id))
+                let other = full.image.as_deref().unwrap_or("an image");
+                let whence = match media::held(full, image) {
+                    Held::Perhaps => ", and the BMC does not say whence",
+                    Held::This | Held::Not => "",
+                };
+                return Err(fail(format!("its slot {} holds {other}{whence}", full.id))
                     .next(format!("rackctl bmc media {} --eject --slot {}", self.wire.node, full.id)));
             }
             let mut refusals = Vec::new();
@@ -95,6 +100,29 @@ impl Client {
             Err(fail(format!("the BMC refuses every way that is known: {}", refusals.join(" | "))).next(show))
         })
         .await
+    }
+
+    /// What [`Client::insert_media`] would send, into any slot: one request is enough.
+    pub(in crate::bmc) async fn preview_insert(&self, image: &str) -> Result<Result<Vec<String>, String>, Failure> {
+        let slots = self.media().await?;
+        if slots.iter().any(|s| s.image.is_some() && media::holds(s, image)) {
+            return Ok(Ok(Vec::new()));
+        }
+        let chosen = match media::choose(&slots, None) {
+            Ok(chosen) => chosen,
+            Err(why) => return Ok(Err(why)),
+        };
+        if let Some(full) = chosen.iter().find(|s| s.inserted) {
+            return Ok(Err(format!("its slot {} holds {}", full.id, full.image.as_deref().unwrap_or("an image"))));
+        }
+        Ok(Ok(chosen.iter().take(SLOTS_TRIED).flat_map(|slot| media::inserts(slot, image)).map(|w| w.line()).collect()))
+    }
+
+    /// What [`Client::take_media_out`] would send.
+    pub(in crate::bmc) async fn preview_take_out(&self, image: &str) -> Result<Vec<String>, Failure> {
+        let slots = self.media().await?;
+        let holds = |s: &&Slot| s.image.is_some() && media::holds(s, image);
+        Ok(slots.iter().find(holds).into_iter().flat_map(media::ejects).map(|w| w.line()).collect())
     }
 
     /// One request after the other, until one is taken. The inner error is what the BMC said to each.

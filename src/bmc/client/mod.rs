@@ -20,11 +20,13 @@ mod scan;
 mod send;
 mod sensors;
 mod session;
+mod tail;
 #[cfg(test)]
 mod tests_corners;
 #[cfg(test)]
 mod tests_trees;
 mod upload;
+mod users;
 mod volumes;
 mod walk;
 
@@ -49,7 +51,7 @@ pub use walk::{ManagerFacts, Source, gather_facts, gather_view};
 
 use super::{
     proof::Proof,
-    read::{self, SystemView},
+    read::SystemView,
     redfish::wire::{self, ServiceRoot},
     settle::Driven,
 };
@@ -255,9 +257,15 @@ impl Client {
     pub async fn facts(&self) -> Result<BmcFacts, Failure> {
         self.limited("read facts", async {
             let view = self.fresh_view(true).await?;
-            gather_facts(&self.wire, &self.endpoint, &self.root, &view).await
+            let facts = gather_facts(&self.wire, &self.endpoint, &self.root, &view).await?;
+            Ok(BmcFacts { unread: self.wire.unread(), ..facts })
         })
         .await
+    }
+
+    /// Branches of the BMC that are there and could not be read, with what it said to it: told beside what was read.
+    pub fn unread(&self) -> Vec<String> {
+        self.wire.unread()
     }
 
     pub async fn power(&self) -> Result<PowerState, Failure> {
@@ -267,7 +275,7 @@ impl Client {
     /// `LastResetTime` as the BMC writes it: compared with itself only, BMC clocks are wrong.
     pub async fn last_reset_time(&self) -> Result<Option<String>, Failure> {
         self.limited("read the last reset time", async {
-            Ok(read::text(&self.fresh_view(false).await?.system.last_reset))
+            Ok(super::reset::mark(&self.fresh_view(false).await?.system.last_reset))
         })
         .await
     }

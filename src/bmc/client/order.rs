@@ -12,6 +12,7 @@ use super::{
 use crate::{
     bmc::{
         Keep,
+        boot::Write,
         ladder::{Came, Undo, Wish},
         link,
         order::{self, Entry, Own},
@@ -30,6 +31,28 @@ async fn gather_options<S: Source>(ground: &Ground<'_, S>) -> Result<Vec<(String
     let settings = ground.view.settings.as_ref().and_then(|s| s.system.boot.as_ref());
     let Some(path) = of(ground.view.system.boot.as_ref()).or_else(|| of(settings)) else { return Ok(Vec::new()) };
     Ok(ground.members(&path, order::MAX_ENTRIES).await?.unwrap_or_default())
+}
+
+/// What an order is to become, decided once for the sending and for the preview.
+enum Turn {
+    /// In words.
+    Already(String),
+    Front {
+        read: String,
+        moved: String,
+        old: Vec<String>,
+    },
+}
+
+type OwnTurn = (Own, Option<String>, Turn);
+
+fn turn(old: &[String], entries: &[Entry], wish: &Wish<'_>) -> Result<Turn, String> {
+    let entry = order::find(entries, wish.macs, wish.want.target)?;
+    let (read, moved) = (format!("{} first in the boot order", entry.words()), entry.reference.clone());
+    Ok(match old.first() == Some(&moved) {
+        true => Turn::Already(read),
+        false => Turn::Front { read, moved, old: old.to_vec() },
+    })
 }
 
 /// What requests came to that did not help.
@@ -80,21 +103,14 @@ impl Client {
     async fn climb_own_order(&self, wish: &Wish<'_>, keep: &Keep<'_>) -> Result<Came, Failure> {
         self.limited("put network boot first in the vendor's boot order", async {
             let view = self.fresh_view(false).await?;
-            let Some(own) = order::own(&view) else {
-                return Ok(Came::Skipped("none of its vendor is known".to_owned()));
-            };
-            let Some((old, etag)) = self.own_order(&own).await? else {
-                return Ok(Came::Skipped(format!("{} is not there", own.path)));
-            };
-            let entries: Vec<Entry> = old.iter().map(|word| Entry::bare(word)).collect();
-            let entry = match order::find(&entries, wish.macs, wish.want.target) {
-                Ok(entry) => entry,
+            let (own, etag, turn) = match self.own_turn(&view, wish).await? {
+                Ok(found) => found,
                 Err(why) => return Ok(Came::Skipped(why)),
             };
-            let (read, moved) = (format!("{} first in the boot order", entry.words()), entry.reference.clone());
-            if old.first() == Some(&moved) {
-                return Ok(Came::Done { read, other: Some("it was already".to_owned()) });
-            }
+            let (read, moved, old) = match turn {
+                Turn::Already(read) => return Ok(Came::Done { read, other: Some("it was already".to_owned()) }),
+                Turn::Front { read, moved, old } => (read, moved, old),
+            };
             let (path, property) = (own.path.clone(), own.property.clone());
             keep(&Undo::Own { path, property, old: old.clone(), moved: moved.clone() })?;
             let is = |now: &[String]| now.first() == Some(&moved);
@@ -102,6 +118,74 @@ impl Client {
                 Ok(()) => Came::Done { read, other: lasts(wish) },
                 Err(vain) => vain.came(),
             })
+        })
+        .await
+    }
+
+    /// The vendor's own order, and what it is to become; the inner `Err` says why it is passed over.
+    async fn own_turn(&self, view: &SystemView, wish: &Wish<'_>) -> Result<Result<OwnTurn, String>, Failure> {
+        let Some(own) = order::own(view) else { return Ok(Err("none of its vendor is known".to_owned())) };
+        let Some((old, etag)) = self.own_order(&own).await? else {
+            return Ok(Err(format!("{} is not there", own.path)));
+        };
+        let entries: Vec<Entry> = old.iter().map(|word| Entry::bare(word)).collect();
+        Ok(turn(&old, &entries, wish).map(|turn| (own, etag, turn)))
+    }
+
+    /// What the standard order is to become; the inner `Err` says why it is passed over.
+    async fn standard_turn(&self, view: &SystemView, wish: &Wish<'_>) -> Result<Result<Turn, String>, Failure> {
+        let (main, pending) = order::shown(view);
+        let Some(old) = pending.or(main).map(<[String]>::to_vec) else {
+            return Ok(Err("this BMC shows none".to_owned()));
+        };
+        let options = gather_options(&self.ground(view)).await?;
+        Ok(turn(&old, &order::entries(&old, &options), wish))
+    }
+
+    /// What [`Client::climb_order`] would send: the later ones only where the earlier do not hold.
+    pub(in crate::bmc) async fn preview_order(&self, wish: &Wish<'_>) -> Result<Result<Vec<String>, String>, Failure> {
+        self.limited("look at its boot order", async {
+            let view = self.fresh_view(true).await?;
+            let (mut lines, mut skipped) = (Vec::new(), Vec::new());
+            match self.standard_turn(&view, wish).await? {
+                Ok(Turn::Already(_)) => return Ok(Ok(Vec::new())),
+                Ok(Turn::Front { moved, old, .. }) => {
+                    lines.extend(order::writes(&view, &order::front(&old, &moved)).iter().map(Write::line));
+                }
+                Err(why) => skipped.push(why),
+            }
+            match self.own_turn(&view, wish).await? {
+                Ok((own, etag, Turn::Front { moved, old, .. })) => {
+                    lines.push(own.write(&order::front(&old, &moved), etag).line());
+                }
+                Ok((_, _, Turn::Already(_))) => {}
+                Err(why) => skipped.push(why),
+            }
+            Ok(if lines.is_empty() && !skipped.is_empty() { Err(skipped.join("; ")) } else { Ok(lines) })
+        })
+        .await
+    }
+
+    /// What putting an order back would send now.
+    pub(in crate::bmc) async fn preview_order_back(&self, undo: &Undo) -> Result<Vec<String>, Failure> {
+        self.limited("look at its boot order", async {
+            let (lines, new) = match undo {
+                Undo::Order { old, moved } => {
+                    let view = self.fresh_view(true).await?;
+                    let (main, pending) = order::shown(&view);
+                    let Some(now) = pending.or(main) else { return Ok(Vec::new()) };
+                    let new = order::back(old, now, moved);
+                    (order::writes(&view, &new), new != now)
+                }
+                Undo::Own { path, property, old, moved } => {
+                    let own = Own { path: path.clone(), property: property.clone() };
+                    let Some((now, etag)) = self.own_order(&own).await? else { return Ok(Vec::new()) };
+                    let new = order::back(old, &now, moved);
+                    (vec![own.write(&new, etag)], new != now)
+                }
+                Undo::Flags | Undo::Media { .. } => return Ok(Vec::new()),
+            };
+            Ok(if new { lines.iter().map(Write::line).collect() } else { Vec::new() })
         })
         .await
     }
@@ -169,21 +253,11 @@ impl Client {
     async fn climb_standard_order(&self, wish: &Wish<'_>, keep: &Keep<'_>) -> Result<Came, Failure> {
         self.limited("put network boot first in the boot order", async {
             let view = self.fresh_view(true).await?;
-            let (main, pending) = order::shown(&view);
-            let Some(old) = pending.or(main).map(<[String]>::to_vec) else {
-                return Ok(Came::Skipped("this BMC shows none".to_owned()));
-            };
-            let options = gather_options(&self.ground(&view)).await?;
-            let entries = order::entries(&old, &options);
-            let entry = match order::find(&entries, wish.macs, wish.want.target) {
-                Ok(entry) => entry,
+            let (read, moved, old) = match self.standard_turn(&view, wish).await? {
                 Err(why) => return Ok(Came::Skipped(why)),
+                Ok(Turn::Already(read)) => return Ok(Came::Done { read, other: Some("it was already".to_owned()) }),
+                Ok(Turn::Front { read, moved, old }) => (read, moved, old),
             };
-            let read = format!("{} first in the boot order", entry.words());
-            let moved = entry.reference.clone();
-            if old.first() == Some(&moved) {
-                return Ok(Came::Done { read, other: Some("it was already".to_owned()) });
-            }
             keep(&Undo::Order { old: old.clone(), moved: moved.clone() })?;
             let new = order::front(&old, &moved);
             let is = |now: &[String]| now.first() == Some(&moved);

@@ -1,7 +1,8 @@
 //! The one place where requests leave: guards, limits, credentials and the observer are here and nowhere else.
 
 use std::{
-    sync::{Arc, Mutex, PoisonError},
+    collections::BTreeMap,
+    sync::{Arc, Mutex, PoisonError, atomic::AtomicBool},
     time::{Duration, Instant},
 };
 
@@ -37,6 +38,10 @@ const UPLOAD_TIMEOUT: Duration = Duration::from_secs(1_800);
 const BUSY_TRIES: u32 = 4;
 /// The longest Retry-After that is waited for at once.
 const MAX_RETRY_AFTER: Duration = Duration::from_secs(20);
+/// Id of the message that a password must be changed before anything else.
+const MUST_CHANGE: &str = "PasswordChangeRequired";
+/// Branches that could not be read and are told by name.
+const MAX_UNREAD: usize = 32;
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(in crate::bmc) enum Purpose {
@@ -89,6 +94,10 @@ impl Answer {
     pub fn error(&self) -> ErrorBody {
         super::parsed(self.body.clone())
     }
+    /// The password is right, and nothing is done for it until it is changed (DSP0266, password management).
+    pub fn wants_new_password(&self) -> bool {
+        self.status == 403 && self.error().says(MUST_CHANGE)
+    }
     /// `400: PropertyUnknown …`
     pub fn told(&self) -> String {
         match self.error().summary() {
@@ -130,6 +139,12 @@ pub(super) struct Wire {
     /// Of the lease, when this log-in was begun: with the look that led to it.
     lapses: u64,
     observer: Option<Observer>,
+    /// Branches that were there and could not be read, with what the BMC said to it.
+    unread: Mutex<BTreeMap<String, String>>,
+    /// The password must be changed first: where the account is, as the BMC says with its refusals.
+    must_change: Mutex<Option<Vec<String>>>,
+    /// The last log-in was turned away for the account's sake: it says nothing of the password.
+    pub turned_away: AtomicBool,
 }
 
 impl Wire {
@@ -170,6 +185,9 @@ impl Wire {
             gate: options.gate.clone(),
             lapses: options.gate.as_ref().map_or(0, |gate| gate.lapses()),
             observer: options.observer.clone(),
+            unread: Mutex::default(),
+            must_change: Mutex::default(),
+            turned_away: AtomicBool::new(false),
         })
     }
 
@@ -205,6 +223,10 @@ impl Wire {
             tries += 1;
             let token = self.token();
             let answer = self.once(request).await?;
+            if answer.wants_new_password() {
+                *self.must_change.lock().unwrap_or_else(PoisonError::into_inner) =
+                    Some(answer.error().args_of(MUST_CHANGE));
+            }
             if answer.status == 401
                 && request.purpose == Purpose::Resource
                 && !again
@@ -235,23 +257,79 @@ impl Wire {
         format!("{}: {} {}", self.node, request.method, clean(&request.path))
     }
 
+    /// Whether the BMC has taken the log-in: from then on a 403 is about what was asked for, not about who asks.
+    fn is_known(&self) -> bool {
+        match &*self.auth() {
+            Auth::Anonymous => false,
+            Auth::Basic => self.proof.accepted(),
+            Auth::Token { .. } => true,
+        }
+    }
+
     /// The failure that a status stands for.
     pub fn refusal(&self, request: &Request, answer: &Answer) -> Failure {
         let told = answer.told();
+        let user = clean(&self.username);
+        let log_in = request.purpose == Purpose::Session && request.method == Method::POST;
+        if answer.wants_new_password() {
+            let why = format!("the password of `{user}` is right and must be changed before anything else ({told})");
+            return Failure::new(Cause::Unauthorized, self.what(request), why)
+                .next(format!("rackctl bmc users {} --set-password {user}", self.node));
+        }
         let cause = match answer.status {
-            401 | 403 => Cause::Unauthorized,
+            401 => Cause::Unauthorized,
+            403 if log_in || !self.is_known() => Cause::Unauthorized,
             503 | 429 => Cause::Busy,
             _ => Cause::Refused,
         };
         let why = match answer.status {
             300..=399 => format!("{told}: redirects of a BMC are not followed"),
             401 => {
-                format!("the BMC refuses user `{}` ({told}); the password is not tried again", clean(&self.username))
+                format!("the BMC refuses user `{user}` ({told}); the password is not tried again")
             }
-            403 => format!("user `{}` may not do this ({told})", clean(&self.username)),
+            403 if cause == Cause::Unauthorized => {
+                format!("the BMC turns user `{user}` away: the account is locked, expired or may not log in ({told})")
+            }
+            403 => format!("user `{user}` may not do this ({told})"),
             _ => told,
         };
-        Failure::new(cause, self.what(request), why)
+        let failure = Failure::new(cause, self.what(request), why);
+        match answer.status {
+            300..=399 => {
+                failure.next(format!("put the address that its BMC is reached at into the manifest of {}", self.node))
+            }
+            403 => failure.next(format!("rackctl bmc users {}", self.node)),
+            _ => failure,
+        }
+    }
+
+    /// Set once the BMC has said that the password must be changed: paths of the account, as far as it names them.
+    pub fn must_change(&self) -> Option<Vec<String>> {
+        self.must_change.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn unread_now(&self) -> std::sync::MutexGuard<'_, BTreeMap<String, String>> {
+        self.unread.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Notes what a look was answered with. A 404 says that there is no such thing; a 403 or a 500 does not.
+    pub fn note_read(&self, request: &Request, answer: &Answer) {
+        let plain = !request.path.contains('?');
+        match answer.status {
+            200..300 => drop(self.unread_now().remove(&request.path)),
+            403 | 500 | 502 | 504.. if plain && !answer.wants_new_password() => {
+                let mut unread = self.unread_now();
+                if unread.len() < MAX_UNREAD || unread.contains_key(&request.path) {
+                    unread.insert(request.path.clone(), self.refusal(request, answer).why);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// `/redfish/v1/Chassis: user `root` may not do this (HTTP 403)`, in the order of paths.
+    pub fn unread(&self) -> Vec<String> {
+        self.unread_now().iter().map(|(path, why)| format!("{}: {why}", clean(path))).collect()
     }
 
     async fn once(&self, request: &Request) -> Result<Answer, Failure> {

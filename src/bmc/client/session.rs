@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeSet,
-    sync::{Arc, PoisonError},
+    sync::{Arc, PoisonError, atomic::Ordering},
     time::Duration,
 };
 
@@ -16,7 +16,7 @@ use super::{
 use crate::{
     bmc::{
         link,
-        proof::Turn,
+        proof::{Turn, Verdict},
         redfish::wire::{Link, LogIn, ServiceRoot, Session},
     },
     model::{Failure, Secret, failure::Cause},
@@ -24,8 +24,6 @@ use crate::{
 
 /// For the log-out: it must not hold up an interrupted run.
 const LEAVE_TIMEOUT: Duration = Duration::from_secs(10);
-/// For those who try the same password before.
-const TURN: Duration = Duration::from_secs(90);
 
 /// Reads the root without a credential, then logs in. `limit`: for each of the two; the wait for others who try the same
 /// password comes on top.
@@ -33,8 +31,17 @@ pub(super) async fn enter(wire: &Wire, limit: Duration) -> Result<ServiceRoot, F
     let root = within(wire, limit, greet(wire)).await?;
     let turn = turn(wire).await?;
     let result = within(wire, limit, first_log_in(wire, &root)).await;
-    turn.settle(&wire.node, &result);
+    settle(wire, turn, &result);
     result.map(|()| root)
+}
+
+/// Tells the group what came of the first log-in.
+pub(super) fn settle<T>(wire: &Wire, turn: Turn<'_>, result: &Result<T, Failure>) {
+    let verdict = match Verdict::of(result) {
+        Verdict::Wrong if wire.turned_away.load(Ordering::Relaxed) => Verdict::Account,
+        verdict => verdict,
+    };
+    turn.settle(&wire.node, verdict);
 }
 
 pub(super) async fn greet(wire: &Wire) -> Result<ServiceRoot, Failure> {
@@ -49,20 +56,25 @@ pub(super) async fn greet(wire: &Wire) -> Result<ServiceRoot, Failure> {
 }
 
 pub(super) async fn turn(wire: &Wire) -> Result<Turn<'_>, Failure> {
-    let late = |_| {
-        let why = format!("another machine tries the same password, and gave no answer within {} s", TURN.as_secs());
-        Err(Failure::new(Cause::Deadline, format!("{}: log in at its BMC", wire.node), why))
-    };
-    tokio::time::timeout(TURN, wire.proof.turn(&wire.node, &wire.username)).await.unwrap_or_else(late)
+    wire.proof.turn(&wire.node, &wire.username).await
 }
 
 pub(super) async fn first_log_in(wire: &Wire, root: &ServiceRoot) -> Result<(), Failure> {
+    wire.turned_away.store(false, Ordering::Relaxed);
     log_in(wire).await?;
     // Without a session nothing was sent yet: one request shows whether the password is taken.
-    match Link::path(&root.systems).filter(|_| wire.session_uri().is_none() && !wire.proof.accepted()) {
-        Some(path) => wire.ask(&Request::get(path)).await.map(drop),
-        None => Ok(()),
+    let Some(path) = Link::path(&root.systems).filter(|_| wire.session_uri().is_none() && !wire.proof.accepted())
+    else {
+        return Ok(());
+    };
+    let request = Request::get(path);
+    let answer = wire.send(&request).await?;
+    // One that has to be changed is right: what follows says so where it matters.
+    if answer.ok() || answer.wants_new_password() {
+        return Ok(());
     }
+    wire.turned_away.store(answer.status == 403, Ordering::Relaxed);
+    Err(wire.refusal(&request, &answer))
 }
 
 pub(super) async fn within<T>(
@@ -144,11 +156,18 @@ async fn log_in(wire: &Wire) -> Result<(), Failure> {
                 wire.set_auth(Auth::Basic);
                 return Ok(());
             }
+            // Right, and to be changed: where no session is given for that, Basic auth reaches the account (DSP0266).
+            (403, _) if answer.wants_new_password() => {
+                wire.ledger.closed(&wire.node);
+                wire.set_auth(Auth::Basic);
+                return Ok(());
+            }
             (400, _) if context.is_some() && (answer.error().says("Property") || answer.told().contains("Context")) => {
                 context = None;
             }
             _ => {
                 wire.ledger.closed(&wire.node);
+                wire.turned_away.store(answer.status == 403, Ordering::Relaxed);
                 let mut failure = wire.refusal(&request, &answer);
                 failure.what = format!("{}: log in at its BMC as `{}`", wire.node, wire.username);
                 return Err(failure);
@@ -163,13 +182,17 @@ fn delete(path: &str) -> Request {
 
 /// Deletes our session. Gone already (404), or refused because it is gone (401, iDRAC9 7.00), is done.
 pub(super) async fn leave(wire: &Wire) -> Result<(), Failure> {
-    let Some(uri) = wire.session_uri() else { return Ok(()) };
+    let Some(mut uri) = wire.session_uri() else { return Ok(()) };
+    if uri.is_empty() {
+        let found = tokio::time::timeout(LEAVE_TIMEOUT, own_session(wire)).await;
+        uri = found.ok().and_then(Result::ok).flatten().unwrap_or_default();
+    }
     if uri.is_empty() {
         let what = format!("{}: log out of its BMC", wire.node);
         return Err(Failure::new(
             Cause::Malformed,
             what,
-            "the BMC did not say where the session is: it ends by itself",
+            "the BMC did not say where the session is, and it cannot be told from others: it ends by itself",
         ));
     }
     let request = delete(&uri);
@@ -181,6 +204,31 @@ pub(super) async fn leave(wire: &Wire) -> Result<(), Failure> {
     wire.set_auth(Auth::Anonymous);
     wire.ledger.closed(&wire.node);
     Ok(())
+}
+
+/// The session of ours whose address the BMC did not give, among those that it lists.
+async fn own_session(wire: &Wire) -> Result<Option<String>, Failure> {
+    let path = wire.sessions.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    let Some(path) = path else { return Ok(None) };
+    let members = walk::collection(wire, &path, walk::MAX_SESSIONS).await?;
+    let list: Vec<(String, Session)> = walk::each(wire, members).await?;
+    Ok(which_is_own(&list, &wire.username, wire.ledger.mark().as_deref()).map(str::to_owned))
+}
+
+/// By the mark that no other log-in has; else by the user, where one session alone is this user's. We are logged in, so
+/// ours is among them.
+fn which_is_own<'a>(list: &'a [(String, Session)], user: &str, mark: Option<&str>) -> Option<&'a str> {
+    let marked = |s: &Session| mark.is_some() && s.context.as_deref() == Some(context(mark).as_str());
+    let by_mark: Vec<&str> = list.iter().filter(|(_, s)| marked(s)).map(|(path, _)| path.as_str()).collect();
+    // One whose user is not told may be anybody's.
+    let ours = |s: &Session| s.user.as_deref().is_none_or(|u| u == user);
+    let by_user: Vec<&(String, Session)> = list.iter().filter(|(_, s)| ours(s)).collect();
+    match (by_mark.as_slice(), by_user.as_slice()) {
+        ([one], _) => Some(one),
+        // A word of another's tells that it is not ours.
+        ([], [(path, one)]) if one.user.is_some() && one.context.as_deref().is_none_or(str::is_empty) => Some(path),
+        _ => None,
+    }
 }
 
 /// A session is a leftover by its context, or by its address where the BMC keeps no contexts: an address alone may have
@@ -217,4 +265,30 @@ pub(super) async fn delete_leftovers(wire: &Wire, root: &ServiceRoot, left: &[Le
         }
     }
     Ok(deleted)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::bmc::redfish::wire::parse;
+
+    #[test]
+    fn ones_own_session_is_told_by_its_mark_or_by_being_the_only_one() {
+        let list = |all: &[(&str, &str, &str)]| -> Vec<(String, Session)> {
+            let one = |(path, user, word): &(&str, &str, &str)| {
+                ((*path).to_owned(), parse(json!({"UserName": user, "Context": word})))
+            };
+            all.iter().map(one).collect()
+        };
+        let own = |all: &[(&str, &str, &str)], mark| which_is_own(&list(all), "root", mark).map(str::to_owned);
+        let mine = "rackctl m1";
+        assert_eq!(own(&[("/1", "root", "rackctl m2"), ("/2", "root", mine)], Some("m1")).as_deref(), Some("/2"));
+        assert_eq!(own(&[("/1", "root", ""), ("/2", "admin", "")], Some("m1")).as_deref(), Some("/1"));
+        assert_eq!(own(&[("/1", "root", ""), ("/2", "root", "")], Some("m1")), None, "either may be another's");
+        assert_eq!(own(&[("/1", "root", "rackctl m2")], Some("m1")), None, "another log-in's");
+        assert_eq!(own(&[("/1", "root", mine), ("/2", "root", mine)], Some("m1")), None);
+        assert_eq!(own(&[], Some("m1")), None);
+    }
 }

@@ -44,8 +44,10 @@ pub trait Source: Sync {
 
 impl Source for Wire {
     async fn fetch(&self, path: &str) -> Result<(Value, Option<String>), Failure> {
-        let answer = self.ask(&Request::get(path)).await?;
-        Ok((answer.body, answer.etag))
+        let request = Request::get(path);
+        let answer = self.send(&request).await?;
+        self.note_read(&request, &answer);
+        if answer.ok() { Ok((answer.body, answer.etag)) } else { Err(self.refusal(&request, &answer)) }
     }
     fn node(&self) -> &str {
         &self.node
@@ -78,7 +80,8 @@ pub(super) async fn get<S: Source, T: DeserializeOwned + Default>(
     Ok((super::parsed(body), etag))
 }
 
-/// What may be missing: a refusal (404, 403 for this branch, 500) is nothing.
+/// What may be missing: a refusal (404, 403 for this branch, 500) is nothing. Branches that are there and were not given
+/// are told beside what was read: [`Wire::unread`].
 pub(super) async fn optional<T>(work: impl Future<Output = Result<T, Failure>>) -> Result<Option<T>, Failure> {
     match work.await {
         Ok(value) => Ok(Some(value)),
@@ -209,6 +212,7 @@ pub async fn gather_facts<S: Source>(
         memory_bytes: read::memory_bytes(system),
         bios_version: read::text(&system.bios_version),
         bmc_version: manager.firmware,
+        unread: Vec::new(),
     })
 }
 

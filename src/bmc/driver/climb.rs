@@ -7,7 +7,7 @@ use crate::{
     bmc::{
         client::{Login, Options},
         ipmi,
-        ladder::{self, Booted, Came, Ladder, Rung, Undo, Wish},
+        ladder::{self, Booted, Came, Ladder, Rung, Shown, Undo, Wish},
         order::Own,
     },
     model::{
@@ -47,10 +47,15 @@ impl Spare {
     }
 
     async fn open(&self, node: &str) -> Result<ipmi::Client, Failure> {
-        let turn = self.login.proof.turn(node, &self.login.username).await?;
-        let opened = ipmi::Client::open(node, &self.host, &self.login, &self.options).await;
-        turn.settle(node, &opened);
-        opened
+        Ok(super::enter_ipmi(node, &self.host, &self.login, &self.options).await?)
+    }
+
+    /// What [`Spare::flags`] would send.
+    async fn preview(&self, node: &str, want: BootOverride) -> Result<Result<Vec<String>, String>, Failure> {
+        let client = self.open(node).await?;
+        let lines = client.preview_flags(want).await;
+        let _ = client.close().await;
+        lines
     }
 
     /// Opens, sets the flags, closes.
@@ -87,15 +92,7 @@ impl Client {
     /// refuses the user, ends the walk at once.
     pub async fn boot_from(&self, wish: &Wish<'_>, keep: Option<&Keep<'_>>) -> Result<Booted, Failure> {
         let wish = Wish { keeps: keep.is_some(), ..*wish };
-        let redfish = match &self.way {
-            Way::Redfish(_) => Ok(()),
-            Way::Ipmi(client) => Err(format!("it is driven by {}", client.endpoint())),
-        };
-        let ipmi = match (&self.way, &self.spare) {
-            (Way::Ipmi(_), _) | (_, Some(_)) => Ok(()),
-            _ => Err("the inventory names no IPMI endpoint, or its password is not known".to_owned()),
-        };
-        let ways = ladder::ways(&wish, redfish, ipmi);
+        let ways = self.ways(&wish);
         let order_too = wish.surer && matches!(ways.get(1), Some(Ok(())));
         let mut walk = Ladder::new(wish.want, ways);
         while let Some(rung) = walk.down() {
@@ -129,6 +126,85 @@ impl Client {
             }
         }
         Ok(booted)
+    }
+
+    fn ways(&self, wish: &Wish<'_>) -> [Result<(), String>; 4] {
+        let redfish = match &self.way {
+            Way::Redfish(_) => Ok(()),
+            Way::Ipmi(client) => Err(format!("it is driven by {}", client.endpoint())),
+        };
+        let ipmi = match (&self.way, &self.spare) {
+            (Way::Ipmi(_), _) | (_, Some(_)) => Ok(()),
+            _ => Err("the inventory names no IPMI endpoint, or its password is not known".to_owned()),
+        };
+        ladder::ways(wish, redfish, ipmi)
+    }
+
+    /// What [`Client::boot_from`] would send, rung by rung: the lower ones only where the upper do not hold. Nothing but
+    /// reads is sent.
+    pub async fn preview_boot(&self, wish: &Wish<'_>) -> Result<Vec<Shown>, Failure> {
+        let wish = Wish { keeps: true, ..*wish };
+        let one = |lines: Result<Vec<String>, String>| lines.map(|l| if l.is_empty() { vec![] } else { vec![l] });
+        let mut all = Vec::new();
+        for (rung, can) in Rung::ALL.into_iter().zip(self.ways(&wish)) {
+            let sends = match (can, rung, &self.way, &self.spare) {
+                (Err(why), ..) => Err(why),
+                (Ok(()), Rung::Override, Way::Redfish(client), _) => one(client.preview_override(&wish).await?),
+                (Ok(()), Rung::Order, Way::Redfish(client), _) => one(client.preview_order(&wish).await?),
+                (Ok(()), Rung::Media, Way::Redfish(client), _) => {
+                    let bare = Wish { url: None, ..wish };
+                    match wish.url {
+                        Some(image) => match client.preview_insert(image).await? {
+                            Ok(insert) => client
+                                .preview_override(&bare)
+                                .await?
+                                .map(|boot| [insert, boot].into_iter().filter(|lines| !lines.is_empty()).collect()),
+                            Err(why) => Err(why),
+                        },
+                        None => Err("no image is given".to_owned()),
+                    }
+                }
+                (Ok(()), Rung::Ipmi, Way::Ipmi(client), _) => one(client.preview_flags(wish.want).await?),
+                (Ok(()), Rung::Ipmi, Way::Redfish(_), Some(spare)) => {
+                    // A way beside the one that works: that it is away is told in its place.
+                    match spare.preview(self.node(), wish.want).await {
+                        Ok(lines) => one(lines),
+                        Err(failure) => Err(format!("ipmi://{}: {}", spare.host, failure.why)),
+                    }
+                }
+                _ => Err("nobody would undo it".to_owned()),
+            };
+            all.push(Shown { way: rung.word(), sends });
+        }
+        Ok(all)
+    }
+
+    /// What [`Client::boot_as_ever`] would send, in order.
+    pub async fn preview_as_ever(&self, left: &[Undo]) -> Result<Vec<Vec<String>>, Failure> {
+        let wish = Wish { want: BootOverride::CLEARED, macs: &[], url: None, keeps: false, surer: false };
+        let refused = |why: String| Failure::new(Cause::Refused, format!("{}: preview", self.node()), why);
+        let cleared = match &self.way {
+            Way::Redfish(client) => client.preview_override(&wish).await?,
+            Way::Ipmi(client) => client.preview_flags(BootOverride::CLEARED).await?,
+        };
+        let mut all = vec![cleared.map_err(refused)?];
+        for undo in left.iter().rev() {
+            all.push(match (undo, &self.way, &self.spare) {
+                (Undo::Order { .. } | Undo::Own { .. }, ..) => {
+                    self.redfish("put the boot order back")?.preview_order_back(undo).await?
+                }
+                (Undo::Media { image }, ..) => self.redfish("take the image out")?.preview_take_out(image).await?,
+                (Undo::Flags, Way::Ipmi(client), _) => {
+                    client.preview_flags(BootOverride::CLEARED).await?.map_err(refused)?
+                }
+                (Undo::Flags, Way::Redfish(_), Some(spare)) => {
+                    spare.preview(self.node(), BootOverride::CLEARED).await?.map_err(refused)?
+                }
+                (Undo::Flags, Way::Redfish(_), None) => Vec::new(),
+            });
+        }
+        all.retain(|lines| !lines.is_empty());
+        Ok(all)
     }
 
     /// The machine boots as ever again: no override, and `left` undone, the last first. All of it is tried; the first
@@ -170,5 +246,36 @@ impl Client {
             Way::Redfish(client) => client.boot_shown().await,
             Way::Ipmi(client) => Ok(crate::bmc::boot::words(client.boot().await?)),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::{bmc::client::NoLedger, model::Secret};
+
+    #[tokio::test]
+    async fn a_silent_endpoint_beside_redfish_does_not_hold_its_groups_turn() {
+        let silent = tokio::net::UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        let login = Login::new("root", Arc::new(Secret::new("correct horse".into())));
+        let proof = Arc::clone(&login.proof);
+        let options = Options {
+            read_only: false,
+            deadline: Duration::from_secs(30),
+            ledger: Arc::new(NoLedger),
+            observer: None,
+            gate: None,
+        };
+        let spare = Spare { host: silent.local_addr().unwrap().to_string(), login, options };
+        let other = async {
+            tokio::time::sleep(Duration::from_millis(300)).await;
+            let turn = tokio::time::timeout(Duration::from_millis(200), proof.turn("n2", "root")).await;
+            turn.is_ok_and(|turn| turn.is_ok_and(|turn| turn.is_first()))
+        };
+        let (opened, free) = tokio::join!(spare.open("n1"), other);
+        assert!(opened.is_err_and(|f| f.cause == Cause::Unreachable), "nobody answers there");
+        assert!(free, "the turn was free meanwhile");
     }
 }

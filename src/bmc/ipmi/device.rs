@@ -5,6 +5,9 @@ use super::{
     message::{Command, Effect, function},
 };
 
+/// IANA's number of Supermicro.
+pub const SUPERMICRO: u32 = 10876;
+
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Device {
     pub id: u8,
@@ -104,7 +107,7 @@ impl Device {
             7154 => "IPMI Forum",
             7244 => "Quanta",
             10368 => "Fujitsu",
-            10876 => "Supermicro",
+            SUPERMICRO => "Supermicro",
             15370 => "Gigabyte",
             19046 => "Lenovo",
             20974 => "AMI",

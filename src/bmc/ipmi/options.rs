@@ -14,6 +14,10 @@ pub const PARAMETER_FLAGS: u8 = 5;
 const VALID: u8 = 0x80;
 const PERSISTENT: u8 = 0x40;
 const EFI: u8 = 0x20;
+/// Device selector of the disk.
+const DISK: u8 = 2;
+/// Supermicro's of its disk in UEFI mode: the byte 0x24.
+const SUPERMICRO_DISK: u8 = 9;
 /// "Don't clear the valid bit where no chassis control follows within 60 s": else a slow run boots from its disk.
 const KEEP_AFTER_60_S: u8 = 0x08;
 
@@ -52,7 +56,7 @@ fn selector(target: BootTarget) -> Option<u8> {
     Some(match target {
         BootTarget::None => 0,
         BootTarget::Pxe => 1,
-        BootTarget::Disk => 2,
+        BootTarget::Disk => DISK,
         BootTarget::Cd => 5,
         BootTarget::Setup => 6,
         BootTarget::Http => return None,
@@ -81,6 +85,19 @@ impl Flags {
         Ok(Flags([VALID | persistent | efi, device << 2, 0, 0, 0]))
     }
 
+    /// As the maker's firmware understands them: Supermicro's starts from its disk in UEFI mode with 0x24, and with the
+    /// specification's 0x08 goes on as ever (Ironic's ipmitool.py:166, bmclib PR#209).
+    pub fn of_maker(self, maker: Option<&str>) -> Flags {
+        let Flags([first, second, rest @ ..]) = self;
+        let [c, d, e] = rest;
+        match maker {
+            Some("Supermicro") if first & EFI != 0 && second == DISK << 2 => {
+                Flags([first, SUPERMICRO_DISK << 2, c, d, e])
+            }
+            _ => self,
+        }
+    }
+
     /// The override that they are. Flags whose valid bit is clear are none, whatever else they say. `Err`: a device that
     /// the model has no word for.
     pub fn read(&self) -> Result<BootOverride, String> {
@@ -91,8 +108,7 @@ impl Flags {
         }
         let target = match number {
             1 => BootTarget::Pxe,
-            // 9 is Supermicro's UEFI disk (selector byte 0x24; Ironic's ipmitool.py:166).
-            2 | 3 | 9 => BootTarget::Disk,
+            DISK | 3 | SUPERMICRO_DISK => BootTarget::Disk,
             // 8: a CD that the BMC provides.
             5 | 8 => BootTarget::Cd,
             6 => BootTarget::Setup,
@@ -142,6 +158,18 @@ mod tests {
         assert_eq!(Flags([0x80, 0x3C, 0, 0, 0]).read(), Err("floppy".into()));
         assert_eq!(read_flags(&[1, 0x85, 0xE0, 4, 0, 0, 0]).map(|f| f.read()), Ok(Ok(BootOverride::CLEARED)));
         assert_eq!(read_flags(&[1, 5, 0xE0]), Err(Short("boot flags")));
+    }
+
+    #[test]
+    fn supermicros_disk_in_uefi_mode_has_a_selector_of_its_own() {
+        let disk = |mode| BootOverride { target: BootTarget::Disk, lasts: OverrideFor::Persistent, mode: Some(mode) };
+        let of = |mode, maker| Flags::wanted(disk(mode), NOTHING).unwrap().of_maker(maker);
+        assert_eq!(of(BootMode::Uefi, Some("Supermicro")), Flags([0xE0, 0x24, 0, 0, 0]));
+        assert_eq!(of(BootMode::Uefi, Some("Supermicro")).read(), Ok(disk(BootMode::Uefi)));
+        assert_eq!(of(BootMode::Bios, Some("Supermicro")), Flags([0xC0, 0x08, 0, 0, 0]));
+        assert_eq!(of(BootMode::Uefi, Some("Dell")), Flags([0xE0, 0x08, 0, 0, 0]));
+        let pxe = Flags::wanted(pxe(OverrideFor::Once, Some(BootMode::Uefi)), NOTHING).unwrap();
+        assert_eq!(pxe.of_maker(Some("Supermicro")), pxe);
     }
 
     #[test]

@@ -88,7 +88,7 @@ resource! {
 
 resource! { RootLinks { "Sessions" sessions: Link, } lists {} }
 
-resource! { Features { "ExpandQuery" expand: ExpandQuery, } lists {} }
+resource! { Features { "ExpandQuery" expand: ExpandQuery, "TopSkipQuery" skip: bool, } lists {} }
 resource! {
     /// Which forms of `$expand` the BMC knows (DSP0266, 7.3).
     ExpandQuery { "NoLinks" no_links: bool, "Levels" levels: bool, } lists {}
@@ -408,6 +408,12 @@ impl ErrorBody {
             .collect();
         let text = if told.is_empty() { error.message.clone().or(error.code.clone())? } else { told.join("; ") };
         Some(super::json::clean(&text))
+    }
+    /// The arguments of messages whose id contains this word, as they came.
+    pub fn args_of(&self, word: &str) -> Vec<String> {
+        let info = self.error.iter().flat_map(|e| e.info.iter().flatten());
+        let named = info.filter(|m| m.id.as_deref().is_some_and(|id| id.contains(word)));
+        named.flat_map(|m| m.args.iter().flatten().cloned()).collect()
     }
     /// Whether a message id ends with (or contains) this word: `PropertyUnknown`, `ActionParameterValueConflict`.
     pub fn says(&self, word: &str) -> bool {

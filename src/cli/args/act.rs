@@ -32,7 +32,7 @@ pub enum PowerVerb {
     Off(PowerArgs),
     /// Off, wait, and on again
     Cycle(PowerArgs),
-    /// Restart: by asking the operating system; --force presses the reset button
+    /// Restart: by asking the operating system; --force does not. Off and on where the BMC would not show a restart
     Reset(PowerArgs),
     /// What the BMCs say
     Status {

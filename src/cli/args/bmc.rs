@@ -103,6 +103,7 @@ EXAMPLES
     rackctl bmc bios --all --attribute BootMode
     rackctl bmc bios n[1-4] --set ProcVirtualization=Enabled --set NumaNodes=2
     rackctl bmc bios n1 --clear-pending
+    rackctl bmc bios n1 --secure-boot off
     rackctl power cycle n1               brings what is pending into force")]
 pub struct Bios {
     #[command(flatten)]
@@ -119,8 +120,17 @@ pub struct Bios {
     /// Throw away what is pending
     #[arg(long, conflicts_with_all = ["set", "attribute", "pending"])]
     pub clear_pending: bool,
+    /// Switch Secure Boot, from the next start on
+    #[arg(long, value_name = "on|off", conflicts_with_all = ["set", "attribute", "pending", "clear_pending"])]
+    pub secure_boot: Option<Switch>,
     #[command(flatten)]
     pub dry: Dry,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Switch {
+    On,
+    Off,
 }
 
 /// Versions of all firmware, and updates
@@ -219,25 +229,69 @@ impl Level {
     }
 }
 
-/// Accounts, and new passwords
+/// Accounts: shown, made, deleted, switched, unlocked, and given new passwords
 #[derive(Clone, Debug, Args)]
 #[command(after_help = "\
 EXAMPLES
     rackctl bmc users n1
     rackctl bmc users n1 --set-password admin                      asks for it
     rackctl bmc users n[1-4] --set-password admin < new-password   or takes the first line
-    rackctl bmc users n1 --set-password admin --password-file new-password")]
+    rackctl bmc users n1 --set-password admin --password-file new-password
+    rackctl bmc users n[1-4] --create ops --role Operator --password-file new-password
+    rackctl bmc users n1 --unlock ops
+    rackctl bmc users --all --disable ops
+    rackctl bmc users n1 --delete ops")]
 pub struct Users {
     #[command(flatten)]
     pub targets: Targets,
     /// Give this user another password, and log in once with it
-    #[arg(long, value_name = "USER")]
+    #[arg(long, value_name = "USER", group = "change")]
     pub set_password: Option<String>,
     /// Read the new password from this file, which nobody else may read
-    #[arg(long, value_name = "PATH", requires = "set_password")]
+    #[arg(long, value_name = "PATH", conflicts_with_all = ["delete", "enable", "disable", "unlock"])]
     pub password_file: Option<PathBuf>,
+    /// Make this user, and log in once as it
+    #[arg(long, value_name = "USER", requires = "role", group = "change")]
+    pub create: Option<String>,
+    /// What the new user may do
+    #[arg(long, requires = "create")]
+    pub role: Option<Role>,
+    /// Delete this user; never the one that the inventory logs in as
+    #[arg(long, value_name = "USER", group = "change")]
+    pub delete: Option<String>,
+    /// Let this user log in again
+    #[arg(long, value_name = "USER", group = "change")]
+    pub enable: Option<String>,
+    /// Let this user log in no more; never the one that the inventory logs in as
+    #[arg(long, value_name = "USER", group = "change")]
+    pub disable: Option<String>,
+    /// Take off the lock that wrong passwords have put on
+    #[arg(long, value_name = "USER", group = "change")]
+    pub unlock: Option<String>,
+    /// Do not ask
+    #[arg(short, long)]
+    pub yes: bool,
     #[command(flatten)]
     pub dry: Dry,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[value(rename_all = "PascalCase")]
+pub enum Role {
+    Administrator,
+    Operator,
+    ReadOnly,
+}
+
+impl Role {
+    /// As Redfish writes it.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Role::Administrator => "Administrator",
+            Role::Operator => "Operator",
+            Role::ReadOnly => "ReadOnly",
+        }
+    }
 }
 
 /// Certificates that BMCs serve, and new ones
@@ -349,15 +403,22 @@ pub struct Trust {
     pub dry_run: bool,
 }
 
+impl Users {
+    pub fn changes(&self) -> bool {
+        let named = [&self.set_password, &self.create, &self.delete, &self.enable, &self.disable, &self.unlock];
+        named.iter().any(|user| user.is_some())
+    }
+}
+
 impl BmcVerb {
     /// It goes home by itself when it is interrupted: a change is a run, and a log that is followed closes its log-ins.
     pub fn minds_interrupts(&self) -> bool {
         match self {
             BmcVerb::Log(a) => a.follow || a.clear,
-            BmcVerb::Bios(a) => a.clear_pending || !a.set.is_empty(),
+            BmcVerb::Bios(a) => a.clear_pending || !a.set.is_empty() || a.secure_boot.is_some(),
             BmcVerb::Firmware(a) => a.update.is_some(),
             BmcVerb::Raid(a) => a.create.is_some() || a.delete.is_some(),
-            BmcVerb::Users(a) => a.set_password.is_some(),
+            BmcVerb::Users(a) => a.changes(),
             BmcVerb::Cert(a) => a.replace.is_some(),
             BmcVerb::Media(a) => a.insert.is_some() || a.eject,
             BmcVerb::Nmi(_) | BmcVerb::Reset(_) => true,
@@ -401,6 +462,9 @@ pub struct Scan {
     /// Where those without Redfish listen for IPMI
     #[arg(long, default_value_t = 623, value_parser = clap::value_parser!(u16).range(1..))]
     pub ipmi_port: u16,
+    /// How long an address may take to say anything at all; --timeout is for all of them together
+    #[arg(long, value_name = "DURATION", default_value = "2s", value_parser = values::duration)]
+    pub wait: std::time::Duration,
     /// The credential that the manifests name
     #[arg(long, value_name = "NAME", default_value = "bmc-default")]
     pub credential: String,

@@ -3,15 +3,25 @@
 use super::{change, look};
 use crate::{
     bmc::bios,
-    cli::{args::bmc::Bios as Args, globals::Globals},
+    cli::{
+        args::bmc::{Bios as Args, Switch},
+        globals::Globals,
+    },
     model::{Failure, bmc::BmcChange, failure::Cause},
     output::{Exit, Stop},
 };
+
+/// Its row; attributes have no blanks in their names.
+const SECURE_BOOT: &str = "Secure Boot";
 
 pub fn run(globals: &Globals, args: &Args) -> Result<Exit, Stop> {
     let asked = change::Asked { dry_run: args.dry.dry_run, ..change::Asked::default() };
     if args.clear_pending {
         return change::run(globals, &args.targets, BmcChange::ClearPendingBios, asked);
+    }
+    if let Some(switch) = args.secure_boot {
+        let change = BmcChange::SetSecureBoot { on: switch == Switch::On };
+        return change::run(globals, &args.targets, change, asked);
     }
     if !args.set.is_empty() {
         let attributes: std::collections::BTreeMap<_, _> = args.set.iter().cloned().collect();
@@ -43,6 +53,7 @@ pub fn run(globals: &Globals, args: &Args) -> Result<Exit, Stop> {
         said.attributes.retain(|attribute, _| args.attribute.contains(attribute));
         said.pending.retain(|attribute, _| args.attribute.contains(attribute));
     }
+    let wanted = |secure: &bios::SecureBoot| args.attribute.is_empty() && (!args.pending || secure.pending().is_some());
     look::show(
         globals,
         rows,
@@ -50,9 +61,15 @@ pub fn run(globals: &Globals, args: &Args) -> Result<Exit, Stop> {
         |said, _| {
             let names = said.attributes.keys().chain(said.pending.keys().filter(|n| !said.attributes.contains_key(*n)));
             let word = |value: Option<&serde_json::Value>| value.map_or_else(|| "-".to_owned(), bios::word);
-            names
+            let mut rows: Vec<Vec<String>> = names
                 .map(|name| vec![name.clone(), word(said.attributes.get(name)), word(said.pending.get(name))])
-                .collect()
+                .collect();
+            // A resource of its own, which no attribute need speak of.
+            if let Some(secure) = said.secure_boot.as_ref().filter(|s| wanted(s)) {
+                let pending = secure.pending().unwrap_or("-").to_owned();
+                rows.push(vec![SECURE_BOOT.to_owned(), look::or_dash(&secure.now()), pending]);
+            }
+            rows
         },
     )
 }

@@ -7,9 +7,14 @@ use serde::Serialize;
 use super::{change, look};
 use crate::{
     bmc::certificates::{self, Certificate},
-    cli::{args::bmc::Cert, globals::Globals},
-    model::{Failure, Secret, bmc::BmcChange, failure::Cause},
-    output::{Exit, Stop},
+    cli::{args::bmc::Cert, globals::Globals, manifest, session::Session},
+    model::{
+        Failure, Secret,
+        bmc::BmcChange,
+        failure::Cause,
+        fleet::{EndpointAt, Trust},
+    },
+    output::{Exit, Stop, stdout},
 };
 
 #[derive(Serialize)]
@@ -75,5 +80,32 @@ fn replace(globals: &Globals, args: &Cert, path: &Path) -> Result<Exit, Stop> {
     let pin = certificates::pin_of_pem(pem.expose()).map_err(fault)?;
     let asked =
         change::Asked { yes: args.yes, dry_run: args.dry.dry_run, secret: Some(pem), ..change::Asked::default() };
-    change::run(globals, &args.targets, BmcChange::ReplaceCertificate { pin }, asked)
+    let dry_run = asked.dry_run;
+    let exit = change::run(globals, &args.targets, BmcChange::ReplaceCertificate { pin: pin.clone() }, asked)?;
+    if let (Exit::Done, false, Some(name)) = (exit, dry_run, names.first()) {
+        believe(globals, name, &pin)?;
+    }
+    Ok(exit)
+}
+
+/// Where the old key was pinned, the new one is pinned now: it was handed over by whoever asks, and seen at a handshake.
+/// Every later verb would refuse it otherwise.
+fn believe(globals: &Globals, name: &str, pin: &str) -> Result<(), Stop> {
+    let session = Session::open(globals)?;
+    let endpoints = session.node(name)?.bmc.iter().flat_map(|b| &b.endpoints).enumerate();
+    let first = endpoints.into_iter().find(|(_, e)| matches!(e.at, EndpointAt::Redfish(_)));
+    let Some((at, Trust::Pin(old))) = first.map(|(at, e)| (at, &e.trust)) else { return Ok(()) };
+    if old == pin {
+        return Ok(());
+    }
+    match manifest::pin(globals, &session.fleet, name, at, pin) {
+        Ok(place) => stdout::note(&format!("{name}: pinned in {place}")),
+        // Done and not to be believed yet: the change is no failure.
+        Err(failure) => stdout::note(&format!(
+            "warning: {name}: its new key could not be pinned in the inventory ({}); next: rackctl bmc trust {name} \
+             --fingerprint {pin}",
+            failure.why
+        )),
+    }
+    Ok(())
 }

@@ -64,6 +64,8 @@ pub fn run(globals: &Globals, targets: &Targets, change: BmcChange, asked: Asked
         BmcChange::RestartBmc => Some("bmc reset"),
         BmcChange::ClearLog { .. } => Some("bmc log --clear"),
         BmcChange::SetPassword { .. } => Some("bmc users --set-password"),
+        BmcChange::DeleteUser { .. } => Some("bmc users --delete"),
+        BmcChange::EnableUser { on: false, .. } => Some("bmc users --disable"),
         BmcChange::ReplaceCertificate { .. } => Some("bmc cert --replace"),
         _ => None,
     };
@@ -74,6 +76,7 @@ pub fn run(globals: &Globals, targets: &Targets, change: BmcChange, asked: Asked
         secret: asked.secret,
         stagger: Duration::ZERO,
         patience: globals.timeout.unwrap_or(Duration::from_secs(change.deadline_s())),
+        limit: None,
         hint: "",
     };
     short::run(globals, targets, Nothing::IsRefused, &short, &goal)

@@ -8,7 +8,7 @@ use crate::{
         args::bmc::LogIn,
         ask,
         globals::Globals,
-        seen,
+        interrupt, seen,
         session::{Session, block_on},
         targets::{self, Nothing},
     },
@@ -62,13 +62,12 @@ async fn login(globals: &Globals, session: &Session, names: &[String], args: &Lo
 async fn attempt(session: &Session, group: &Group, password: &Arc<crate::model::Secret>) -> Result<String, Failure> {
     let mut passwords = bmc::Passwords::new();
     passwords.insert(&group.name, &group.credential.username, Arc::clone(password));
+    let ear = interrupt::looks()?;
+    let stopped = ear.told();
     let mut last = None;
     for name in &group.nodes {
-        match session.bmc(session.node(name)?, &passwords, LOOK).await {
-            Ok(client) => {
-                let _ = client.close().await;
-                return Ok(name.clone());
-            }
+        match session.look(session.node(name)?, &passwords, LOOK, &stopped, async |_: &bmc::Client| Ok(())).await {
+            Ok(()) => return Ok(name.clone()),
             Err(failure) if matches!(failure.cause, Cause::Unreachable | Cause::Deadline | Cause::Busy) => {
                 last = Some(failure);
             }

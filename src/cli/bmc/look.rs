@@ -2,7 +2,6 @@
 
 use std::{pin::Pin, time::Duration};
 
-use futures_util::{StreamExt, stream};
 use serde::Serialize;
 use serde_json::{Value, json};
 
@@ -11,19 +10,19 @@ use crate::{
     cli::{
         args::Targets,
         globals::Globals,
-        seen,
+        interrupt, looks, seen,
         session::{Session, block_on},
         targets::{self, Nothing},
     },
     model::Failure,
-    output::{Exit, Stop, Table},
+    output::{Exit, Stop, Table, stdout},
 };
+
+pub use looks::{Rows, end};
 
 /// For each call to a BMC. A log of thousands of entries takes a slow one minutes.
 pub const LOOK: Duration = Duration::from_secs(180);
 
-/// What each machine said, in the inventory's order.
-pub type Rows<T> = Vec<(String, Result<T, Failure>)>;
 pub type Doing<'a, T> = Pin<Box<dyn Future<Output = Result<T, Failure>> + Send + 'a>>;
 
 /// Names of a selection, with a session that stands in their networks.
@@ -36,40 +35,38 @@ pub fn chosen(globals: &Globals, targets: &Targets) -> Result<(Session, Vec<Stri
 }
 
 /// Asks every machine of a selection.
-pub fn over<T: Send>(
+pub fn over<T>(
     globals: &Globals,
     targets: &Targets,
-    operation: impl for<'a> Fn(&'a bmc::Client) -> Doing<'a, T> + Send + Sync,
+    operation: impl for<'a> Fn(&'a bmc::Client) -> Doing<'a, T>,
 ) -> Result<Rows<T>, Stop> {
     let (session, names) = chosen(globals, targets)?;
-    block_on(async {
-        let passwords = session.passwords(&names).await?;
-        Ok(each(&session, &names, &passwords, &operation).await)
-    })
+    over_these(&session, &names, operation)
 }
 
 /// Logs in, asks, logs out; so many machines side by side as `--concurrency` says.
-pub async fn each<T: Send>(
+pub fn over_these<T>(
     session: &Session,
     names: &[String],
-    passwords: &bmc::Passwords,
-    operation: &(impl for<'a> Fn(&'a bmc::Client) -> Doing<'a, T> + Send + Sync),
-) -> Rows<T> {
-    let mut rows: Rows<T> = stream::iter(names.iter().map(|name| async move {
-        let result = async {
-            let client = session.bmc(session.node(name)?, passwords, LOOK).await?;
-            let result = operation(&client).await;
-            let _ = client.close().await;
-            result
-        }
-        .await;
-        (name.clone(), result)
-    }))
-    .buffer_unordered(session.concurrency.max(1))
-    .collect()
-    .await;
-    rows.sort_by_key(|(name, _)| names.iter().position(|n| n == name));
-    rows
+    operation: impl for<'a> Fn(&'a bmc::Client) -> Doing<'a, T>,
+) -> Result<Rows<T>, Stop> {
+    let operation = &operation;
+    block_on(async {
+        let passwords = session.passwords(names).await?;
+        let ear = interrupt::looks()?;
+        let stopped = ear.told();
+        let look = async |name: &str| {
+            let node = session.node(name)?;
+            let ask = async |client: &bmc::Client| {
+                let said = operation(client).await?;
+                // What is not among what is shown, and is there all the same.
+                client.unread().iter().for_each(|line| stdout::note(&format!("{name}: not read: {line}")));
+                Ok(said)
+            };
+            session.look(node, &passwords, LOOK, &stopped, ask).await
+        };
+        Ok(looks::each(names, session.concurrency, look).await)
+    })
 }
 
 /// The document of one machine: `status` is what it said, or why it did not.
@@ -105,13 +102,6 @@ pub fn show<T: Serialize>(
         })?;
     }
     end(rows)
-}
-
-/// The exit code of a look, with what went wrong.
-pub fn end<T>(rows: Rows<T>) -> Result<Exit, Stop> {
-    let exit = Exit::combine(rows.iter().map(|(_, r)| r.as_ref().err().map_or(Exit::Done, |f| Exit::of(f.cause))));
-    let failures: Vec<Failure> = rows.into_iter().filter_map(|(_, r)| r.err()).collect();
-    if failures.is_empty() { Ok(exit) } else { Err(Stop { exit, failures }) }
 }
 
 /// `-` is nothing.

@@ -12,6 +12,7 @@ mod bios;
 mod cert;
 mod change;
 mod firmware;
+mod follow;
 mod info;
 mod log;
 mod login;

@@ -15,14 +15,12 @@ use crate::{
         client::{Found, scan},
         ipmi::{Present, presence},
     },
-    cli::{args::bmc::Scan, globals::Globals, session::block_on},
+    cli::{args::bmc::Scan, globals::Globals, interrupt, session::block_on},
     model::{Failure, Fleet, failure::Cause, fleet::EndpointAt},
     output::{Exit, Stop, Table, stdout, yaml},
-    run::netns,
+    run::{netns, sessions},
 };
 
-/// For the connection; what is not there says nothing.
-const CONNECT: Duration = Duration::from_secs(2);
 /// For what answers.
 const LOOK: Duration = Duration::from_secs(30);
 /// Addresses of one scan: a /16.
@@ -40,21 +38,28 @@ pub fn run(globals: &Globals, args: &Scan) -> Result<Exit, Stop> {
     if let Some(name) = &args.netns {
         netns::enter(name)?;
     }
-    let connect = globals.timeout.unwrap_or(CONNECT);
     let count = addresses.len();
+    let at_once = globals.concurrency.unwrap_or(AT_ONCE).max(1);
     let (found, failures) = block_on(async {
-        let answers: Vec<_> = stream::iter(addresses)
-            .map(|ip| async move {
-                let redfish = scan(SocketAddr::new(ip, args.port), connect, LOOK);
-                let (redfish, ipmi) =
-                    futures_util::future::join(redfish, presence(SocketAddr::new(ip, args.ipmi_port), connect)).await;
-                (ip, redfish, ipmi)
-            })
-            .buffered(globals.concurrency.unwrap_or(AT_ONCE).max(1))
-            .collect()
-            .await;
-        let (mut found, mut failures) = (Vec::new(), Vec::new());
-        for (address, redfish, ipmi) in answers {
+        let ear = interrupt::looks()?;
+        let stopped = ear.told();
+        let mut answers = stream::iter(addresses).map(|ip| one(ip, args)).buffered(at_once);
+        let (mut asked, mut found, mut failures) = (0, Vec::new(), Vec::new());
+        let shows = count > at_once && stdout::is_terminal() && stdout::stderr_is_terminal();
+        loop {
+            let (address, redfish, ipmi) = tokio::select! {
+                answer = answers.next() => match answer {
+                    Some(answer) => answer,
+                    None => break,
+                },
+                // What was found is not lost by it.
+                () = sessions::stop(&stopped) => {
+                    let why = format!("{asked} of {count} addresses were asked");
+                    failures.push(Failure::new(Cause::Interrupted, "bmc scan", why));
+                    break;
+                }
+            };
+            asked += 1;
             let redfish = redfish.unwrap_or_else(|failure| {
                 failures.push(failure);
                 None
@@ -62,9 +67,16 @@ pub fn run(globals: &Globals, args: &Scan) -> Result<Exit, Stop> {
             if redfish.is_some() || ipmi.is_some() {
                 found.push(Answer { address, redfish, ipmi });
             }
+            if shows {
+                stdout::status(&format!("{asked} of {count} addresses asked, {} answered", found.len()));
+            }
+        }
+        if shows {
+            stdout::status("");
         }
         Ok((found, failures))
     })?;
+    let interrupted = failures.iter().any(|f| f.cause == Cause::Interrupted);
     show(globals, args, fleet.as_ref(), &found)?;
     let drivable = found.iter().filter(|one| one.is_driven()).count();
     stdout::note(&format!("{drivable} of {count} addresses answer as a BMC"));
@@ -80,8 +92,20 @@ pub fn run(globals: &Globals, args: &Scan) -> Result<Exit, Stop> {
             "warning: {many} of them show the same key ({pin}): a key of the maker's proves little; give each its own"
         ));
     }
-    let exit = if drivable == 0 { Exit::Failed } else { Exit::Partial };
+    let exit = match drivable {
+        _ if interrupted => Exit::Interrupted,
+        0 => Exit::Failed,
+        _ => Exit::Partial,
+    };
     if failures.is_empty() { Ok(Exit::Done) } else { Err(Stop { exit, failures }) }
+}
+
+/// Both ways at one address, side by side.
+async fn one(ip: IpAddr, args: &Scan) -> (IpAddr, Result<Option<Found>, Failure>, Option<Present>) {
+    let redfish = scan(SocketAddr::new(ip, args.port), args.wait, LOOK);
+    let ipmi = presence(SocketAddr::new(ip, args.ipmi_port), args.wait);
+    let (redfish, ipmi) = futures_util::future::join(redfish, ipmi).await;
+    (ip, redfish, ipmi)
 }
 
 /// What answers at one address.

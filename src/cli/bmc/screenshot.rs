@@ -18,13 +18,14 @@ struct Said {
 }
 
 pub fn run(globals: &Globals, args: &Args) -> Result<Exit, Stop> {
-    let rows = look::over(globals, &args.targets, |client| {
-        Box::pin(async move { client.redfish("take a screenshot")?.screenshot().await })
-    })?;
-    if args.out.is_some() && rows.len() > 1 {
+    let (session, names) = look::chosen(globals, &args.targets)?;
+    if args.out.is_some() && names.len() > 1 {
         let why = "--out is of one machine; without it each gets a file of its name";
         return Err(Stop::usage(Failure::new(Cause::Refused, "bmc screenshot", why)));
     }
+    let rows = look::over_these(&session, &names, |client| {
+        Box::pin(async move { client.redfish("take a screenshot")?.screenshot().await })
+    })?;
     let mut written = Vec::new();
     for (name, result) in rows {
         let result = result.and_then(|shot| {

@@ -1,4 +1,4 @@
-//! `bmc users`: accounts, and new passwords.
+//! `bmc users`: accounts, made and deleted, switched and unlocked, and new passwords.
 
 use std::{
     io::{BufRead, Read},
@@ -11,7 +11,7 @@ use serde::Serialize;
 use super::{change, look};
 use crate::{
     bmc::accounts::{Account, Rules},
-    cli::{args::bmc::Users as Args, globals::Globals},
+    cli::{args::bmc::Users as Args, ask, globals::Globals},
     model::{Failure, Secret, bmc::BmcChange, failure::Cause},
     output::{Exit, Stop, stdout},
     secrets,
@@ -27,24 +27,12 @@ struct Said {
 }
 
 pub fn run(globals: &Globals, args: &Args) -> Result<Exit, Stop> {
-    if let Some(user) = &args.set_password {
-        let change = BmcChange::SetPassword { user: user.clone() };
-        if args.dry.dry_run {
-            return change::run(
-                globals,
-                &args.targets,
-                change,
-                change::Asked { dry_run: true, ..change::Asked::default() },
-            );
-        }
-        let password = Arc::new(new_password(user, args.password_file.as_deref())?);
-        secrets::remember(&password);
-        let secret = Some(password);
-        let done = change::run(globals, &args.targets, change, change::Asked { secret, ..change::Asked::default() })?;
-        stdout::note(
-            "where an inventory's credential is this user's, its source must give the new password from now on",
-        );
-        return Ok(done);
+    if let Some(wanted) = wished(args) {
+        return carry_out(globals, args, wanted);
+    }
+    if args.password_file.is_some() {
+        let why = "--password-file goes with --set-password or --create";
+        return Err(Stop::usage(Failure::new(Cause::Refused, "bmc users", why)));
     }
     let rows = look::over(globals, &args.targets, |client| {
         Box::pin(async move {
@@ -72,6 +60,38 @@ pub fn run(globals: &Globals, args: &Args) -> Result<Exit, Stop> {
     )
 }
 
+fn wished(args: &Args) -> Option<BmcChange> {
+    let of = |user: &Option<String>, change: fn(String) -> BmcChange| user.clone().map(change);
+    let created =
+        args.create.clone().zip(args.role).map(|(user, role)| BmcChange::CreateUser { user, role: role.word().into() });
+    created
+        .or_else(|| of(&args.set_password, |user| BmcChange::SetPassword { user }))
+        .or_else(|| of(&args.delete, |user| BmcChange::DeleteUser { user }))
+        .or_else(|| of(&args.enable, |user| BmcChange::EnableUser { user, on: true }))
+        .or_else(|| of(&args.disable, |user| BmcChange::EnableUser { user, on: false }))
+        .or_else(|| of(&args.unlock, |user| BmcChange::UnlockUser { user }))
+}
+
+fn carry_out(globals: &Globals, args: &Args, wanted: BmcChange) -> Result<Exit, Stop> {
+    let mut asked = change::Asked { yes: args.yes, dry_run: args.dry.dry_run, ..change::Asked::default() };
+    let renewed = matches!(wanted, BmcChange::SetPassword { .. });
+    if let BmcChange::SetPassword { user } | BmcChange::CreateUser { user, .. } = &wanted
+        && !asked.dry_run
+    {
+        let password = Arc::new(new_password(user, args.password_file.as_deref())?);
+        secrets::remember(&password);
+        asked.secret = Some(password);
+    }
+    let told = renewed && !asked.dry_run;
+    let done = change::run(globals, &args.targets, wanted, asked)?;
+    if told {
+        stdout::note(
+            "where an inventory's credential is this user's, its source must give the new password from now on",
+        );
+    }
+    Ok(done)
+}
+
 /// From the file, from a terminal without being shown, or the first line of standard input. Never from a flag, which
 /// every process list shows.
 fn new_password(user: &str, file: Option<&Path>) -> Result<Secret, Stop> {
@@ -90,8 +110,8 @@ fn new_password(user: &str, file: Option<&Path>) -> Result<Secret, Stop> {
             line(open).map_err(fault)?
         }
         None if stdout::stdin_is_terminal() => {
-            let once = hidden(&format!("New password of {user}: ")).map_err(&fault)?;
-            let twice = hidden("Once more: ").map_err(&fault)?;
+            let once = ask::password(&format!("new password of {user}"), false)?;
+            let twice = ask::password("once more", false)?;
             if once.expose() != twice.expose() {
                 return Err(fault("the two are not the same; nothing was done".to_owned()));
             }
@@ -110,21 +130,6 @@ fn line(from: impl Read) -> Result<Secret, String> {
     std::io::BufReader::new(from.take(MAX_BYTES)).read_line(&mut text).map_err(|e| e.to_string())?;
     text.truncate(text.trim_end_matches(['\r', '\n']).len());
     Ok(Secret::new(text))
-}
-
-/// A line of the terminal that is not shown while it is typed.
-fn hidden(prompt: &str) -> Result<Secret, String> {
-    use nix::sys::termios::{LocalFlags, SetArg, tcgetattr, tcsetattr};
-    let stdin = std::io::stdin();
-    let shown = tcgetattr(&stdin).map_err(|e| e.to_string())?;
-    let mut quiet = shown.clone();
-    quiet.local_flags.remove(LocalFlags::ECHO);
-    quiet.local_flags.insert(LocalFlags::ECHONL);
-    stdout::note(prompt);
-    tcsetattr(&stdin, SetArg::TCSAFLUSH, &quiet).map_err(|e| e.to_string())?;
-    let read = line(stdin.lock());
-    tcsetattr(&stdin, SetArg::TCSAFLUSH, &shown).map_err(|e| e.to_string())?;
-    read
 }
 
 #[cfg(test)]

@@ -34,6 +34,7 @@ use crate::{
     run::{
         clock,
         play::{Told, exec, gate_client, notify_client},
+        sessions::{self, Stopped},
     },
     store::{Approval, Holder, RunRecord, RunState},
 };
@@ -43,6 +44,8 @@ const LOOK_EVERY: Duration = Duration::from_secs(2);
 const ASK_EVERY: Duration = Duration::from_secs(1);
 /// For one look at a BMC.
 const LOOK: Duration = Duration::from_secs(30);
+/// Of a look after which no other is of use.
+const FINAL: [Cause; 3] = [Cause::Unauthorized, Cause::Untrusted, Cause::Interrupted];
 /// For a machine to change its power.
 const CHANGE: Duration = Duration::from_secs(180);
 /// A program of a `notify`.
@@ -108,12 +111,24 @@ impl Steps<'_> {
                 () = self.watch.heard() => None,
             })
         });
-        match done {
-            Ok(Some(Ok(()))) => End::Done(None),
-            Ok(Some(Err(failure))) => End::Failed(failure),
-            Ok(None) => End::Interrupted,
-            Err(stop) => End::Failed(first(stop)),
-        }
+        came_of(done)
+    }
+
+    /// As [`Self::unless_wished`], for what logs in: it is told, and comes to its own end.
+    fn until_wished(&self, work: impl AsyncFnOnce(&Stopped) -> Result<(), Failure>) -> End {
+        let (tell, stopped) = tokio::sync::watch::channel(false);
+        came_of(block_on(async {
+            let work = work(&stopped);
+            tokio::pin!(work);
+            Ok(tokio::select! {
+                result = work.as_mut() => Some(result),
+                () = self.watch.heard() => {
+                    tell.send_replace(true);
+                    let _ = work.await;
+                    None
+                }
+            })
+        }))
     }
 
     fn goal(&self, step: &str, attempt: u32, act: &Act, run: &str) -> End {
@@ -165,6 +180,7 @@ impl Steps<'_> {
             secret: None,
             stagger: Duration::ZERO,
             patience: CHANGE,
+            limit: None,
             hint: "",
         };
         short::begin(self.globals, self.session, goal, &short, run)
@@ -240,17 +256,15 @@ impl Steps<'_> {
             return End::Failed(failure);
         }
         let wanted = if wanted == OnOff::On { PowerState::On } else { PowerState::Off };
-        self.unless_wished(async {
+        self.until_wished(async |stopped: &Stopped| {
             let node = self.session.node(name)?;
             let passwords = self.session.passwords(&names).await?;
             let until = Instant::now() + Duration::from_millis(deadline_ms);
             loop {
-                let why = match self.look(node, &passwords).await {
+                let why = match self.look(node, &passwords, stopped).await {
                     Ok(state) if state == wanted => return Ok(()),
                     Ok(state) => format!("it is {}", crate::output::resource::power_word(state)),
-                    Err(failure) if matches!(failure.cause, Cause::Unauthorized | Cause::Untrusted) => {
-                        return Err(failure);
-                    }
+                    Err(failure) if FINAL.contains(&failure.cause) => return Err(failure),
                     Err(failure) => failure.why,
                 };
                 if Instant::now() + LOOK_EVERY > until {
@@ -259,16 +273,19 @@ impl Steps<'_> {
                     let failure = Failure::new(Cause::Deadline, format!("{step}: wait for {name}"), why);
                     return Err(failure.next(format!("rackctl power status {name}")));
                 }
-                tokio::time::sleep(LOOK_EVERY).await;
+                let _ = tokio::time::timeout(LOOK_EVERY, sessions::stop(stopped)).await;
             }
         })
     }
 
-    async fn look(&self, node: &crate::model::fleet::Node, passwords: &bmc::Passwords) -> Result<PowerState, Failure> {
-        let client = self.session.bmc(node, passwords, LOOK).await?;
-        let state = client.power().await;
-        let _ = client.close().await;
-        state
+    async fn look(
+        &self,
+        node: &crate::model::fleet::Node,
+        passwords: &bmc::Passwords,
+        stopped: &Stopped,
+    ) -> Result<PowerState, Failure> {
+        let power = async |client: &bmc::Client| client.power().await;
+        self.session.look(node, passwords, LOOK, stopped, power).await
     }
 
     fn told<'t>(&'t self, step: &'t str, attempt: u32, message: Option<&'t str>) -> Told<'t> {
@@ -391,6 +408,16 @@ fn ended(record: &RunRecord) -> Result<Exit, Stop> {
 
 fn stop_of(failure: Failure) -> Stop {
     failure.into()
+}
+
+/// `None`: something was wished meanwhile.
+fn came_of(done: Result<Option<Result<(), Failure>>, Stop>) -> End {
+    match done {
+        Ok(Some(Ok(()))) => End::Done(None),
+        Ok(Some(Err(failure))) => End::Failed(failure),
+        Ok(None) => End::Interrupted,
+        Err(stop) => End::Failed(first(stop)),
+    }
 }
 
 fn first(stop: Stop) -> Failure {

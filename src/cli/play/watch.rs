@@ -7,10 +7,10 @@ use std::{
 
 use tokio::sync::watch;
 
-use super::super::session::Session;
+use super::super::{interrupt, session::Session};
 use crate::{
     model::{Failure, failure::Cause},
-    output::{Exit, stdout},
+    output::stdout,
     run::clock,
     store::{Control, ControlKind, Fence, Store, StoreError},
 };
@@ -104,20 +104,21 @@ struct Ear {
 
 impl Ear {
     async fn listen(self, mut over: watch::Receiver<bool>) {
-        use tokio::signal::unix::{SignalKind, signal};
-        let signals = (signal(SignalKind::interrupt()), signal(SignalKind::terminate()), signal(SignalKind::hangup()));
-        let (Ok(mut int), Ok(mut term), Ok(mut hup)) = signals else { return };
+        let first = "interrupted: finishing what is in hand (again to stop at once)";
+        let again = format!("stopped at once; go on with: rackctl resume {}", self.run);
+        let Ok(ear) = interrupt::listen(first, again) else { return };
+        let mut told = ear.told();
+        // What a playbook puts away at its end is not to be cut off by a first ^C.
+        ear.for_good();
         let mut pulse = tokio::time::interval(PULSE);
         let mut renewal = tokio::time::interval(self.lease / RENEWALS);
         renewal.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        let mut times = 0;
+        let mut heard = false;
         let (mut missed, mut control) = (None, None);
         loop {
             tokio::select! {
                 _ = over.wait_for(|over| *over) => return,
-                _ = int.recv() => times += 1,
-                _ = term.recv() => times += 1,
-                _ = hup.recv() => times += 1,
+                _ = told.wait_for(|told| *told), if !heard => heard = true,
                 _ = renewal.tick() => {
                     self.renew(&mut missed);
                     continue;
@@ -126,14 +127,6 @@ impl Ear {
                     self.look(&mut control);
                     continue;
                 }
-            }
-            if times > 1 {
-                stdout::note(&format!("stopped at once; go on with: rackctl resume {}", self.run));
-                std::process::exit(i32::from(Exit::Interrupted.code()));
-            }
-            // A run in hand hears the signal itself, and says so.
-            if self.child().is_none() {
-                stdout::note("interrupted: finishing what is in hand (again to stop at once)");
             }
             self.wish(Wish::Interrupt);
         }

@@ -27,6 +27,8 @@ pub(super) struct Known {
     pub enabled: bool,
     /// May log in over IPMI.
     pub ipmi: bool,
+    /// Its password was changed: it is not expired any more.
+    renewed: bool,
     wrong: u64,
     last_wrong: Option<OffsetDateTime>,
     locked_until: Option<OffsetDateTime>,
@@ -57,6 +59,9 @@ impl Accounts {
     pub fn role(&self, user: &str) -> Option<&str> {
         self.list.iter().find(|k| k.user == user).map(|k| k.role.as_str())
     }
+    pub fn renewed(&self, user: &str) -> bool {
+        self.list.iter().any(|k| k.user == user && k.renewed)
+    }
     fn taken(&self, user: &str) -> bool {
         self.list.iter().any(|k| k.user == user)
     }
@@ -79,6 +84,7 @@ impl State {
             role: role.to_owned(),
             enabled: true,
             ipmi: true,
+            renewed: false,
             wrong: 0,
             last_wrong: None,
             locked_until: None,
@@ -227,6 +233,7 @@ impl State {
             match name.as_str() {
                 "Password" => {
                     known.password = Secret::new(text);
+                    known.renewed = true;
                     shown = json!({ "PasswordChangeRequired": false });
                 }
                 "UserName" => known.user = text,

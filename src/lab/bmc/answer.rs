@@ -103,7 +103,7 @@ async fn answer<C: Chassis>(bmc: &Arc<Bmc<C>>, request: Request, user: &mut Opti
                         if get && path == SSE && bmc.resource(super::paths::EVENT_SERVICE).await.is_some() {
                             return bmc.event_stream();
                         }
-                        let stopped = bmc.state().gate_user(&path);
+                        let stopped = bmc.state().gate_user(&path, &name);
                         match stopped {
                             Some(reply) => reply,
                             None => dispatch(bmc, now, &parts, &path, &bytes, &name).await,

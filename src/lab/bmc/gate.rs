@@ -24,9 +24,9 @@ impl State {
     }
 
     /// What a known user may not do all the same.
-    pub fn gate_user(&self, path: &str) -> Option<Reply> {
+    pub fn gate_user(&self, path: &str, user: &str) -> Option<Reply> {
         let account = path.starts_with(super::paths::ACCOUNTS) || path.starts_with(&self.places.sessions);
-        if !self.has(Fault::PasswordExpired) || account {
+        if !self.has(Fault::PasswordExpired) || account || self.accounts.renewed(user) {
             return None;
         }
         let text = "The password provided for this account must be changed before access is granted.";

@@ -3,6 +3,7 @@
 use std::{future::Future, sync::Arc, time::Duration};
 
 use hyper::{
+    header::{CONNECTION, HeaderValue},
     server::conn::http1,
     service::{Service, service_fn},
 };
@@ -49,10 +50,18 @@ pub async fn serve<C: Chassis>(
         // A certificate that was replaced serves from the next connection on.
         let acceptor = TlsAcceptor::from(bmc.replaced_tls().unwrap_or_else(|| tls.clone()));
         let inner = TowerToHyperService::new(router.clone());
+        let (bmc, served) = (bmc.clone(), bmc.replaced_pin());
         let service = service_fn(move |request| {
-            let answering = inner.call(request);
+            // Its web server starts anew with a new certificate: connections under the old one end.
+            let over = bmc.replaced_pin() != served;
+            let answering = (!over).then(|| inner.call(request));
+            let (bmc, served) = (bmc.clone(), served.clone());
             async move {
-                let Ok(response) = answering.await;
+                let Some(answering) = answering else { return Err(std::io::Error::other("served anew")) };
+                let Ok(mut response) = answering.await;
+                if bmc.replaced_pin() != served {
+                    response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+                }
                 // An answer that is to be lost: an error here closes the connection before a byte of it is sent.
                 let lost = response.extensions().get::<spoil::Lost>().is_some();
                 if lost { Err(std::io::Error::other("answer lost on purpose")) } else { Ok(response) }

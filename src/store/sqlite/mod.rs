@@ -355,6 +355,14 @@ impl Store for SqliteStore {
         self.put("keep an observation", Weight::Passing, Kind::Observed, node, &sighting)
     }
 
+    fn put_all_observed(&self, at_ms: u64, all: &[(String, serde_json::Value)]) -> Result<(), StoreError> {
+        self.write("keep observations", Weight::Passing, |t, _| {
+            all.iter().try_for_each(|(node, facts)| {
+                shelf::put(t, Kind::Observed, node, &Sighting { at_ms, facts: facts.clone() })
+            })
+        })
+    }
+
     fn observed(&self) -> Result<Vec<(String, u64, serde_json::Value)>, StoreError> {
         let seen: Vec<(String, Sighting)> = self.read(|c| shelf::all(c, Kind::Observed))?;
         Ok(seen.into_iter().map(|(node, s)| (node, s.at_ms, s.facts)).collect())

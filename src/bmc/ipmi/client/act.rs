@@ -13,12 +13,13 @@ use crate::{
             Fault, chassis::Control, completion::Completion, message::Command, options, options::Flags,
             rakp::Privilege, sel, user,
         },
-        settle::{self, Driven, Sent},
+        reset::{self, Can},
+        settle::{self, Driven, Glimpse, Sent},
     },
     model::{
         Failure, Secret,
         failure::Cause,
-        power::{BootOverride, PowerAction, PowerState},
+        power::{BootOverride, BootTarget, PowerAction, PowerState},
     },
 };
 
@@ -36,31 +37,50 @@ pub(super) fn control(action: PowerAction) -> Result<Command, String> {
     })
 }
 
+fn line(c: &Command) -> String {
+    format!("IPMI {} 0x{:02x} 0x{:02x} {}", c.name, c.function, c.number, hex::encode(&c.data))
+}
+
 impl Client {
     /// What [`Client::set_boot`] and [`Client::reset`] would send, as lines to read.
     pub async fn preview(&self, operations: &[Operation]) -> Result<Vec<Result<Vec<String>, String>>, Failure> {
         let mut all = Vec::new();
         for operation in operations {
-            let commands = match operation {
-                Operation::Reset(action) => control(*action).map(|command| vec![command]),
-                Operation::SetBoot(want) => {
-                    let before = self.limited("read the boot override", self.flags()).await?;
-                    Flags::wanted(*want, before).map(|flags| vec![options::keep_flags(), options::set_flags(flags)])
-                }
-            };
-            let line = |c: &Command| {
-                format!("IPMI {} 0x{:02x} 0x{:02x} {}", c.name, c.function, c.number, hex::encode(&c.data))
-            };
-            // One line: both commands are sent, one after the other.
-            all.push(commands.map(|list| vec![list.iter().map(line).collect::<Vec<_>>().join(", then ")]));
+            all.push(match operation {
+                Operation::Reset(action) => control(*action).map(|command| vec![line(&command)]),
+                Operation::SetBoot(want) => self.preview_flags(*want).await?,
+            });
         }
         Ok(all)
+    }
+
+    /// What [`Client::set_boot`] would send now: one line, for both commands are sent one after the other.
+    pub async fn preview_flags(&self, want: BootOverride) -> Result<Result<Vec<String>, String>, Failure> {
+        let before = self.limited("read the boot override", self.flags()).await?;
+        if want.is_cleared() && before.read().is_ok_and(|now| now.is_cleared()) {
+            return Ok(Ok(Vec::new()));
+        }
+        let both = |flags| format!("{}, then {}", line(&options::keep_flags()), line(&options::set_flags(flags)));
+        let maker = self.maker_if_it_counts(want).await?;
+        Ok(Flags::wanted(want, before).map(|flags| vec![both(flags.of_maker(maker))]))
     }
 
     /// Sets the override, or clears it ([`BootOverride::CLEARED`]), and reads it back.
     pub async fn set_boot(&self, want: BootOverride) -> Result<(), Failure> {
         let doing = format!("set the boot override to {}", boot::words(want));
         self.limited(&doing, self.set_boot_now(want, &doing)).await
+    }
+
+    /// Who made it, where that changes the flags; `None` also where the BMC does not tell.
+    async fn maker_if_it_counts(&self, want: BootOverride) -> Result<Option<&'static str>, Failure> {
+        if want.target != BootTarget::Disk {
+            return Ok(None);
+        }
+        match self.device().await {
+            Ok(device) => Ok(device.maker()),
+            Err(failure) if failure.cause == Cause::Refused => Ok(None),
+            Err(failure) => Err(failure),
+        }
     }
 
     async fn set_boot_now(&self, want: BootOverride, doing: &str) -> Result<(), Failure> {
@@ -70,6 +90,7 @@ impl Client {
             return Ok(());
         }
         let wanted = Flags::wanted(want, before).map_err(|why| fail(Cause::Refused, why))?;
+        let wanted = wanted.of_maker(self.maker_if_it_counts(want).await?);
         match self.ask(&options::keep_flags()).await {
             Ok(_) => {}
             // Some BMCs have no parameter 3 (Ironic goes on too).
@@ -106,6 +127,37 @@ impl Client {
     /// Brings the machine on or off and waits until the BMC shows it; see [`settle::set_power`].
     pub async fn set_power(&self, on: bool, force: bool, deadline: Duration) -> Result<(), Failure> {
         settle::set_power(self, on, force, deadline).await
+    }
+
+    /// What a power verb asks; IPMI shows nothing of a restart, so it is made of parts that can be seen.
+    pub async fn drive(&self, wish: reset::Wish, limit: Duration) -> Result<Option<String>, Failure> {
+        settle::drive(self, wish, limit).await
+    }
+
+    /// What [`Client::drive`] would send now, as lines to read, in order.
+    pub async fn preview_drive(&self, wish: reset::Wish) -> Result<Vec<String>, Failure> {
+        let can = self.limited("see what its BMC offers", self.can()).await?;
+        let moves = reset::moves(&self.node, wish, &can)?;
+        let line = |(action, _): (PowerAction, PowerState)| match control(action) {
+            Ok(command) => Ok(line(&command)),
+            Err(why) => Err(Failure::new(Cause::Refused, self.what("preview"), why)),
+        };
+        reset::sends(&moves, can.now).into_iter().map(line).collect()
+    }
+
+    /// A diagnostic interrupt to the machine: its system dumps or stops, as it is set up to.
+    pub async fn nmi(&self) -> Result<(), Failure> {
+        const DOING: &str = "send a diagnostic interrupt";
+        self.limited(DOING, async {
+            if !self.chassis_now().await?.on {
+                let why = "it is off: there is nothing to interrupt";
+                return Err(Failure::new(Cause::Refused, self.what(DOING), why)
+                    .next(format!("rackctl power status {}", self.node)));
+            }
+            settle::ask_leave(self.leave.as_ref(), PowerAction::ForceOff).await?;
+            self.ask(&Control::Diagnostic.command()).await.map(drop).map_err(|fail| self.told(DOING, fail))
+        })
+        .await
     }
 
     /// Empties the event log and waits until it is.
@@ -199,6 +251,14 @@ impl Driven for Client {
     }
     async fn power_now(&self) -> Result<PowerState, Failure> {
         Ok(self.chassis_now().await?.power())
+    }
+    async fn glimpse(&self) -> Result<Glimpse, Failure> {
+        Ok(Glimpse { power: self.power_now().await?, mark: None, progress: None })
+    }
+    async fn can(&self) -> Result<Can, Failure> {
+        let offers = reset::ACTIONS.into_iter().filter(|action| control(*action).is_ok()).collect();
+        let told = control(PowerAction::GracefulRestart).err().unwrap_or_default();
+        Ok(Can { now: self.power_now().await?, offers, marks: false, told })
     }
     async fn prepare(&self, action: PowerAction, doing: &str) -> Result<Command, Failure> {
         control(action).map_err(|why| Failure::new(Cause::Refused, self.what(doing), why))

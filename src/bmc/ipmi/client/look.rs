@@ -135,6 +135,7 @@ impl Client {
                 memory_bytes: None,
                 bios_version: None,
                 bmc_version: Some(device.version()),
+                unread: Vec::new(),
             })
         })
         .await

@@ -88,16 +88,22 @@ impl Client {
         })
     }
 
+    /// Whether IPMI can carry this name and this password. Nothing is sent.
+    ///
+    /// # Errors
+    /// `Guard`: one of them is too long.
+    pub fn carries(node: &str, login: &Login) -> Result<(), Failure> {
+        let carried = session::Login::new(&login.username, login.password.clone());
+        carried.map(drop).map_err(|fault| not_entered(node, &fault))
+    }
+
     /// Whether somebody answers at `host`; no credential is sent.
     ///
     /// # Errors
-    /// Nobody does: `Unreachable`. `Guard`: IPMI cannot carry this name or password, and nothing was sent.
+    /// Nobody does: `Unreachable`. As [`Client::carries`].
     pub async fn greet(node: &str, host: &str, login: &Login) -> Result<(), Failure> {
-        let fail = |fault: Fault| {
-            Failure::new(fault.cause(), format!("{node}: log in at its BMC over IPMI"), fault.to_string())
-        };
-        session::Login::new(&login.username, login.password.clone()).map_err(fail)?;
-        presence::greet(host).await.map_err(fail)
+        Client::carries(node, login)?;
+        presence::greet(host).await.map_err(|fault| not_entered(node, &fault))
     }
 
     /// From now on `leave` is asked before the machine is taken away.
@@ -256,6 +262,10 @@ impl Fail {
     fn is_refusal(&self) -> bool {
         matches!(self, Fail::Bmc(Fault::Completed(_) | Fault::CompletedWith(..)))
     }
+}
+
+fn not_entered(node: &str, fault: &Fault) -> Failure {
+    Failure::new(fault.cause(), format!("{node}: log in at its BMC over IPMI"), fault.to_string())
 }
 
 /// Names the user where the log-in is what failed.

@@ -10,7 +10,7 @@ use crate::{
             bytes::{Reader, Short},
             chassis::{ChassisStatus, Control},
             completion::Completion,
-            device::{Device, Offers},
+            device::{self, Device, Offers},
             guid,
             message::{Message, function},
             options::{self, Flags},
@@ -177,7 +177,7 @@ impl<C: Chassis> Service<C> {
             Control::Down => ResetKind::ForceOff,
             Control::Cycle | Control::HardReset => ResetKind::Restart,
             Control::Soft => ResetKind::GracefulShutdown,
-            Control::Diagnostic => return refuse(Completion::INVALID_FIELD),
+            Control::Diagnostic => ResetKind::Nmi,
         };
         let lost = self.bmc.has(Fault::LoseResetAnswer);
         let taken = Arc::clone(&self.bmc).reset(kind).await;
@@ -186,6 +186,8 @@ impl<C: Chassis> Service<C> {
                 Control::Up => (0x1D, 0),
                 Control::HardReset => (0x1D, 1),
                 Control::Cycle => (0x09, 1),
+                // Critical interrupt: a diagnostic one.
+                Control::Diagnostic => (0x13, 0),
                 _ => (0x09, 0),
             };
             self.inside().records.add(records::event(sensor_type, 0x10, 0x6F, offset));
@@ -274,7 +276,10 @@ impl<C: Chassis> Service<C> {
                     ipmi: (2, 0),
                     // Sensors, SDR, SEL, FRU, chassis.
                     offers: Offers(0x8F),
-                    manufacturer: 0,
+                    manufacturer: match self.bmc.now_faults().text(Fault::Maker) {
+                        Some("Supermicro") => device::SUPERMICRO,
+                        _ => 0,
+                    },
                     product: 1,
                 };
                 done(device.encode())

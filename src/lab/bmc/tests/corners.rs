@@ -62,3 +62,18 @@ async fn what_is_changed_is_seen_to_be_changed() {
     assert!(again.power().await.is_ok());
     again.close().await.unwrap();
 }
+
+/// Of a log that is longer than what is kept, the newest are: with and without pages.
+#[tokio::test]
+async fn of_a_long_log_the_newest_entries_are_read() {
+    for faults in
+        [&["log-entries=5000"][..], &["log-entries=5000", "page-size=500"], &["log-entries=5000", "expand-refused"]]
+    {
+        let bench = bench(with(faults)).await;
+        let client = bench.client().await;
+        let logs = client.logs(Some("EventLog")).await.unwrap();
+        let [log] = logs.as_slice() else { panic!("{} logs", logs.len()) };
+        assert_eq!((log.entries.last().map(|e| e.id.as_str()), log.more), (Some("5000"), true), "{faults:?}");
+        client.close().await.unwrap();
+    }
+}

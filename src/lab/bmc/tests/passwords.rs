@@ -80,3 +80,40 @@ async fn a_glance_says_when_it_cannot_tell() {
     one.node.bmc.as_mut().unwrap().endpoints[0].at = EndpointAt::Ipmi("127.0.0.1:623".into());
     assert_eq!(glance(&one.node, &right, &one.options()).await.unwrap(), None, "not over IPMI");
 }
+
+/// A locked account is one machine's own matter: of a hundred, ninety-nine go on.
+#[tokio::test]
+async fn a_locked_account_on_one_machine_keeps_no_other_from_being_asked() {
+    let fleet = fleet(|| with(&["account-lockout=1/60s", "lockout-403"])).await;
+    let somebody = passwords("somebody else's mistake");
+    Client::open(&fleet[0].node, &somebody, fleet[0].options()).await.unwrap_err();
+    let right = passwords(PASSWORD);
+    let locked = Client::open(&fleet[0].node, &right, fleet[0].options()).await.unwrap_err();
+    assert_eq!(locked.cause, Cause::Unauthorized, "it is never tried again by itself");
+    assert!(locked.why.contains("turns user `root` away") && locked.why.contains("locked"), "{locked}");
+    let others = over(&fleet[1..], async |b| Client::open(&b.node, &right, b.options()).await).await;
+    for result in others {
+        result.unwrap().close().await.unwrap();
+    }
+}
+
+/// Locked everywhere, a few are asked and the rest are not: a BMC may say 403 of a wrong password.
+#[tokio::test]
+async fn an_account_that_is_locked_everywhere_is_not_tried_everywhere() {
+    let fleet = fleet(|| with(&["account-lockout=1/60s", "lockout-403"])).await;
+    for bench in &fleet {
+        let somebody = passwords("somebody else's mistake");
+        Client::open(&bench.node, &somebody, bench.options()).await.unwrap_err();
+    }
+    let right = passwords(PASSWORD);
+    let results = over(&fleet, async |b| Client::open(&b.node, &right, b.options()).await).await;
+    let told: Vec<_> = results.into_iter().map(|r| r.unwrap_err()).collect();
+    let forbidden = fleet.iter().flat_map(|b| b.bmc.log().0).filter(|l| l.status == 403).count();
+    assert_eq!(forbidden, 3);
+    let kept: Vec<_> = told.iter().filter(|f| f.why.contains("was not tried here")).collect();
+    assert_eq!(kept.len(), FLEET - 3);
+    assert!(
+        kept.iter().all(|f| f.why.contains("3 BMCs in a row") && f.why.contains("leave it out with '!n")),
+        "{kept:?}"
+    );
+}

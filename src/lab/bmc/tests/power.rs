@@ -175,3 +175,76 @@ async fn the_preview_is_what_is_sent() {
     assert_eq!(sent, shown);
     assert_eq!(power[0].body, serde_json::json!({"ResetType": "On"}));
 }
+
+fn wish(action: PowerAction) -> crate::bmc::Wish {
+    let force = matches!(action, PowerAction::ForceOff | PowerAction::ForceRestart);
+    crate::bmc::Wish { action, force, wait: true }
+}
+
+// fault: F3 invariant: I15 harness: P
+#[tokio::test]
+async fn a_restart_that_is_taken_and_ignored_is_found() {
+    for more in [&[][..], &["dates-zero"]] {
+        let bench = bench(with(more)).await;
+        let client = bench.client().await;
+        client.set_power(true, false, SOON).await.unwrap();
+        client.drive(wish(PowerAction::ForceRestart), SOON).await.unwrap();
+        assert_eq!(bench.bmc.chassis().boots().len(), 2, "{more:?}");
+        bench.bmc.set_faults(with(&[more, &["power-noop"]].concat()));
+        let failure = client.drive(wish(PowerAction::ForceRestart), Duration::from_secs(2)).await.unwrap_err();
+        assert_eq!(failure.cause, Cause::AcceptedButIgnored, "{more:?}: {failure}");
+        assert!(failure.next.is_some());
+    }
+}
+
+#[tokio::test]
+async fn the_resets_that_are_left_are_combined_and_the_preview_is_what_is_sent() {
+    for (types, action, sent) in [
+        (
+            "reset-types=On,ForceOff,ForceRestart,GracefulShutdown",
+            PowerAction::GracefulRestart,
+            ["GracefulShutdown", "On"],
+        ),
+        ("reset-types=On,Off", PowerAction::ForceRestart, ["Off", "On"]),
+        ("reset-types=ForceOff,PushPowerButton", PowerAction::PowerCycle, ["PushPowerButton", "PushPowerButton"]),
+        ("reset-types=On,ForceOff,GracefulShutdown,PowerCycle", PowerAction::PowerCycle, ["GracefulShutdown", "On"]),
+    ] {
+        let bench = bench(with(&[types])).await;
+        let client = bench.client().await;
+        client.drive(wish(PowerAction::On), SOON).await.unwrap();
+        let before = bench.bmc.writes().len();
+        let shown = client.preview_drive(wish(action)).await.unwrap();
+        assert_eq!(bench.bmc.writes().len(), before, "a preview sends nothing");
+        assert_eq!(client.drive(wish(action), SOON).await.unwrap(), None);
+        assert_eq!(bench.count("POST", "ComputerSystem.Reset"), 3, "{types}");
+        for (line, word) in shown.iter().zip(sent) {
+            assert!(line.starts_with("POST ") && line.contains(&format!("\"{word}\"")), "{types}: {line}");
+        }
+        assert_eq!((shown.len(), bench.bmc.chassis().boots().len()), (2, 2), "{types}");
+    }
+}
+
+#[tokio::test]
+async fn a_refusal_names_a_command_that_works() {
+    let bench = bench(with(&["reset-types=On,ForceOff"])).await;
+    let client = bench.client().await;
+    client.drive(wish(PowerAction::On), SOON).await.unwrap();
+    let failure = client.drive(wish(PowerAction::GracefulRestart), SOON).await.unwrap_err();
+    assert_eq!((failure.cause, failure.next.as_deref()), (Cause::Refused, Some("rackctl power reset n1 --force")));
+    client.drive(wish(PowerAction::ForceRestart), SOON).await.unwrap();
+    assert_eq!(bench.bmc.chassis().boots().len(), 2);
+}
+
+// fault: F7 harness: P
+#[tokio::test]
+async fn a_mode_that_fell_back_unasked_is_found_and_put_right() {
+    let bench = bench(with(&["boot-mode-reverts"])).await;
+    let client = bench.client().await;
+    let unasked = BootOverride { mode: None, ..PXE_ONCE };
+    client.set_boot(unasked).await.unwrap();
+    assert_eq!(client.boot().await.unwrap().mode, Some(BootMode::Uefi));
+    client.set_boot(BootOverride::CLEARED).await.unwrap();
+    let view = client.redfish("look").unwrap().system_view().await.unwrap();
+    let mode = view.system.boot.and_then(|b| b.mode);
+    assert_eq!(mode, Some(crate::bmc::redfish::wire::ModeWord::Uefi));
+}

@@ -137,7 +137,7 @@ async fn a_changed_key_stops_with_both_fingerprints_and_no_password_is_sent() {
     let failure = Client::open(&bench.node, &passwords(PASSWORD), bench.options()).await.unwrap_err();
     assert_eq!(failure.cause, Cause::Untrusted);
     assert!(failure.why.contains(&other) && failure.why.contains(&bench.pin), "{failure}");
-    assert_eq!(failure.next, Some(format!("rackctl bmc trust n1 --fingerprint {}", bench.pin)));
+    assert_eq!(failure.next.as_deref(), Some("rackctl bmc trust n1"), "one paste must not pin what was just seen");
     bench.trust(Trust::None);
     let failure = Client::open(&bench.node, &passwords(PASSWORD), bench.options()).await.unwrap_err();
     assert_eq!((failure.cause, failure.next.as_deref()), (Cause::Untrusted, Some("rackctl bmc trust n1")));

@@ -170,3 +170,65 @@ async fn what_would_be_sent_is_shown_and_not_sent() {
     client.close().await.unwrap();
     assert!(bench.service.bmc().writes().is_empty());
 }
+
+/// Supermicro's firmware goes on as ever with the specification's selector of the disk.
+#[tokio::test]
+async fn the_disk_of_a_supermicro_in_uefi_mode_is_asked_for_by_its_own_selector() {
+    let bench = bench(None).await;
+    let disk = BootOverride { target: BootTarget::Disk, lasts: OverrideFor::Once, ..pxe() };
+    for (faults, flags) in [(["maker=Supermicro"], "05a024000000"), (["maker=Contoso"], "05a008000000")] {
+        bench.lie(&faults);
+        let client = bench.client().await;
+        client.set_boot(BootOverride::CLEARED).await.unwrap();
+        client.set_boot(disk).await.unwrap();
+        let writes: Vec<_> = bench.service.bmc().writes().into_iter().map(|l| l.path).collect();
+        assert_eq!(writes.last().map(String::as_str), Some(format!("ipmi 0x00 0x08 {flags}").as_str()), "{writes:?}");
+        client.close().await.unwrap();
+    }
+}
+
+// fault: F3 invariant: I15 harness: P
+#[tokio::test]
+async fn a_restart_is_made_of_parts_that_can_be_seen() {
+    let bench = bench(None).await;
+    let client = bench.client().await;
+    let soon = Duration::from_secs(20);
+    client.set_power(true, false, soon).await.unwrap();
+    for (action, force) in [(PowerAction::ForceRestart, true), (PowerAction::GracefulRestart, false)] {
+        let wish = crate::bmc::Wish { action, force, wait: true };
+        let boots = bench.chassis().boots().len();
+        assert_eq!(client.preview_drive(wish).await.unwrap().len(), 2);
+        assert_eq!(client.drive(wish, soon).await.unwrap(), None);
+        assert_eq!(bench.chassis().boots().len(), boots + 1, "{action:?}");
+    }
+    bench.lie(&["power-noop"]);
+    let wish = crate::bmc::Wish { action: PowerAction::ForceRestart, force: true, wait: true };
+    let failure = client.drive(wish, Duration::from_secs(2)).await.unwrap_err();
+    assert_eq!(failure.cause, Cause::AcceptedButIgnored, "{failure}");
+    client.close().await.unwrap();
+}
+
+/// Chassis control 4 (table 28-4).
+#[tokio::test]
+async fn a_diagnostic_interrupt_is_sent_once_and_asked_first() {
+    let bench = bench(None).await;
+    let client = bench.client().await;
+    let failure = client.nmi().await.unwrap_err();
+    assert!(failure.cause == Cause::Refused && failure.next.is_some(), "{failure}");
+    client.set_power(true, false, Duration::from_secs(10)).await.unwrap();
+    client.nmi().await.unwrap();
+    let sent: Vec<_> = bench.service.bmc().writes().into_iter().map(|l| l.path).collect();
+    assert_eq!(sent.iter().filter(|p| *p == "ipmi 0x00 0x02 04").count(), 1, "{sent:?}");
+    let log = client.ipmi("look").unwrap().sel().await.unwrap();
+    assert!(
+        log.iter().any(|e| e.source() == "critical interrupt"),
+        "{:?}",
+        log.iter().map(|e| e.source()).collect::<Vec<_>>()
+    );
+    let no: crate::bmc::Leave = std::sync::Arc::new(|| {
+        Box::pin(async { Err(crate::model::Failure::new(Cause::Guard, "n1", "its cluster says no")) })
+    });
+    let client = client.asking_first(no);
+    assert_eq!(client.nmi().await.unwrap_err().why, "its cluster says no");
+    client.close().await.unwrap();
+}

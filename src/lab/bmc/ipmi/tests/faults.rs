@@ -204,3 +204,72 @@ async fn endpoints_are_tried_in_order_and_the_reason_is_kept() {
     assert_eq!(bench.service.open_sessions(), 0);
     task.abort();
 }
+
+/// Redfish in front of the bench's BMC, under a credential of its own.
+async fn beside(bench: &Bench, credential: &str) -> (Endpoint, tokio::task::JoinHandle<()>) {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("https://{}", listener.local_addr().unwrap());
+    let certificate = certificate("bmc-n1", None).unwrap();
+    let tls = certificate.server_config().unwrap();
+    let task = tokio::spawn(serve_redfish(listener, tls, bench.service.bmc().clone(), std::future::pending()));
+    let trust = Trust::Pin(certificate.pin);
+    (Endpoint { at: EndpointAt::Redfish(url), credential: credential.into(), trust }, task)
+}
+
+#[tokio::test]
+async fn an_endpoint_without_a_password_is_passed_over_and_told() {
+    let bench = bench(None).await;
+    let (redfish, task) = beside(&bench, "other").await;
+    let mut node = bench.node.clone();
+    node.bmc.as_mut().unwrap().endpoints.insert(0, redfish);
+    // `bmc login` tries one credential of several: that the first has no password says nothing of the second.
+    let client = Client::open(&node, &passwords(PASSWORD), bench.options()).await.unwrap();
+    assert!(client.endpoint().starts_with("ipmi://"));
+    assert!(
+        client.skipped()[0].contains("the password of credential `other` was not loaded"),
+        "{:?}",
+        client.skipped()
+    );
+    client.close().await.unwrap();
+    // Who was asked says more than who was not, and nothing of either is lost, in whatever order.
+    let gone = |credential: &str| Endpoint {
+        at: EndpointAt::Redfish("https://127.0.0.1:9".into()),
+        credential: credential.into(),
+        trust: Trust::Pin(format!("sha256:{}", "0".repeat(64))),
+    };
+    let mut lacking = endpoint(bench.at);
+    lacking.credential = "other".into();
+    for endpoints in [vec![gone("lab"), lacking.clone()], vec![lacking.clone(), gone("lab")]] {
+        node.bmc.as_mut().unwrap().endpoints = endpoints;
+        let failure = Client::open(&node, &passwords(PASSWORD), bench.options()).await.unwrap_err();
+        assert_eq!(failure.cause, Cause::Unreachable, "{failure}");
+        assert!(failure.why.contains("no connection") && failure.why.contains("`other` was not loaded"), "{failure}");
+    }
+    node.bmc.as_mut().unwrap().endpoints = vec![lacking];
+    let failure = Client::open(&node, &passwords(PASSWORD), bench.options()).await.unwrap_err();
+    assert_eq!(failure.cause, Cause::Local, "{failure}");
+    task.abort();
+}
+
+#[tokio::test]
+async fn a_password_too_long_for_ipmi_goes_to_redfish() {
+    let long = "a password of thirty-two letters";
+    let bench = bench(None).await;
+    let account = Account { user: "root".into(), password: Secret::new(long.into()) };
+    let other = Bmc::new(FakeChassis::new(description()), account, quick());
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("https://{}", listener.local_addr().unwrap());
+    let certificate = certificate("bmc-n1", None).unwrap();
+    let tls = certificate.server_config().unwrap();
+    let task = tokio::spawn(serve_redfish(listener, tls, other, std::future::pending()));
+    let mut node = bench.node.clone();
+    let trust = Trust::Pin(certificate.pin);
+    let redfish = Endpoint { at: EndpointAt::Redfish(url), credential: "lab".into(), trust };
+    node.bmc.as_mut().unwrap().endpoints.push(redfish);
+    let client = Client::open(&node, &passwords(long), bench.options()).await.unwrap();
+    assert!(client.endpoint().starts_with("https://"));
+    assert!(client.skipped()[0].contains("more than 20 bytes"), "{:?}", client.skipped());
+    client.close().await.unwrap();
+    assert_eq!(bench.service.wrong_passwords(), 0, "nothing of it was sent over IPMI");
+    task.abort();
+}

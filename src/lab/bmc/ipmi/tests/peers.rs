@@ -113,7 +113,13 @@ async fn freeipmi_drives_it_with_suites_17_and_3() {
 
 #[tokio::test]
 async fn the_declared_fallback_runs_our_commands_by_ipmitool() {
-    use crate::bmc::ipmi::{Fault, chassis, chassis::Control, options, tool_exec::Tool};
+    use crate::bmc::ipmi::{
+        Fault, chassis,
+        chassis::Control,
+        message::{Command, Effect, function},
+        options,
+        tool_exec::Tool,
+    };
     for no_suite_17 in [false, true] {
         let bench = bench(None).await;
         bench.lie(if no_suite_17 { &["ipmi-no-suite-17"] } else { &[] });
@@ -134,7 +140,9 @@ async fn the_declared_fallback_runs_our_commands_by_ipmitool() {
         until_on(&bench, true).await;
         let status = tool.ask(&chassis::status()).await.unwrap();
         assert!(chassis::read_status(&status).unwrap().on);
-        let refused = tool.ask(&Control::Diagnostic.command()).await.unwrap_err();
+        tool.ask(&Control::Diagnostic.command()).await.unwrap();
+        let unknown = Command::new(function::CHASSIS, 0x02, "chassis control 7", Effect::Acts, [7]);
+        let refused = tool.ask(&unknown).await.unwrap_err();
         assert_eq!(refused.code(), Some(0xCC), "{refused}");
         let wrong = Arc::new(Secret::new("wrong".into()));
         let fault = Tool::open("ipmitool".into(), &bench.at.to_string(), "root", wrong).await.err().unwrap();
