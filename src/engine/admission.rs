@@ -83,8 +83,7 @@ impl Bar {
 struct Seat {
     node: String,
     disrupts: bool,
-    /// It may serve by the time its power is taken, whatever the plan saw of it. What is written anew and was silent is
-    /// asked after by the quorum guard.
+    /// It may serve by the time its power is taken, whatever the plan saw of it.
     may_serve: bool,
     site: Option<String>,
 }

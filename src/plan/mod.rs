@@ -81,7 +81,7 @@ pub struct Track {
     pub domains: Vec<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub site: Option<String>,
-    /// It serves now, and its steps take that away for a while.
+    /// It serves now, or may again when it has its turn, and its steps take that away for a while.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub disrupts: bool,
 }

@@ -42,7 +42,11 @@ pub(super) fn attach(fleet: &Fleet, facts: &Facts, known: &Known<'_>, plan: &mut
             }
         }
         let takes_away = track.steps.iter().any(|s| s.danger >= Danger::Reboot);
-        track.disrupts = takes_away && facts.nodes.get(name).is_some_and(|f| serves(node, &voters, f));
+        let seen = facts.nodes.get(name);
+        let serves = seen.is_some_and(|f| serves(node, &voters, f));
+        let counted =
+            || seen.is_some_and(|f| is_counted_on(facts, known, pool_of.get(name.as_str()).copied(), name, f));
+        track.disrupts = takes_away && (serves || counted());
         let baseline = takes_away && track.steps.iter().any(|s| matches!(s.kind, StepKind::Baseline(_)));
         if baseline && let Some(pool) = track.pool.as_ref().and_then(|p| plan.pools.get_mut(p)) {
             // Firmware that is written is not stuck.
@@ -50,7 +54,7 @@ pub(super) fn attach(fleet: &Fleet, facts: &Facts, known: &Known<'_>, plan: &mut
         }
         // Nobody said how many of the machines without a cluster may be away: those that serve go with care, and by
         // `upgrade firmware` all do.
-        if baseline && track.pool.is_none() && (track.disrupts || matches!(plan.goal, Goal::Baseline { .. })) {
+        if baseline && track.pool.is_none() && (serves || matches!(plan.goal, Goal::Baseline { .. })) {
             track.pool = Some(ALONE.to_owned());
             alone.push(name.clone());
         }
@@ -129,6 +133,19 @@ fn voters<'a>(fleet: &'a Fleet, facts: &'a Facts) -> HashSet<&'a str> {
         voters.extend(cluster.members.iter().map(String::as_str).filter(|m| healthy.contains(m)));
     }
     voters
+}
+
+/// It is silent now, and may serve again by the time that it has its turn: machines that come back were not asked by the
+/// plan. While it is down, the budget lets it go as it is. Whom its cluster does not list as a voter nobody misses.
+fn is_counted_on(facts: &Facts, known: &Known<'_>, pool: Option<&str>, name: &str, seen: &NodeFacts) -> bool {
+    if !seen.record.as_ref().is_some_and(NodeRecord::may_serve) {
+        return false;
+    }
+    let Some(pool) = pool else { return true };
+    match facts.clusters.get(pool).map(|o| &o.value) {
+        Some(Ok(cluster)) => cluster.members.iter().any(|m| m.name == *name && !m.learner),
+        _ => known.cluster_generations.contains_key(pool),
+    }
 }
 
 /// It was installed and answers, or its cluster says that it is healthy.

@@ -347,8 +347,49 @@ fn a_machine_that_may_have_come_up_with_what_it_had_counts_as_serving() {
         plan.tracks.iter().find(|t| t.subject.name() == "n1").map(|t| t.disrupts)
     };
     assert_eq!(of(Some(over), PowerState::On), Some(true));
-    assert_eq!(of(Some(over), PowerState::Off), Some(false));
+    assert_eq!(of(Some(over), PowerState::Off), Some(true), "it may be on again before it has its turn");
     assert_eq!(of(None, PowerState::On), Some(false), "its disk was blank");
+}
+
+// invariant: I3 harness: D
+#[test]
+fn a_silent_member_counts_as_long_as_its_cluster_lists_it() {
+    let fleet = fleet(&["n1"]);
+    let of = |listed: Option<&[(&str, bool)]>, made: bool| {
+        let silent = NodeFacts { record: Some(record(InstallPhase::Installed)), ..bmc("n1") };
+        let mut seen = facts(vec![("n1", silent)]);
+        if let Some(listed) = listed {
+            let member = |(name, learner): &(&str, bool)| MemberFacts {
+                id: format!("id-{name}"),
+                name: (*name).into(),
+                peer_urls: vec![],
+                client_urls: vec![],
+                learner: *learner,
+                healthy: false,
+                version: None,
+                raft_index: None,
+            };
+            let members = listed.iter().map(member).collect();
+            let cluster = ClusterFacts { cluster_id: "c".into(), members, leader: None, alarms: vec![] };
+            seen.clusters.insert("core".into(), Observed { at: 1, value: Ok(cluster) });
+        }
+        let goal = Goal::Power {
+            nodes: Scope(vec!["n1".into()]),
+            action: crate::model::power::PowerAction::PowerCycle,
+            force: false,
+            wait: true,
+            lose_quorum: true,
+        };
+        let generations = if made { BTreeMap::from([("core".to_owned(), 1)]) } else { BTreeMap::new() };
+        let plan =
+            plan(&fleet, &seen, &goal, &Known { artifacts: &BTreeMap::new(), cluster_generations: &generations });
+        plan.tracks[0].disrupts
+    };
+    assert!(of(Some(&[("n1", false)]), true));
+    assert!(!of(Some(&[("n2", false)]), true), "nobody misses it");
+    assert!(!of(Some(&[("n1", true)]), true), "nor a learner");
+    assert!(of(None, true), "its cluster is silent, and may count on it");
+    assert!(!of(None, false), "there is none yet");
 }
 
 // fault: F21 harness: D

@@ -102,6 +102,8 @@ fn what_once_broke_holds() {
     holds(scenario(161_538, 8, Profile::Light));
     // A machine whose write never began came up with its older system, and was taken as one that serves nothing.
     holds(scenario(161_994, 8, Profile::Light));
+    // A member that was silent when the plan was made came back, and was written anew while another one was away.
+    holds(scenario(339_494, 20, Profile::Light));
     // A machine that was to have its power back while its rack was dark stayed off when that was lit.
     holds(scenario(365_966, 8, Profile::Light));
     // The operator read seven times that a cluster raised an alarm, and went home instead of making room.
