@@ -143,7 +143,7 @@ async fn the_end_of_the_time_closes_log_ins_too() {
     let fleet = Fleet::of(&[&[], &[SLOW]]).await;
     for words in [["--timeout", "7s", "bmc", "info", "n1", "n2"], ["--timeout", "7s", "boot", "show", "n1", "n2"]] {
         let (code, out, err) = fleet.rackctl(&words).await;
-        assert_eq!(code, 1, "{err}");
+        assert_eq!(code, 4, "{err}");
         assert!(out.contains("n1"), "what is known is shown: {out}");
         assert!(err.contains("not done within 7s (--timeout)"), "{err}");
         assert_eq!(fleet.open_sessions(), 0, "{words:?}");
