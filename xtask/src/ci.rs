@@ -4,7 +4,6 @@ use std::time::{Duration, Instant};
 
 use crate::{
     exec::Argv,
-    heavy,
     setup::{self, needs, tools::DENY},
     stopwatch::Stopwatch,
     test,
@@ -29,8 +28,7 @@ pub fn run() -> Result<(), Trouble> {
     })?;
     watch.stage("advisories", advisories)?;
     eprintln!("\nTime of the checks\n{}", watch.table());
-    test::run(&[])?;
-    heavy::run()
+    test::run(&[])
 }
 
 /// Known vulnerabilities, where the database of them can be had.
