@@ -292,12 +292,14 @@ async fn a_followed_log_hears_the_stream_of_events() {
             assert!(tokio::time::timeout(LIMIT, line).await.is_ok(), "{fault:?}: {words}");
         };
         told("n1").await;
-        for verb in ["on", "off"] {
-            let (code, _, err) = home
-                .rackctl(&[&["power", verb, "n1"][..], if verb == "on" { &[] } else { &["--yes", "--force"] }].concat())
-                .await;
+        let steps: [(&[&str], &str); 2] = [
+            (&["power", "on", "n1"], "told to go on"),
+            (&["power", "off", "n1", "--force", "--yes"], "power of the system was cut"),
+        ];
+        for (words, line) in steps {
+            let (code, _, err) = home.rackctl(words).await;
             assert_eq!(code, 0, "{err}");
-            told(if verb == "on" { "told to go on" } else { "power of the system was cut" }).await;
+            told(line).await;
         }
         let pid = nix::unistd::Pid::from_raw(child.id().unwrap().cast_signed());
         nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGINT).unwrap();

@@ -97,12 +97,11 @@ impl Watched {
         let Some(client) = &self.client else { return Ok(Vec::new()) };
         if matches!(self.hearing, Hearing::Unasked) {
             // Before the log is read: what happens between the two is heard. A stream that is named and not given is
-            // one that this BMC does not have.
+            // one that this BMC does not have; the log is read either way.
             self.hearing = match client.events().await {
                 Ok(Some(events)) => Hearing::Open { events: Box::new(events), since: Instant::now() },
-                Ok(None) => Hearing::Deaf,
-                Err(failure) if retry::passes(failure.cause) => return Err(failure),
-                Err(_) => Hearing::Deaf,
+                Err(failure) if retry::passes(failure.cause) => Hearing::Unasked,
+                Ok(None) | Err(_) => Hearing::Deaf,
             };
         }
         let mark = client.log_mark().await?;
