@@ -2,7 +2,8 @@
 //!
 //! A note is of one log-in of one process. It is written before the log-in is sent and goes when the session's end was
 //! answered, so that neither a crash nor a step that its deadline cut off loses a session. What a process that lives
-//! has noted is nobody else's to close.
+//! has noted is nobody else's to close. What the store could not take is noted in memory: the process that logged in
+//! closes it before it ends.
 
 use std::{
     collections::BTreeSet,
@@ -26,9 +27,38 @@ use crate::{
 /// Log-ins of this process that somebody still has in hand.
 static IN_HAND: Mutex<BTreeSet<u64>> = Mutex::new(BTreeSet::new());
 static COUNT: AtomicU64 = AtomicU64::new(0);
+/// Notes of this process that the store could not take.
+static UNWRITTEN: Mutex<Vec<BmcSession>> = Mutex::new(Vec::new());
 
 fn in_hand() -> MutexGuard<'static, BTreeSet<u64>> {
     IN_HAND.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn unwritten() -> MutexGuard<'static, Vec<BmcSession>> {
+    UNWRITTEN.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+// A store that cannot be written fails the next intent; a session alone is no reason to stop.
+fn keep(store: &dyn Store, note: BmcSession) {
+    let written = store.put_bmc_session(&note).is_ok();
+    let mut unwritten = unwritten();
+    unwritten.retain(|n| n.name() != note.name());
+    if !written {
+        unwritten.push(note);
+    }
+}
+
+fn forget(store: &dyn Store, note: &BmcSession) {
+    unwritten().retain(|n| n.name() != note.name());
+    let _ = store.drop_bmc_session(note);
+}
+
+/// Of everybody, with what the store could not take of ours.
+fn noted(store: &dyn Store) -> Result<Vec<BmcSession>, StoreError> {
+    let (mut all, own) = (store.bmc_sessions()?, unwritten().clone());
+    all.retain(|s| own.iter().all(|o| o.name() != s.name()));
+    all.extend(own);
+    Ok(all)
 }
 
 /// How a BMC is logged in to.
@@ -156,10 +186,10 @@ async fn last_answer<T>(
 /// This process has noted a log-in there that somebody has in hand.
 fn was_sent(store: &dyn Store, node: &str) -> bool {
     let here = Holder::this();
-    let noted =
+    let ours =
         |s: &BmcSession| s.node == node && s.holder == here && s.login.is_some_and(|login| in_hand().contains(&login));
     // What cannot be read may have been sent.
-    store.bmc_sessions().map_or(true, |all| all.iter().any(noted))
+    noted(store).map_or(true, |all| all.iter().any(ours))
 }
 
 /// The power state, by one request where that does. `swept`: nobody left a session at this BMC.
@@ -212,7 +242,7 @@ pub async fn open(
             // One that was cut off, and was not found, may become a session yet.
             let (all, now) = (deleted as usize >= left.len(), unix_ms());
             for session in left.iter().filter(|s| all || s.settled(now)) {
-                let _ = store.drop_bmc_session(session);
+                forget(store.as_ref(), session);
             }
         }
     }
@@ -225,7 +255,7 @@ pub async fn open(
 /// The store cannot be read.
 pub fn leftovers(store: &dyn Store) -> Result<Vec<BmcSession>, StoreError> {
     let here = Holder::this();
-    let all = store.bmc_sessions()?;
+    let all = noted(store)?;
     Ok(all
         .into_iter()
         .filter(|s| {
@@ -297,14 +327,36 @@ impl bmc::SessionLedger for StoreLedger {
     fn mark(&self) -> Option<String> {
         self.note("", None).mark()
     }
-    // A store that cannot be written fails the next intent; a session alone is no reason to stop.
     fn opening(&self, node: &str) {
-        let _ = self.store.put_bmc_session(&self.note(node, None));
+        keep(self.store.as_ref(), self.note(node, None));
     }
     fn opened(&self, node: &str, session_uri: &str) {
-        let _ = self.store.put_bmc_session(&self.note(node, Some(session_uri)));
+        keep(self.store.as_ref(), self.note(node, Some(session_uri)));
     }
     fn closed(&self, node: &str) {
-        let _ = self.store.drop_bmc_session(&self.note(node, None));
+        forget(self.store.as_ref(), &self.note(node, None));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{bmc::SessionLedger, store::MemoryStore};
+
+    #[test]
+    fn a_log_in_that_the_store_could_not_note_is_left_to_this_process() {
+        let memory = MemoryStore::default();
+        let store: Arc<dyn Store> = Arc::new(memory.clone());
+        memory.break_writes(Some(Failure::new(Cause::Local, "state: append", "no space left on device")));
+        let ledger = StoreLedger::new(Arc::clone(&store));
+        ledger.opening("n1");
+        ledger.opened("n1", "/s/1");
+        assert!(was_sent(store.as_ref(), "n1"));
+        assert!(leftovers(store.as_ref()).unwrap().is_empty(), "somebody has it in hand");
+        drop(ledger);
+        let left = leftovers(store.as_ref()).unwrap();
+        assert_eq!(left.iter().map(|s| s.uri.as_deref()).collect::<Vec<_>>(), [Some("/s/1")]);
+        left.iter().for_each(|s| forget(store.as_ref(), s));
+        assert!(leftovers(store.as_ref()).unwrap().is_empty());
     }
 }

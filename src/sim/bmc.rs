@@ -23,7 +23,8 @@ pub struct Bmc {
     /// Refuses connections until then.
     pub away_until: u64,
     pub sessions: u32,
-    /// So many of them were noted in a state that was lost: they end when the BMC is tired of them.
+    /// So many of them were noted in a state that was lost, or by nobody but a process that ended with a store that it
+    /// could not write: they end when the BMC is tired of them.
     pub forgotten: u32,
     pub serial: Option<String>,
     pub uuid: Option<uuid::Uuid>,

@@ -81,9 +81,9 @@ impl<'a> Client<'a> {
         let login = doing.tool.logins.get() + 1;
         doing.tool.logins.set(login);
         let client = Client { doing, login, lapses: doing.tool.gate.lapses() };
-        let _ = doing.tool.durable.store().put_bmc_session(&client.note(None));
+        doing.tool.keep(client.note(None));
         client.ask(Ask::Open).await?;
-        let _ = doing.tool.durable.store().put_bmc_session(&client.note(Some("/s/1")));
+        doing.tool.keep(client.note(Some("/s/1")));
         Ok(client)
     }
 
@@ -96,7 +96,7 @@ impl<'a> Client<'a> {
     pub async fn close(self) {
         // A planted bug forgets to log out.
         if !self.doing.tool.meddle.logs_out() || self.ask(Ask::Close).await.is_ok() {
-            let _ = self.doing.tool.durable.store().drop_bmc_session(&self.note(None));
+            self.doing.tool.forget(&self.note(None));
         }
     }
 

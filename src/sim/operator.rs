@@ -456,13 +456,12 @@ fn rogue() -> Failure {
 
 /// Sessions that an earlier process left behind are closed.
 async fn sweep(ctx: &Ctx, tool: &Rc<Tool>) {
-    let sessions = tool.durable.store().bmc_sessions().unwrap_or_default();
-    for session in sessions {
+    for session in tool.noted() {
         let d = Doing::new(ctx, tool, &session.node, &format!("{}/{}", session.node, By::FINALIZE), 1);
         tool.gate(ctx).await;
         let closed = timeout(ctx, LOOK_MS, bmc::ask(ctx, &d.by, d.machine, bmc::Ask::CloseAll)).await;
         if matches!(closed, Some(Ok(_))) && session.settled(ctx.now()) {
-            let _ = tool.durable.store().drop_bmc_session(&session);
+            tool.forget(&session);
         }
     }
 }

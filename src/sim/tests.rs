@@ -108,6 +108,8 @@ fn what_once_broke_holds() {
     holds(scenario(365_966, 8, Profile::Light));
     // The operator read seven times that a cluster raised an alarm, and went home instead of making room.
     holds(scenario(380_346, 8, Profile::Light));
+    // A log-in that a full disk could not note was left open by the process that knew of it.
+    holds(Scenario { plain: false, ..scenario(402_451, 20, Profile::Heavy) });
 }
 
 /// No intent is written.

@@ -29,7 +29,7 @@ use crate::{
         keys::Keys,
         past,
     },
-    store::{Draft, Fence, Holder, LEASE, Record, RecordKind, StoreError},
+    store::{BmcSession, Draft, Fence, Holder, LEASE, Record, RecordKind, Store, StoreError},
 };
 
 /// What an installer gets instead of an answer.
@@ -76,6 +76,8 @@ pub struct Tool {
     permits: RefCell<BTreeMap<String, Result<(), Failure>>>,
     /// Counts the log-ins at BMCs.
     pub logins: Cell<u64>,
+    /// Notes of them that the store could not take.
+    unwritten: RefCell<Vec<BmcSession>>,
     pub gate: Gate,
     clock: fn() -> u64,
     /// What a person allowed, and until when (milliseconds since 1970).
@@ -116,6 +118,7 @@ impl Tool {
             sees: Cell::new(true),
             permits: RefCell::default(),
             logins: Cell::new(0),
+            unwritten: RefCell::default(),
             gate: Gate::new(clock),
             clock,
             meddle: Rc::clone(&office.meddle),
@@ -153,6 +156,7 @@ impl Tool {
         if self.dead.replace(true) {
             return;
         }
+        self.leaves_unnoted(ctx);
         self.durable.lives(self.process, false);
         self.durable.fail_at(None, false);
         ctx.unregister(self.process);
@@ -168,10 +172,44 @@ impl Tool {
     /// It ended by itself.
     pub fn ends(&self, ctx: &Ctx) {
         self.dead.set(true);
+        self.leaves_unnoted(ctx);
         self.durable.lives(self.process, false);
         self.durable.fail_at(None, false);
         ctx.unregister(self.process);
         ctx.notify(Topic::Ended(self.process));
+    }
+
+    /// A log-in, as `run::sessions` notes it.
+    pub fn keep(&self, note: BmcSession) {
+        let written = self.durable.store().put_bmc_session(&note).is_ok();
+        let mut unwritten = self.unwritten.borrow_mut();
+        unwritten.retain(|n| n.name() != note.name());
+        if !written {
+            unwritten.push(note);
+        }
+    }
+
+    pub fn forget(&self, note: &BmcSession) {
+        self.unwritten.borrow_mut().retain(|n| n.name() != note.name());
+        let _ = self.durable.store().drop_bmc_session(note);
+    }
+
+    pub fn noted(&self) -> Vec<BmcSession> {
+        let (mut all, own) = (self.durable.store().bmc_sessions().unwrap_or_default(), self.unwritten.borrow().clone());
+        all.retain(|s| own.iter().all(|o| o.name() != s.name()));
+        all.extend(own);
+        all
+    }
+
+    /// What it alone knew of, and could not close: nobody else can.
+    fn leaves_unnoted(&self, ctx: &Ctx) {
+        for note in self.unwritten.borrow_mut().drain(..) {
+            let mut world = ctx.world();
+            let index = world.number.get(&note.node).copied().unwrap_or(usize::MAX);
+            if let Some(m) = world.machines.get_mut(index) {
+                m.bmc.forgotten += 1;
+            }
+        }
     }
 
     /// Counts an operation; this may be the last thing that the process does.
