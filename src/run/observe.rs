@@ -62,7 +62,7 @@ pub async fn facts(fleet: &Fleet, names: &[String], asking: &Asking) -> Result<F
     let mut facts = Facts::default();
     let mut looks = stream::iter(nodes.into_iter().map(|(name, node)| {
         let record = record(name);
-        async move { (name.clone(), look(node, record, asking).await) }
+        async move { (name.clone(), Box::pin(look(node, record, asking)).await) }
     }))
     .buffer_unordered(asking.concurrency.max(1));
     while let Some((name, seen)) = looks.next().await {

@@ -81,18 +81,18 @@ impl Client {
 
     /// Sends one reset and does not wait for its effect. Never sent twice.
     pub async fn reset(&self, action: PowerAction) -> Result<(), Failure> {
-        settle::reset(self, action).await
+        Box::pin(settle::reset(self, action)).await
     }
 
     /// Brings the machine on or off and waits until the BMC shows it. Off asks the operating system first; only with
     /// `force` is the power cut when it does not listen. A reset whose answer was lost is not sent again.
     pub async fn set_power(&self, on: bool, force: bool, deadline: Duration) -> Result<(), Failure> {
-        settle::set_power(self, on, force, deadline).await
+        Box::pin(settle::set_power(self, on, force, deadline)).await
     }
 
     /// What a power verb asks, by the moves that this BMC offers; see [`settle::drive`].
     pub async fn drive(&self, wish: reset::Wish, limit: Duration) -> Result<Option<String>, Failure> {
-        settle::drive(self, wish, limit).await
+        Box::pin(settle::drive(self, wish, limit)).await
     }
 
     /// What [`Client::drive`] would send now, as lines to read, in order.

@@ -320,25 +320,28 @@ impl Client {
     }
 
     /// Under the deadline of one call.
-    async fn limited<T>(
-        &self,
-        doing: &str,
-        work: impl std::future::Future<Output = Result<T, Failure>>,
-    ) -> Result<T, Failure> {
-        self.within(self.deadline, doing, work).await
+    fn limited<'a, T>(
+        &'a self,
+        doing: &'a str,
+        work: impl Future<Output = Result<T, Failure>> + 'a,
+    ) -> impl Future<Output = Result<T, Failure>> + 'a {
+        self.within(self.deadline, doing, work)
     }
 
-    async fn within<T>(
-        &self,
+    /// On the heap at once, hence no `async fn`: a dialogue is tens of kilobytes, and every caller's future would hold
+    /// it twice (a run's then outgrows a thread's stack).
+    fn within<'a, T>(
+        &'a self,
         limit: Duration,
-        doing: &str,
-        work: impl std::future::Future<Output = Result<T, Failure>>,
-    ) -> Result<T, Failure> {
-        let late = |_| {
+        doing: &'a str,
+        work: impl Future<Output = Result<T, Failure>> + 'a,
+    ) -> impl Future<Output = Result<T, Failure>> + 'a {
+        let work = Box::pin(work);
+        let late = move |_| {
             let why = format!("not done within {} s", limit.as_secs_f32());
             Err(Failure::new(Cause::Deadline, self.what(doing), why))
         };
-        tokio::time::timeout(limit, work).await.unwrap_or_else(late)
+        async move { tokio::time::timeout(limit, work).await.unwrap_or_else(late) }
     }
 }
 

@@ -352,7 +352,8 @@ impl Wire {
             (None, gate) => gate.as_ref().map_or(REQUEST_TIMEOUT, |gate| REQUEST_TIMEOUT.min(gate.longest())),
         };
         let started = Instant::now();
-        let result = tokio::time::timeout(limit, self.exchange(request, url)).await;
+        // On the heap: each caller up to the run's loop would hold it once more.
+        let result = tokio::time::timeout(limit, Box::pin(self.exchange(request, url))).await;
         let result = result.unwrap_or_else(|_| {
             let why = format!("no whole answer within {} s", limit.as_secs());
             Err(Failure::new(Cause::Unreachable, what(), why))
