@@ -100,21 +100,17 @@ fn redfish(folder: &Path, count: usize) {
 }
 
 fn ipmi(folder: &Path, count: usize) {
-    println!("-- {count} BMCs over IPMI, cipher suite 17, {count} at once; target 1 s");
+    println!("-- {count} BMCs over IPMI, cipher suite 17, {CONCURRENCY} at once; target 1 s");
     let mut bmcs = ipmi::Bmcs::start(count);
     let manifests = folder.join("ipmi.yaml");
     std::fs::write(&manifests, inventory::ipmi(&ipmi::addresses(count))).unwrap();
-    let mine = of_several(TRIES, || rackctl_at(&manifests, folder, count, count));
+    let mine = of_several(TRIES, || rackctl(&manifests, folder, count));
     println!("   rackctl: {}", mine.words(count as f64));
     bmcs.stop();
 }
 
-fn rackctl(manifests: &Path, folder: &Path, count: usize) -> Took {
-    rackctl_at(manifests, folder, count, CONCURRENCY)
-}
-
 /// The whole command, as its caller sees it, with a state of its own; every machine must be told as on.
-fn rackctl_at(manifests: &Path, folder: &Path, count: usize, concurrency: usize) -> Took {
+fn rackctl(manifests: &Path, folder: &Path, count: usize) -> Took {
     let state = folder.join("state");
     let _ = std::fs::remove_dir_all(&state);
     std::fs::create_dir_all(&state).unwrap();
@@ -124,7 +120,7 @@ fn rackctl_at(manifests: &Path, folder: &Path, count: usize, concurrency: usize)
             .arg(manifests)
             .arg("--store")
             .arg(format!("sqlite:{}/state.db", state.display()))
-            .args(["--concurrency", &concurrency.to_string(), "power", "status", "--all"])
+            .args(["--concurrency", &CONCURRENCY.to_string(), "power", "status", "--all"])
             .env("BMC_PASSWORD", mock::PASSWORD)
             .env("XDG_CACHE_HOME", folder.join("cache")),
         &folder.join("out"),

@@ -36,7 +36,15 @@ impl Client {
         };
         client.set_user_name(number, user).await?;
         client.set_password(number, password).await?;
-        client.set_user_access(number, Some(privilege), true).await
+        client.set_user_access(number, Some(privilege), true).await?;
+        let now = client.users().await?;
+        let wrong = match now.iter().find(|u| u.name == user) {
+            None => "does not show the user",
+            Some(now) if now.access.enabled == Some(false) => "shows the user as disabled",
+            Some(now) if now.access.privilege != Some(privilege) => "shows the user with another role",
+            Some(_) => return Ok(()),
+        };
+        Err(ignored(client, &doing, wrong))
     }
 
     /// Deletes an account.
@@ -45,10 +53,15 @@ impl Client {
             Way::Redfish(client) => return client.delete_user(user).await,
             Way::Ipmi(client) => client,
         };
-        let found = known(client, &format!("delete its user `{user}`"), user).await?;
+        let doing = format!("delete its user `{user}`");
+        let found = known(client, &doing, user).await?;
         // Without rights first: a name that stays does no harm then.
         client.set_user_access(found.number, None, false).await?;
-        client.set_user_name(found.number, "").await
+        client.set_user_name(found.number, "").await?;
+        match client.users().await?.iter().any(|u| u.name == user) {
+            true => Err(ignored(client, &doing, "shows the user as before")),
+            false => Ok(()),
+        }
     }
 
     pub async fn enable_user(&self, user: &str, on: bool) -> Result<(), Failure> {
@@ -61,11 +74,7 @@ impl Client {
         client.set_user_access(found.number, found.access.privilege, on).await?;
         let now = known(client, &doing, user).await?;
         match now.access.enabled {
-            Some(seen) if seen != on => {
-                let why = "the BMC took the command, and shows the user as it was";
-                Err(Failure::new(Cause::AcceptedButIgnored, what(client, &doing), why)
-                    .next(format!("rackctl bmc users {}", client.node())))
-            }
+            Some(seen) if seen != on => Err(ignored(client, &doing, "shows the user as it was")),
             _ => Ok(()),
         }
     }
@@ -84,6 +93,11 @@ impl Client {
 
 fn what(client: &ipmi::Client, doing: &str) -> String {
     format!("{}: {doing}", client.node())
+}
+
+fn ignored(client: &ipmi::Client, doing: &str, shows: &str) -> Failure {
+    Failure::new(Cause::AcceptedButIgnored, what(client, doing), format!("the BMC took the commands, and {shows}"))
+        .next(format!("rackctl bmc users {}", client.node()))
 }
 
 async fn known(client: &ipmi::Client, doing: &str, user: &str) -> Result<User, Failure> {

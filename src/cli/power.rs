@@ -11,7 +11,7 @@ use super::{
     },
     globals::Globals,
     interrupt, looks, requests, seen,
-    session::{Session, block_on, stop},
+    session::{Session, block_on, block_on_alone, stop},
     short::{self, Short},
     targets::{self, Nothing},
 };
@@ -70,11 +70,11 @@ pub fn power(globals: &Globals, args: &Power) -> Result<Exit, Stop> {
 }
 
 fn status(globals: &Globals, targets: &Targets) -> Result<Exit, Stop> {
-    let session = Session::open(globals)?;
+    let session = Session::to_look(globals)?;
     let status = seen::status_for(globals, &session.fleet, targets)?;
     let names = targets::nodes(&session.fleet, &status, targets, Nothing::MeansAll)?;
     session.enter(&names)?;
-    block_on(async {
+    block_on_alone(async {
         let passwords = session.passwords(&names).await?;
         let left = session.left_open()?;
         let ear = interrupt::looks()?;
@@ -123,12 +123,12 @@ pub fn boot(globals: &Globals, args: &Boot) -> Result<Exit, Stop> {
 
 /// What the BMCs show, and what of rackctl's own doing is still to be undone beside it.
 fn boot_show(globals: &Globals, targets: &Targets) -> Result<Exit, Stop> {
-    let session = Session::open(globals)?;
+    let session = Session::to_look(globals)?;
     let status = seen::status_for(globals, &session.fleet, targets)?;
     let names = targets::nodes(&session.fleet, &status, targets, Nothing::MeansAll)?;
     session.enter(&names)?;
     let left = crate::run::boot_left(session.store.as_ref(), "", &names).map_err(|e| stop(&e))?;
-    block_on(async {
+    block_on_alone(async {
         let passwords = session.passwords(&names).await?;
         let ear = interrupt::looks()?;
         let stopped = ear.told();

@@ -7,7 +7,7 @@ use std::{
 
 use super::{
     check::Object,
-    fault::Report,
+    fault::{At, Report},
     kinds::Kind,
     merge::{Origins, lay},
     parallel,
@@ -33,6 +33,23 @@ pub(crate) struct Effective<'a> {
     /// Empty unless asked for.
     pub(crate) origins: Origins,
     pub(crate) labels: BTreeMap<String, String>,
+}
+
+/// [`Effective`] without its manifest, for what comes when all checks are done: the trees of thousands of manifests can
+/// be given back by then.
+pub(crate) struct Settled {
+    pub(crate) name: String,
+    pub(crate) at: At,
+    pub(crate) spec: Tree,
+    pub(crate) origins: Origins,
+    pub(crate) labels: BTreeMap<String, String>,
+}
+
+impl Effective<'_> {
+    pub(crate) fn settled(self) -> Settled {
+        let Effective { object, spec, origins, labels } = self;
+        Settled { name: object.name.clone(), at: object.root.at, spec, origins, labels }
+    }
 }
 
 impl Object {

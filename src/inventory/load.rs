@@ -19,8 +19,9 @@ use list::Listed;
 
 use super::{
     check::{self, Object},
-    effective::{self, effective},
+    effective::{self, Effective, Settled, effective},
     fault::{At, Fault, Faults, Report},
+    kinds::Kind,
     parallel, paths, resolve, rules,
     yaml::{self, Entry, Tree, Value},
 };
@@ -195,18 +196,23 @@ fn read(
     let index = effective::index(&objects);
     let nodes = effective(&objects, &index, origins, &mut report);
     rules::check(&objects, &index, &nodes, &files, &mut report, &mut warnings);
-    let mut fleet = Fleet::default();
-    if report.is_empty() && faults.is_empty() {
-        fleet = resolve::fleet(&objects, nodes, &mut report);
-        fleet.places = places(&objects, &files);
-        name(&objects, &mut fleet);
-    }
     drop(index);
-    // To give the memory of ten thousand trees back takes as long as to check them.
-    parallel::pieces(objects, MIN_OBJECTS_EACH, &mut report, |piece, _| {
+    let fine = report.is_empty() && faults.is_empty();
+    let places = if fine { places(&objects, &files) } else { BTreeMap::new() };
+    let nodes: Vec<Settled> = if fine { nodes.into_iter().map(Effective::settled).collect() } else { Vec::new() };
+    let (machines, others): (Vec<Object>, Vec<Object>) = objects.into_iter().partition(|o| o.kind == Kind::Node);
+    // To give the memory of ten thousand trees back takes as long as to check them. Before they are resolved, which
+    // takes as much.
+    parallel::pieces(machines, MIN_OBJECTS_EACH, &mut report, |piece, _| {
         drop(piece);
         Vec::<()>::new()
     });
+    let mut fleet = Fleet::default();
+    if fine {
+        fleet = resolve::fleet(&others, nodes, &mut report);
+        fleet.places = places;
+        name(&others, &mut fleet);
+    }
     faults.extend(report.into_faults(&files));
     if faults.is_empty() {
         Ok(Loaded { fleet, warnings: warnings.into_faults(&files), files })
@@ -273,7 +279,7 @@ fn places(objects: &[Object], files: &[PathBuf]) -> BTreeMap<String, String> {
 
 /// The labels `fleet` (the id, instead of the hash of paths) and `lab` (the laboratory's name) of a Site.
 fn name(objects: &[Object], fleet: &mut Fleet) {
-    let sites = || objects.iter().filter(|o| o.kind == super::kinds::Kind::Site);
+    let sites = || objects.iter().filter(|o| o.kind == Kind::Site);
     let label = |key: &str| {
         sites().find_map(|o| o.root.dig(&["metadata", "labels", key]).and_then(Tree::text).map(str::to_owned))
     };

@@ -17,6 +17,19 @@ pub(crate) type Origins = BTreeMap<String, String>;
 /// Lays `from` (a spec) over `into`, and notes where each value comes from, where that is asked for.
 pub(crate) fn lay(into: &mut Tree, from: &Tree, origin: &str, mut origins: Option<&mut Origins>) {
     let mut path = String::new();
+    // Most machines of a large fleet differ in their own values alone: over nothing, these are shared and not copied.
+    let flows = |e: &Entry| !OWN.contains(&&*e.key) && e.value.value != Value::Null;
+    if into.entries().is_empty() && from.entries().iter().all(flows) {
+        into.value = from.value.clone();
+        if let Some(origins) = origins {
+            for entry in from.entries() {
+                path.clear();
+                path.push_str(&entry.key);
+                note(&entry.value, &mut path, origin, origins);
+            }
+        }
+        return;
+    }
     for entry in from.entries().iter().filter(|e| !OWN.contains(&&*e.key)) {
         merge_entry(into, entry, &mut path, origin, &mut origins);
     }

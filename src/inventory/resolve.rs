@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, path::PathBuf};
 
 use super::{
     check::Object,
-    effective::Effective,
+    effective::Settled,
     fault::Report,
     format::{cidr, duration_ms, duration_s, interface_address, ipv4, percent, size_bytes},
     kinds::Kind,
@@ -34,25 +34,29 @@ type Fine<T> = Result<T, String>;
 const EXEC_DEADLINE_S: u64 = 1800;
 const IPMI_PORT: u16 = 623;
 
-pub(crate) fn fleet(objects: &[Object], nodes: Vec<Effective<'_>>, report: &mut Report) -> Fleet {
+/// `objects` are all but the nodes.
+pub(crate) fn fleet(objects: &[Object], nodes: Vec<Settled>, report: &mut Report) -> Fleet {
     let mut fleet = Fleet::default();
     let resolved = parallel::each(nodes, report, |node, report| {
-        let name = node.object.name.clone();
-        let origins = (!node.origins.is_empty()).then(|| (name.clone(), node.origins));
-        match read(&node.spec).and_then(|spec| self::node(&name, node.labels, spec)) {
+        let Settled { name, at, spec, origins, labels } = node;
+        let origins = (!origins.is_empty()).then(|| Box::new((name.clone(), origins)));
+        match read(&spec).and_then(|spec| self::node(&name, labels, spec)) {
             Ok(value) => (Some((name, value)), origins),
             Err(error) => {
-                report.add(node.object.root.at, "spec", error, None);
+                report.add(at, "spec", error, None);
                 (None, origins)
             }
         }
     });
-    let mut nodes = BTreeMap::new();
-    for (node, origins) in resolved {
-        // One after the other: all of them a second time are megabytes.
-        nodes.extend(node);
-        fleet.origins.extend(origins);
-    }
+    let origins = &mut fleet.origins;
+    // In one go: the map of ten thousand nodes is a third smaller than one that grew, and they are not held twice.
+    let nodes: BTreeMap<String, fleet::Node> = resolved
+        .into_iter()
+        .filter_map(|(node, from)| {
+            origins.extend(from.map(|from| *from));
+            node
+        })
+        .collect();
     let all: Vec<&fleet::Node> = nodes.values().collect();
     let by_value = ByValue::new(&all, |node, key| select::value_of(node, key));
     let choose = |selector: &Selector, lifecycle: Lifecycle| -> Vec<String> {

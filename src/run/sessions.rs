@@ -220,7 +220,8 @@ pub async fn power(
         }
     }
     let until = Until { stopped, limit: None };
-    look(store, node, passwords, again, until, async |client: &bmc::Client| client.power().await).await
+    // On the heap, since most machines need no more than the glance: five hundred of these are under way at once.
+    Box::pin(look(store, node, passwords, again, until, async |client: &bmc::Client| client.power().await)).await
 }
 
 /// Logs in, and closes first what dead processes and cut-off steps left open at this BMC. Close it on every way out.

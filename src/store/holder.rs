@@ -1,6 +1,6 @@
 //! Who holds a lock, told apart from a dead process that had the same number.
 
-use std::fmt;
+use std::{fmt, sync::OnceLock};
 
 use serde::{Deserialize, Serialize};
 
@@ -18,8 +18,13 @@ pub struct Holder {
 }
 
 impl Holder {
-    /// This process.
+    /// This process. Read once: a look at ten thousand machines asks for it ten thousand times.
     pub fn this() -> Holder {
+        static THIS: OnceLock<Holder> = OnceLock::new();
+        THIS.get_or_init(Holder::read).clone()
+    }
+
+    fn read() -> Holder {
         let read = |path: &str| std::fs::read_to_string(path).map(|t| t.trim().to_owned()).unwrap_or_default();
         let pid = std::process::id();
         Holder {

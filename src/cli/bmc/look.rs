@@ -11,7 +11,7 @@ use crate::{
         args::Targets,
         globals::Globals,
         interrupt, looks, seen,
-        session::{Session, block_on},
+        session::{Session, block_on_alone},
         targets::{self, Nothing},
     },
     model::Failure,
@@ -27,7 +27,7 @@ pub type Doing<'a, T> = Pin<Box<dyn Future<Output = Result<T, Failure>> + Send +
 
 /// Names of a selection, with a session that stands in their networks.
 pub fn chosen(globals: &Globals, targets: &Targets) -> Result<(Session, Vec<String>), Stop> {
-    let session = Session::open(globals)?;
+    let session = Session::to_look(globals)?;
     let status = seen::status_for(globals, &session.fleet, targets)?;
     let names = targets::nodes(&session.fleet, &status, targets, Nothing::IsRefused)?;
     session.enter(&names)?;
@@ -51,7 +51,7 @@ pub fn over_these<T>(
     operation: impl for<'a> Fn(&'a bmc::Client) -> Doing<'a, T>,
 ) -> Result<Rows<T>, Stop> {
     let operation = &operation;
-    block_on(async {
+    block_on_alone(async {
         let passwords = session.passwords(names).await?;
         let ear = interrupt::looks()?;
         let stopped = ear.told();

@@ -15,7 +15,7 @@ use crate::{
         client::{Found, scan},
         ipmi::{Present, presence},
     },
-    cli::{args::bmc::Scan, globals::Globals, interrupt, session::block_on},
+    cli::{args::bmc::Scan, globals::Globals, interrupt, session::block_on_alone},
     model::{Failure, Fleet, failure::Cause, fleet::EndpointAt},
     output::{Exit, Stop, Table, stdout, yaml},
     run::{netns, sessions},
@@ -40,7 +40,7 @@ pub fn run(globals: &Globals, args: &Scan) -> Result<Exit, Stop> {
     }
     let count = addresses.len();
     let at_once = globals.concurrency.unwrap_or(AT_ONCE).max(1);
-    let (found, failures) = block_on(async {
+    let (found, failures) = block_on_alone(async {
         let ear = interrupt::looks()?;
         let stopped = ear.told();
         let mut answers = stream::iter(addresses).map(|ip| one(ip, args)).buffered(at_once);

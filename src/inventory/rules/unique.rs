@@ -3,6 +3,7 @@
 use std::{
     borrow::Cow,
     collections::{HashMap, hash_map::Entry},
+    hash::Hash,
 };
 
 use super::{Rules, items};
@@ -28,19 +29,19 @@ const PLACEHOLDERS: [&str; 9] = [
 ];
 
 /// Values seen so far: value → place and owner of the first.
-struct Once<'a> {
+struct Once<'a, V> {
     what: &'static str,
     rules: &'a Rules<'a>,
-    seen: HashMap<Cow<'a, str>, (At, &'a str)>,
+    seen: HashMap<V, (At, &'a str)>,
 }
 
-impl<'a> Once<'a> {
+impl<'a, V: Eq + Hash> Once<'a, V> {
     fn new(what: &'static str, rules: &'a Rules<'a>) -> Self {
         Once { what, rules, seen: HashMap::new() }
     }
     fn take(
         &mut self,
-        value: Cow<'a, str>,
+        value: V,
         shown: impl FnOnce() -> String,
         at: At,
         owner: &'a str,
@@ -62,8 +63,16 @@ pub(super) fn check<'a>(rules: &'a Rules<'a>, report: &mut Report, warnings: &mu
     let mut names = Once::new("the name", rules);
     for object in rules.objects {
         let at = object.root.dig(&["metadata", "name"]).map_or(object.root.at, |t| t.at);
-        names.take(object.id().into(), || object.id(), at, "another object", || "metadata.name".into(), report);
+        names.take(
+            (object.kind, object.name.as_str()),
+            || object.id(),
+            at,
+            "another object",
+            || "metadata.name".into(),
+            report,
+        );
     }
+    drop(names);
     let mut macs = Once::new("the MAC address", rules);
     let mut addresses = Once::new("the address", rules);
     let mut systems = Once::new("the BMC system", rules);
@@ -76,7 +85,7 @@ pub(super) fn check<'a>(rules: &'a Rules<'a>, report: &mut Report, warnings: &mu
             if let Some((tree, text)) = tree.and_then(|t| Some((t, t.text()?)))
                 && let Ok(mac) = text.parse::<Mac>()
             {
-                macs.take(mac.to_string().into(), || text.to_owned(), tree.at, owner, path, report);
+                macs.take(mac, || text.to_owned(), tree.at, owner, path, report);
             }
         };
         mac(spec.dig(&["bmc", "mac"]), &|| "spec.bmc.mac".into(), report);
@@ -90,7 +99,7 @@ pub(super) fn check<'a>(rules: &'a Rules<'a>, report: &mut Report, warnings: &mu
                     let host = text.split_once('/').map_or(text, |(host, _)| host);
                     if !host.is_empty() {
                         let path = || format!("spec.{list}[{index}].addresses");
-                        addresses.take(host.into(), || host.to_owned(), address.at, owner, path, report);
+                        addresses.take(host, || host.to_owned(), address.at, owner, path, report);
                     }
                 }
             }
@@ -100,10 +109,9 @@ pub(super) fn check<'a>(rules: &'a Rules<'a>, report: &mut Report, warnings: &mu
             for protocol in ["redfish", "ipmi"] {
                 let Some(at) = endpoint.get(protocol) else { continue };
                 let Some(text) = at.text() else { continue };
-                let key = format!("{protocol} {} {system}", host(text, protocol));
                 let shown = || if system.is_empty() { text.to_owned() } else { format!("{text} system {system}") };
                 let path = || format!("spec.bmc.endpoints[{index}].{protocol}");
-                systems.take(key.into(), shown, at.at, owner, path, report);
+                systems.take((protocol, host(text, protocol), system), shown, at.at, owner, path, report);
             }
         }
         if let Some((tree, text)) = spec.dig(&["identity", "serial"]).and_then(|t| Some((t, t.text()?))) {
@@ -118,21 +126,22 @@ pub(super) fn check<'a>(rules: &'a Rules<'a>, report: &mut Report, warnings: &mu
                 );
             } else {
                 let path = || "spec.identity.serial".into();
-                serials.take(plain.into(), || text.to_owned(), tree.at, owner, path, report);
+                serials.take(plain, || text.to_owned(), tree.at, owner, path, report);
             }
         }
         if let Some((tree, text)) = spec.dig(&["identity", "uuid"]).and_then(|t| Some((t, t.text()?))) {
             let path = || "spec.identity.uuid".into();
-            uuids.take(text.to_lowercase().into(), || text.to_owned(), tree.at, owner, path, report);
+            uuids.take(text.to_lowercase(), || text.to_owned(), tree.at, owner, path, report);
         }
     }
 }
 
 /// The host and port of an endpoint, as one spelling.
-fn host(text: &str, protocol: &str) -> String {
+fn host<'a>(text: &'a str, protocol: &str) -> Cow<'a, str> {
     let (bare, port) = match protocol {
         "redfish" => (text.strip_prefix("https://").unwrap_or(text).trim_end_matches('/'), ":443"),
         _ => (text, ":623"),
     };
-    bare.strip_suffix(port).unwrap_or(bare).to_lowercase()
+    let host = bare.strip_suffix(port).unwrap_or(bare);
+    if host.bytes().any(|b| b.is_ascii_uppercase()) { host.to_ascii_lowercase().into() } else { host.into() }
 }
