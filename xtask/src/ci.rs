@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use crate::{
     exec::Argv,
+    heavy,
     setup::{self, needs, tools::DENY},
     stopwatch::Stopwatch,
     test,
@@ -28,7 +29,11 @@ pub fn run() -> Result<(), Trouble> {
     })?;
     watch.stage("advisories", advisories)?;
     eprintln!("\nTime of the checks\n{}", watch.table());
-    test::run(&[])
+    let (tests, told) = test::untold(&[]);
+    // After all that fails fast.
+    let result = tests.and_then(|()| heavy::run());
+    test::tell(&told);
+    result
 }
 
 /// Known vulnerabilities, where the database of them can be had.

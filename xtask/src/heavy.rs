@@ -1,5 +1,4 @@
-//! `cargo xtask heavy`: what takes minutes and finds little that an ordinary run does not. No part of `ci` yet: the fuzzer
-//! has not run for half an hour without a crash.
+//! `cargo xtask heavy`: what takes minutes and finds little that an ordinary run does not. `ci` does it last.
 
 use crate::{
     exec::Argv,

@@ -37,7 +37,7 @@ cargo xtask test [NEXTEST ARGUMENT…]
 cargo xtask heavy
     what takes minutes more: every combination of BMCs' lies, a minute of fuzzing for each target
 cargo xtask ci
-    rustfmt, clippy, cargo deny, then `test`
+    rustfmt, clippy, cargo deny, then `test` and `heavy`
 cargo xtask crash-points [FLAG…]
     rackctl killed at every fsync, fdatasync, pwrite64, rename, sendto, connect and execve of an installation and
     join of four simulated machines, and resumed: the machines must not notice. Half an hour and more; as root

@@ -23,13 +23,23 @@ const AS_ROOT: &str = "(group(machines) | binary(=netboot_wire))";
 
 /// `arguments` go to nextest.
 pub fn run(arguments: &[String]) -> Result<(), Trouble> {
+    let (result, told) = untold(arguments);
+    tell(&told);
+    result
+}
+
+/// As [`run`]; the summaries come back, for who has more to do before the end.
+pub fn untold(arguments: &[String]) -> (Result<(), Trouble>, Vec<String>) {
     let mut watch = Stopwatch::start();
     let mut told = Vec::new();
     let result = all(arguments, &mut watch, &mut told);
     eprintln!("\nTime of `cargo xtask test`\n{}", watch.table());
-    // The summaries stand last, where a reader looks.
+    (result, told)
+}
+
+/// The summaries stand last, where a reader looks.
+pub fn tell(told: &[String]) {
     told.iter().for_each(|line| eprintln!("{line}"));
-    result
 }
 
 fn all(arguments: &[String], watch: &mut Stopwatch, told: &mut Vec<String>) -> Result<(), Trouble> {
