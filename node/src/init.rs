@@ -2,7 +2,7 @@
 
 use crate::cmdline::{self, Role};
 use crate::console::say;
-use crate::{children, installer, modules, mounts, system};
+use crate::{children, installer, modules, mounts, net, system};
 use std::fs::OpenOptions;
 use std::os::fd::AsRawFd;
 use std::path::Path;
@@ -67,6 +67,9 @@ pub fn stay() -> ! {
 
 pub fn reboot() -> ! {
     nix::unistd::sync();
+    // Kernels break the queues of virtio devices before a restart (seen with Debian's 6.1.0-56), and virtio_net's
+    // `start_xmit` waits for ever at a broken one: a late acknowledgement of some connection hangs the machine.
+    net::silence();
     let _ = nix::sys::reboot::reboot(nix::sys::reboot::RebootMode::RB_AUTOBOOT);
     say("the kernel refused to restart");
     stay()

@@ -1,6 +1,7 @@
 //! Brings interfaces up, by MAC address.
 
 use crate::cmdline::Network;
+use crate::console::say;
 use crate::files;
 use crate::netlink;
 use crate::node_error::{Doing, NodeError, Result};
@@ -84,6 +85,16 @@ pub fn configure(name: &str, networks: &[Network], gateway: Option<IpAddr>) -> R
         ask(&netlink::default_route(index, gateway), &format!("setting the default route over {gateway}"))?;
     }
     Ok(())
+}
+
+/// Every interface down, that nothing is sent any more.
+pub fn silence() {
+    for interface in nix::net::if_::if_nameindex().iter().flatten() {
+        let name = interface.name().to_string_lossy();
+        if let Err(error) = ask(&netlink::link_down(interface.index()), &format!("taking {name} down")) {
+            say(error.to_string());
+        }
+    }
 }
 
 pub fn loopback() -> Result<()> {

@@ -49,10 +49,18 @@ fn message(kind: u16, flags: u16, payload: &[u8]) -> Vec<u8> {
 }
 
 pub fn link_up(index: u32) -> Vec<u8> {
+    link(index, IFF_UP)
+}
+
+pub fn link_down(index: u32) -> Vec<u8> {
+    link(index, 0)
+}
+
+fn link(index: u32, up: u32) -> Vec<u8> {
     // struct ifinfomsg
     let mut payload = vec![0u8; 4];
     payload.extend(index.to_ne_bytes());
-    payload.extend(IFF_UP.to_ne_bytes());
+    payload.extend(up.to_ne_bytes());
     payload.extend(IFF_UP.to_ne_bytes());
     message(RTM_NEWLINK, 0, &payload)
 }
@@ -95,6 +103,7 @@ mod tests {
         let network = Network { address: "10.0.2.15".parse().unwrap(), prefix: 24 };
         for bytes in [
             link_up(2),
+            link_down(2),
             address(2, network),
             address(2, Network { address: "fd00::1".parse().unwrap(), prefix: 64 }),
             default_route(2, "10.0.2.2".parse().unwrap()),
@@ -102,6 +111,8 @@ mod tests {
             assert_eq!(u32::from_ne_bytes(bytes[..4].try_into().unwrap()) as usize, bytes.len());
             assert_eq!(bytes.len() % 4, 0);
         }
+        assert_eq!(link_up(2)[20..], [2, 0, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0]);
+        assert_eq!(link_down(2)[20..], [2, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0]);
         assert_eq!(
             &address(2, network)[16..],
             [2, 24, 0, 0, 2, 0, 0, 0, 8, 0, 2, 0, 10, 0, 2, 15, 8, 0, 1, 0, 10, 0, 2, 15]

@@ -56,7 +56,7 @@ impl Link {
     }
     /// The path, if the link is there and not empty.
     pub fn path(link: &Option<Link>) -> Option<&str> {
-        link.as_ref()?.id.as_deref().filter(|p| !p.is_empty())
+        link.as_ref()?.id.as_deref().filter(|p| leads_somewhere(p))
     }
 }
 
@@ -99,10 +99,16 @@ resource! {
 }
 resource! { Action { "target" target: String, "@Redfish.ActionInfo" info: String, } lists {} }
 
+/// An address has no control characters (RFC 3986 section 2), and parsers of addresses leave some of them out silently:
+/// another resource would be asked than the one that is shown.
+fn leads_somewhere(address: &str) -> bool {
+    !address.is_empty() && !address.chars().any(char::is_control)
+}
+
 impl Action {
     /// Where it is asked for, if it is there at all.
     pub fn target(action: &Option<Action>) -> Option<&str> {
-        action.as_ref()?.target.as_deref().filter(|t| !t.is_empty())
+        action.as_ref()?.target.as_deref().filter(|t| leads_somewhere(t))
     }
 }
 
@@ -449,6 +455,17 @@ mod tests {
         assert_eq!((boot.enabled, boot.mode), (None, Some(ModeWord::Unknown)));
         assert_eq!(boot.targets, Some(vec!["Pxe".to_owned(), "Hdd".to_owned()]));
         assert_eq!(system.links, Some(SystemLinks::default()));
+    }
+
+    /// Found by the fuzzer in a log's `ClearLog`.
+    #[test]
+    fn an_address_with_control_characters_leads_nowhere() {
+        let action = |target: &str| parse::<Action>(json!({"target": target}));
+        assert_eq!(Action::target(&Some(action("/s/Actions/ClearLog"))), Some("/s/Actions/ClearLog"));
+        for target in ["", "/s/LogS\rvice.ClearLog", "/s/\u{1b}[2J", "/s/a\tb"] {
+            assert_eq!(Action::target(&Some(action(target))), None, "{target:?}");
+            assert_eq!(Link::path(&Some(parse::<Link>(json!({"@odata.id": target})))), None, "{target:?}");
+        }
     }
 
     #[test]
