@@ -420,6 +420,9 @@ async fn conduct(
         let store = &tool.durable.store();
         store.set_run_state(&tool.run, state, Some(tool.unix_ms(ctx))).map_err(|e| store_failure(&e))?;
         let told = ended.map(|e| e.failures).unwrap_or_default();
+        for (step, failure) in &told {
+            ctx.world().happened(What::Note { text: format!("{step} failed: {failure}") });
+        }
         check::on_run_end(&mut ctx.world(), tool, &plan, outcome, &told);
     }
     Ok(Ending::Ended { outcome, refused: plan.refusals.len() })
